@@ -1,0 +1,243 @@
+package iam_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/meterd/meterd/internal/iam"
+)
+
+func TestARN(t *testing.T) {
+	for _, test := range []struct {
+		principal iam.Principal
+		want      string
+	}{
+		{iam.Principal{Kind: iam.User, AccountID: "111122223333", Name: "metering"}, "arn:aws:iam::111122223333:user/metering"},
+		{iam.Principal{Kind: iam.Role, AccountID: "111122223333", Name: "app", SessionName: "i-0123"}, "arn:aws:sts::111122223333:assumed-role/app/i-0123"},
+		{iam.Principal{Kind: iam.Role, AccountID: "111122223333", Name: "app"}, "arn:aws:iam::111122223333:role/app"},
+		{iam.Principal{Kind: iam.User, AccountID: "111122223333", Name: "u", SessionName: "ignored"}, "arn:aws:iam::111122223333:user/u"},
+		{iam.Principal{AccountID: "111122223333", Name: "x"}, "arn:aws:iam::111122223333:unknown/x"},
+	} {
+		if got := test.principal.ARN(); got != test.want {
+			t.Errorf("%+v: %s, want %s", test.principal, got, test.want)
+		}
+	}
+}
+
+func TestKind(t *testing.T) {
+	for kind, want := range map[iam.Kind]string{iam.User: "user", iam.Role: "role", 0: "Kind(0)", 9: "Kind(9)"} {
+		if kind.String() != want {
+			t.Errorf("%d is %s, want %s", kind, kind, want)
+		}
+	}
+}
+
+func TestDenied(t *testing.T) {
+	p := iam.Principal{Kind: iam.Role, AccountID: "111122223333", Name: "app", SessionName: "i-0123"}
+	const who = "User: arn:aws:sts::111122223333:assumed-role/app/i-0123 is not authorized to perform: aws-marketplace:MeterUsage "
+	if got, want := iam.Denied(p, iam.MeterUsage), who+"because no identity-based policy allows the aws-marketplace:MeterUsage action"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if got, want := iam.ExplicitlyDenied(p, iam.MeterUsage), who+"with an explicit deny in an identity-based policy"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestValid(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		check func(string) error
+		good  []string
+		bad   map[string]string // to a part of the error
+	}{
+		{"ValidAccountID", iam.ValidAccountID,
+			[]string{"123456789012", "000000000000"},
+			map[string]string{
+				"": "12 digits", "12345678901": "12 digits", "1234567890123": "12 digits", "1234-5678-9012": "without hyphens",
+				"12345678901a": "12 digits", " 12345678901": "12 digits", "１２３４": "12 digits", "12345678901\n": "12 digits",
+			}},
+		{"ValidName", iam.ValidName,
+			[]string{"a", "Metering_role+=,.@-9", strings.Repeat("x", 64)},
+			map[string]string{
+				"": "1 to 64 characters, not 0", strings.Repeat("x", 65): "not 65", strings.Repeat("x", 9999): "…",
+				"a b": "not ' '", "a/b": "not '/'", "a:b": "not ':'", "café": "not 'é'", "a\n": `not '\n'`, "a\xff": "only, not",
+			}},
+		{"ValidSessionName", iam.ValidSessionName,
+			[]string{"ab", "i-0123456789abcdef0"},
+			map[string]string{"": "2 to 64", "a": "2 to 64 characters, not 1", "a/b": "session name"}},
+	} {
+		for _, s := range test.good {
+			if err := test.check(s); err != nil {
+				t.Errorf("%s: %v", test.name, err)
+			}
+		}
+		for s, want := range test.bad {
+			if err := test.check(s); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s(%.80q): %v, want %q", test.name, s, err, want)
+			}
+		}
+	}
+}
+
+func TestAllows(t *testing.T) {
+	list := func(entries ...string) []string { return entries }
+	all := iam.Actions()
+	none := []iam.Action(nil)
+	for _, test := range []struct {
+		name        string
+		allow, deny []string
+		want        []iam.Action
+	}{
+		{"nothing", nil, nil, none},
+		{"an action", list("aws-marketplace:MeterUsage"), nil, []iam.Action{iam.MeterUsage}},
+		{"an action in other case", list("AWS-Marketplace:METERusage"), nil, []iam.Action{iam.MeterUsage}},
+		{"two actions", list("aws-marketplace:RegisterUsage", "aws-marketplace:BatchMeterUsage"), nil, []iam.Action{iam.BatchMeterUsage, iam.RegisterUsage}},
+		{"all", list("*"), nil, all},
+		{"all of the service", list("aws-marketplace:*"), nil, all},
+		{"prefix", list("aws-marketplace:Batch*"), nil, []iam.Action{iam.BatchMeterUsage}},
+		{"suffix", list("aws-marketplace:*usage"), nil, []iam.Action{iam.BatchMeterUsage, iam.MeterUsage, iam.RegisterUsage}},
+		{"middle", list("aws-marketplace:*Meter*"), nil, []iam.Action{iam.BatchMeterUsage, iam.MeterUsage}},
+		{"both ends", list("aws-marketplace:R*e*r"), nil, []iam.Action{iam.ResolveCustomer}},
+		{"many stars", list("aws-marketplace:**r**U**e"), nil, []iam.Action{iam.BatchMeterUsage, iam.MeterUsage, iam.RegisterUsage}},
+		{"a star that must give way twice", list("aws-marketplace:*?er*"), nil, []iam.Action{iam.BatchMeterUsage, iam.MeterUsage, iam.RegisterUsage, iam.ResolveCustomer}},
+		{"question marks", list("aws-marketplace:?????Usage"), nil, []iam.Action{iam.MeterUsage}},
+		{"one question mark too many", list("aws-marketplace:MeterUsage?"), nil, none},
+		{"star is nothing too", list("aws-marketplace:MeterUsage*"), nil, []iam.Action{iam.MeterUsage}},
+		{"start of an action", list("aws-marketplace:Meter"), nil, none},
+		{"another service", list("s3:*", "aws-marketplace-management:*"), nil, none},
+		{"the endpoint's name", list("meteringmarketplace:*", "metering.marketplace:MeterUsage"), nil, none},
+		{"service alone", list("aws-marketplace", "aws-marketplace:"), nil, none},
+		{"wildcard in the service", list("aws-*:MeterUsage", "aws-marketplac?:*", "*:*", "*:MeterUsage", "?", "**"), nil, none},
+		{"full access", list("AWSMarketplaceMeteringFullAccess"), nil, []iam.Action{iam.MeterUsage}},
+		{"register usage", list("AWSMarketplaceMeteringRegisterUsage"), nil, []iam.Action{iam.RegisterUsage}},
+		{"seller", list("MeterdSellerAccess"), nil, []iam.Action{iam.BatchMeterUsage, iam.ResolveCustomer, iam.GetEntitlements}},
+		{"preset in other case", list("meterdselleraccess"), nil, none},
+		{"unknown preset", list("AdministratorAccess"), nil, none},
+		{"deny alone", nil, list("aws-marketplace:MeterUsage"), none},
+		{"deny wins", list("*"), list("aws-marketplace:MeterUsage"), []iam.Action{iam.BatchMeterUsage, iam.RegisterUsage, iam.ResolveCustomer, iam.GetEntitlements}},
+		{"deny wins over itself", list("aws-marketplace:MeterUsage"), list("AWS-MARKETPLACE:meter*"), none},
+		{"deny by preset", list("aws-marketplace:*"), list("MeterdSellerAccess"), []iam.Action{iam.MeterUsage, iam.RegisterUsage}},
+		{"deny all", list("*"), list("*"), none},
+		{"deny that matches nothing", list("aws-marketplace:MeterUsage"), list("aws-marketplace:Other"), []iam.Action{iam.MeterUsage}},
+		{"unreadable deny denies all", list("*"), list("meteringmarketplace:MeterUsage"), none},
+		{"empty deny denies all", list("*"), list(""), none},
+		{"unreadable allow allows nothing", list("", " ", "aws-marketplace:Meter Usage", "aws-marketplace:MeterUsage\n"), nil, none},
+	} {
+		p := iam.Permissions{Allow: test.allow, Deny: test.deny}
+		for _, action := range all {
+			if got, want := p.Allows(action), slices.Contains(test.want, action); got != want {
+				t.Errorf("%s: Allows(%s) is %t, want %t", test.name, action, got, want)
+			}
+			if p.Allows(action) && p.Denies(action) {
+				t.Errorf("%s: %s is both allowed and denied", test.name, action)
+			}
+		}
+	}
+}
+
+func TestAllowsOnlyActions(t *testing.T) {
+	p := iam.Permissions{Allow: []string{"*", "aws-marketplace:*", iam.SellerAccess}}
+	for _, action := range []iam.Action{"", "*", "aws-marketplace:", "aws-marketplace:*", "aws-marketplace:Meter?sage", "s3:GetObject",
+		"MeterUsage", "aws-marketplace:MeterUſage", "aws-marketplace:MeterUsage ", "MeterdSellerAccess", "AWSMarketplaceMeteringFullAccess"} {
+		if p.Allows(action) {
+			t.Errorf("%q is allowed", action)
+		}
+	}
+	if !p.Allows("AWS-Marketplace:meterusage") {
+		t.Error("the case of an action matters")
+	}
+}
+
+func TestValidate(t *testing.T) {
+	good := iam.Permissions{
+		Allow: []string{"*", "aws-marketplace:*", "aws-marketplace:Batch*", "aws-marketplace:?eterUsage", iam.MeteringFullAccess, iam.MeteringRegisterUsage, iam.SellerAccess},
+		Deny:  []string{"AWS-MARKETPLACE:REGISTERUSAGE"},
+	}
+	for _, action := range iam.Actions() {
+		good.Allow = append(good.Allow, string(action))
+	}
+	if err := good.Validate(); err != nil {
+		t.Error(err)
+	}
+	if err := (iam.Permissions{}).Validate(); err != nil {
+		t.Error(err)
+	}
+	for entry, want := range map[string]string{
+		"":                             "neither an action",
+		"AdministratorAccess":          "nor a policy this service knows (AWSMarketplaceMeteringFullAccess, ",
+		"MeterUsage":                   "neither an action (aws-marketplace:",
+		"meteringmarketplace:*":        `grants and denies nothing, since these actions have the service prefix "aws-marketplace:"`,
+		"metering-marketplace:Meter":   `such as "aws-marketplace:MeterUsage"`,
+		"*:MeterUsage":                 "grants and denies nothing",
+		"aws-marketplace:":             "is not an action",
+		"aws-marketplace:Meter Usage":  "letters, * and ? only",
+		"aws-marketplace:Meter:Usage":  "letters, * and ? only",
+		"aws-marketplace:MeterUsages":  "matches no action; the actions are aws-marketplace:BatchMeterUsage, ",
+		"aws-marketplace:Meter":        "matches no action",
+		"aws-marketplace:Subscribe":    "matches no action",
+		"aws-marketplace:?":            "matches no action",
+		strings.Repeat("x", 1000):      "…",
+		"aws-marketplace:" + long("*"): "is not an action",
+		"arn:aws:iam::aws:policy/AWSMarketplaceMeteringFullAccess": "write the policy's name alone",
+	} {
+		for list, p := range map[string]iam.Permissions{
+			"allow entry 2": {Allow: []string{"*", entry}},
+			"deny entry 1":  {Allow: []string{"*"}, Deny: []string{entry}},
+		} {
+			err := p.Validate()
+			if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), list) {
+				t.Errorf("%.80q: %v, want %s: … %s", entry, err, list, want)
+			}
+			if err != nil && len(err.Error()) > 500 {
+				t.Errorf("%.80q: the error has %d characters", entry, len(err.Error()))
+			}
+		}
+	}
+}
+
+func long(s string) string { return strings.Repeat(s, 1000) }
+
+// FuzzPermissions: an entry that Validate refuses allows nothing, and in Deny
+// leaves nothing allowed unless it is a pattern that merely matches no action.
+func FuzzPermissions(f *testing.F) {
+	f.Add("aws-marketplace:*", "aws-marketplace:MeterUsage")
+	f.Add("*", "meteringmarketplace:*")
+	f.Add("MeterdSellerAccess", "aws-marketplace:?esolve*r")
+	f.Add("aws-marketplace:*a*b", "")
+	f.Fuzz(func(t *testing.T, allow, deny string) {
+		for _, action := range iam.Actions() {
+			allowed := iam.Permissions{Allow: []string{allow}}
+			if err := allowed.Validate(); err != nil && allowed.Allows(action) {
+				t.Errorf("%q allows %s, but %v", allow, action, err)
+			}
+			if !strings.HasPrefix(strings.ToLower(allow), "aws-marketplace:") && allow != "*" && iam.Preset(allow) == nil && allowed.Allows(action) {
+				t.Errorf("%q allows %s", allow, action)
+			}
+			denied := iam.Permissions{Allow: []string{"*"}, Deny: []string{deny}}
+			if denied.Allows(action) == denied.Denies(action) {
+				t.Errorf("deny %q: %s is neither or both", deny, action)
+			}
+			if err := denied.Validate(); err != nil && denied.Allows(action) && !strings.Contains(err.Error(), "matches no action") {
+				t.Errorf("deny %q lets %s pass, but %v", deny, action, err)
+			}
+			// What allows an action as an entry of Allow must deny it in Deny.
+			if allowed.Allows(action) && !(iam.Permissions{Deny: []string{allow}}).Denies(action) {
+				t.Errorf("%q allows %s but does not deny it", allow, action)
+			}
+			if both := (iam.Permissions{Allow: []string{allow}, Deny: []string{deny}}); both.Allows(action) && both.Denies(action) {
+				t.Errorf("deny %q does not win over allow %q", deny, allow)
+			}
+		}
+	})
+}
+
+func BenchmarkAllows(b *testing.B) {
+	p := iam.Permissions{Allow: []string{iam.SellerAccess, "aws-marketplace:Meter*"}, Deny: []string{"aws-marketplace:Register*"}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if !p.Allows(iam.MeterUsage) {
+			b.Fatal("denied")
+		}
+	}
+}
