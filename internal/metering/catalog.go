@@ -1,0 +1,414 @@
+package metering
+
+import (
+	"strings"
+	"time"
+)
+
+// Account is an AWS account that sells, buys or both.
+type Account struct {
+	ID        uint32 // the catalogue's number, 1 and up
+	AccountID uint64 // the 12 digits as a number
+	Name      string // the operator's word for it, may be empty
+	Seller    bool
+	Buyer     bool
+	Suspended bool // a suspended buyer is not subscribed to anything (metering-api 2.3)
+}
+
+// Number formats an account id as its 12 digits.
+func Number(accountID uint64) string {
+	var b [12]byte
+	for i := len(b) - 1; i >= 0; i-- {
+		b[i] = byte('0' + accountID%10)
+		accountID /= 10
+	}
+	return string(b[:])
+}
+
+// ParseAccountID returns the number behind 12 digits.
+func ParseAccountID(s string) (uint64, bool) {
+	if len(s) != 12 {
+		return 0, false
+	}
+	var n uint64
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+		n = n*10 + uint64(s[i]-'0')
+	}
+	return n, true
+}
+
+// ProductType is what kind of product is sold.
+type ProductType uint8
+
+// The product types. Their numbers are stored and never change.
+const (
+	SaaS ProductType = 1 + iota
+	Container
+	AMI
+)
+
+var productTypes = [...]string{SaaS: "saas", Container: "container", AMI: "ami"}
+
+func (t ProductType) String() string { return productTypes[t] }
+
+// ParseProductType returns the type called saas, container or ami.
+func ParseProductType(s string) (ProductType, bool) {
+	for t := SaaS; t <= AMI; t++ {
+		if productTypes[t] == s {
+			return t, true
+		}
+	}
+	return 0, false
+}
+
+// Product is something a seller publishes.
+type Product struct {
+	ID         uint32
+	Seller     uint32 // the account that publishes it
+	Code       string // the product code
+	ProductID  string // "prod-…"; never accepted where a product code is asked for
+	Title      string
+	Type       ProductType
+	Concurrent bool     // a Concurrent-Agreements product: LicenseArn only (metering-api 0.1, 2026-06-01)
+	Dimensions []string // API names; a dimension's number is its place plus one, so names are only ever appended
+	Regions    []Region // where it may be metered; empty means in every enabled region
+}
+
+// Dimension returns the number of the dimension, 1 and up. Names are case-sensitive (metering-api 1.8).
+func (p *Product) Dimension(name string) (uint16, bool) {
+	for i, d := range p.Dimensions {
+		if d == name {
+			return uint16(i + 1), true
+		}
+	}
+	return 0, false
+}
+
+func (p *Product) sells(in Region) bool {
+	if len(p.Regions) == 0 {
+		return true
+	}
+	for _, r := range p.Regions {
+		if r == in {
+			return true
+		}
+	}
+	return false
+}
+
+// Agreement is a buyer's agreement for a product, and the licence that comes with it.
+type Agreement struct {
+	ID          uint32
+	Product     uint32
+	Buyer       uint32
+	previous    uint32  // the same buyer's agreement for the same product before this one
+	AgreementID string  // "agmt-…"
+	LicenseARN  string  // "arn:aws:license-manager::…:license:l-…"
+	Start       Instant // usage counts from the hour of this instant
+	EndingAt    Instant // when it began, or will begin, to end; 0 if open
+	EndedAt     Instant // from then on no record is taken; 0 if open
+}
+
+// State is where an agreement stands at some time.
+type State uint8
+
+// The states of an agreement (metering-api 2.10): usage is taken while it is active, and usage from before its
+// end for one more hour while it is ending.
+const (
+	Pending State = iota
+	Active
+	Ending
+	Ended
+)
+
+func (s State) String() string { return [...]string{"pending", "active", "ending", "ended"}[s] }
+
+// State returns where the agreement stands at the time now.
+func (a *Agreement) State(now Instant) State {
+	switch {
+	case a.EndedAt != 0 && now >= a.EndedAt:
+		return Ended
+	case a.EndingAt != 0 && now >= a.EndingAt:
+		return Ending
+	case now < a.Start:
+		return Pending
+	}
+	return Active
+}
+
+// Customer is how one seller's products know a buyer.
+type Customer struct {
+	Seller, Buyer uint32
+	Identifier    string // CustomerIdentifier: the same for all products of the seller (metering-api 2.8)
+}
+
+// Workload is an EC2 instance, ECS task, EKS pod or AgentCore runtime of a buyer.
+type Workload struct {
+	ID         uint32
+	Account    uint32 // the buyer's
+	Platform   Platform
+	ResourceID string // such as "i-0123456789abcdef0"
+	Region     Region // where it runs
+	Role       uint32 // the role whose session it calls with
+}
+
+// Registration remembers that a workload's first call for a product succeeded. From then on the workload's calls
+// are not refused for want of an agreement (metering-api 2.6, 2.7). A registration made by RegisterUsage stands
+// for hourly usage between its first and last call.
+type Registration struct {
+	Workload, Product uint32
+	Operation         Operation // MeterUsage or RegisterUsage
+	First, Last       Instant
+}
+
+// PublicKey is one version of the RSA key pair that signs a product's RegisterUsage tokens.
+type PublicKey struct {
+	Product   uint32
+	Version   int32
+	PEM       string  // SubjectPublicKeyInfo
+	Sealed    []byte  // PKCS #8 private key under the master key
+	Created   Instant // when the version was made
+	RotatedAt Instant // when it was replaced; 0 while it is current
+}
+
+type pair struct{ a, b uint32 }
+
+// Catalog holds what the service knows of regions, accounts, products, agreements and workloads, indexed for the
+// look-ups that operations make. Numbers are dense and never used again. It is changed item by item and is not
+// safe for concurrent use.
+type Catalog struct {
+	Settings *Settings
+
+	regions       []RegionInfo // by Region - 1, as are all slices below by their number
+	accounts      []Account
+	products      []Product
+	agreements    []Agreement
+	workloads     []Workload
+	regionNamed   map[string]Region
+	accountByID   map[uint64]uint32 // :: 12 digits → account
+	productByCode map[string]uint32
+	productByID   map[string]uint32
+	agreementByID map[string]uint32
+	byLicense     map[string]uint32 // :: licence ARN → agreement
+	newest        map[pair]uint32   // :: product, buyer → latest agreement
+	customer      map[pair]string   // :: seller, buyer → CustomerIdentifier
+	buyerOf       map[customerKey]uint32
+	workloadNamed map[workloadKey]uint32
+	keys          map[uint32][]PublicKey // :: product → versions, ascending
+	registered    map[pair]struct{}      // :: workload, product that has had a successful first call
+}
+
+type customerKey struct {
+	seller     uint32
+	identifier string
+}
+
+type workloadKey struct {
+	account  uint32
+	platform Platform
+	resource string
+}
+
+// NewCatalog returns an empty catalogue.
+func NewCatalog(s *Settings) *Catalog {
+	return &Catalog{
+		Settings:      s,
+		regionNamed:   map[string]Region{},
+		accountByID:   map[uint64]uint32{},
+		productByCode: map[string]uint32{},
+		productByID:   map[string]uint32{},
+		agreementByID: map[string]uint32{},
+		byLicense:     map[string]uint32{},
+		newest:        map[pair]uint32{},
+		customer:      map[pair]string{},
+		buyerOf:       map[customerKey]uint32{},
+		workloadNamed: map[workloadKey]uint32{},
+		keys:          map[uint32][]PublicKey{},
+		registered:    map[pair]struct{}{},
+	}
+}
+
+// put stores v under the dense number id, growing the slice as needed.
+func put[T any](s []T, id uint32, v T) []T {
+	for uint32(len(s)) < id {
+		var zero T
+		s = append(s, zero)
+	}
+	s[id-1] = v
+	return s
+}
+
+func at[T any](s []T, id uint32) *T {
+	if id == 0 || id > uint32(len(s)) {
+		return nil
+	}
+	return &s[id-1]
+}
+
+// PutRegion adds or replaces a region.
+func (c *Catalog) PutRegion(r RegionInfo) {
+	c.regions = put(c.regions, uint32(r.ID), r)
+	c.regionNamed[r.Name] = r.ID
+}
+
+// PutAccount adds or replaces an account.
+func (c *Catalog) PutAccount(a Account) {
+	c.accounts = put(c.accounts, a.ID, a)
+	c.accountByID[a.AccountID] = a.ID
+}
+
+// PutProduct adds or replaces a product.
+func (c *Catalog) PutProduct(p Product) {
+	c.products = put(c.products, p.ID, p)
+	c.productByCode[p.Code] = p.ID
+	c.productByID[p.ProductID] = p.ID
+}
+
+// PutAgreement adds or replaces an agreement. Agreements are added in the order of their numbers.
+func (c *Catalog) PutAgreement(a Agreement) {
+	if old := at(c.agreements, a.ID); old != nil && old.ID != 0 {
+		a.previous = old.previous
+		*old = a
+		return
+	}
+	key := pair{a.Product, a.Buyer}
+	a.previous = c.newest[key]
+	c.agreements = put(c.agreements, a.ID, a)
+	c.newest[key] = a.ID
+	c.agreementByID[a.AgreementID] = a.ID
+	c.byLicense[a.LicenseARN] = a.ID
+}
+
+// PutCustomer adds a customer identifier.
+func (c *Catalog) PutCustomer(u Customer) {
+	c.customer[pair{u.Seller, u.Buyer}] = u.Identifier
+	c.buyerOf[customerKey{u.Seller, u.Identifier}] = u.Buyer
+}
+
+// PutWorkload adds or replaces a workload.
+func (c *Catalog) PutWorkload(w Workload) {
+	c.workloads = put(c.workloads, w.ID, w)
+	c.workloadNamed[workloadKey{w.Account, w.Platform, w.ResourceID}] = w.ID
+}
+
+// PutPublicKey adds or replaces a version of a product's key.
+func (c *Catalog) PutPublicKey(k PublicKey) {
+	all := c.keys[k.Product]
+	for i := range all {
+		if all[i].Version == k.Version {
+			all[i] = k
+			return
+		}
+	}
+	c.keys[k.Product] = append(all, k)
+}
+
+// PutRegistration remembers a successful first call.
+func (c *Catalog) PutRegistration(r Registration) {
+	c.registered[pair{r.Workload, r.Product}] = struct{}{}
+}
+
+// Registered tells whether the workload has had a successful call for the product.
+func (c *Catalog) Registered(workload, product uint32) bool {
+	_, ok := c.registered[pair{workload, product}]
+	return ok
+}
+
+// Region returns the region of the given number, or nil.
+func (c *Catalog) Region(id Region) *RegionInfo { return at(c.regions, uint32(id)) }
+
+// RegionNamed returns the region of the given name, or nil.
+func (c *Catalog) RegionNamed(name string) *RegionInfo { return c.Region(c.regionNamed[name]) }
+
+// Account returns the account of the given number, or nil.
+func (c *Catalog) Account(id uint32) *Account { return at(c.accounts, id) }
+
+// AccountByID returns the account of the given 12 digits, or nil.
+func (c *Catalog) AccountByID(n uint64) *Account { return c.Account(c.accountByID[n]) }
+
+// Product returns the product of the given number, or nil.
+func (c *Catalog) Product(id uint32) *Product { return at(c.products, id) }
+
+// ProductByCode returns the product of the given code, or nil.
+func (c *Catalog) ProductByCode(code string) *Product { return c.Product(c.productByCode[code]) }
+
+// ProductByID returns the product of the given product id ("prod-…"), or nil.
+func (c *Catalog) ProductByID(id string) *Product { return c.Product(c.productByID[id]) }
+
+// Agreement returns the agreement of the given number, or nil.
+func (c *Catalog) Agreement(id uint32) *Agreement { return at(c.agreements, id) }
+
+// AgreementByID returns the agreement of the given id ("agmt-…"), or nil.
+func (c *Catalog) AgreementByID(id string) *Agreement { return c.Agreement(c.agreementByID[id]) }
+
+// AgreementByLicense returns the agreement of the given licence ARN, or nil.
+func (c *Catalog) AgreementByLicense(arn string) *Agreement { return c.Agreement(c.byLicense[arn]) }
+
+// Workload returns the workload of the given number, or nil.
+func (c *Catalog) Workload(id uint32) *Workload { return at(c.workloads, id) }
+
+// WorkloadNamed returns the account's workload of the given platform and resource id, or nil.
+func (c *Catalog) WorkloadNamed(account uint32, p Platform, resource string) *Workload {
+	return c.Workload(c.workloadNamed[workloadKey{account, p, resource}])
+}
+
+// CustomerIdentifier returns how the seller's products know the buyer, or "".
+func (c *Catalog) CustomerIdentifier(seller, buyer uint32) string {
+	return c.customer[pair{seller, buyer}]
+}
+
+// Customer returns the buyer whom the seller's products know by the identifier, or nil.
+func (c *Catalog) Customer(seller uint32, identifier string) *Account {
+	return c.Account(c.buyerOf[customerKey{seller, identifier}])
+}
+
+// NewestAgreement returns the buyer's latest agreement for the product, or nil.
+func (c *Catalog) NewestAgreement(product, buyer uint32) *Agreement {
+	return c.Agreement(c.newest[pair{product, buyer}])
+}
+
+// PreviousAgreement returns the same buyer's agreement for the same product before a, or nil.
+func (c *Catalog) PreviousAgreement(a *Agreement) *Agreement { return c.Agreement(a.previous) }
+
+// PublicKeys returns the versions of the product's key, ascending.
+func (c *Catalog) PublicKeys(product uint32) []PublicKey { return c.keys[product] }
+
+// Regions, Accounts, Products, Agreements and Workloads return all there are, in the order of their numbers. The
+// slices are the catalogue's own: do not change them, and do not keep them.
+func (c *Catalog) Regions() []RegionInfo   { return c.regions }
+func (c *Catalog) Accounts() []Account     { return c.accounts }
+func (c *Catalog) Products() []Product     { return c.products }
+func (c *Catalog) Agreements() []Agreement { return c.agreements }
+func (c *Catalog) Workloads() []Workload   { return c.workloads }
+
+// CustomerCount returns how many customer identifiers there are.
+func (c *Catalog) CustomerCount() int { return len(c.customer) }
+
+// CheckRegion tells whether the operation is offered in the region to a caller on the platform (0 for sellers);
+// nil means yes. metering-api 1.6: elsewhere DisabledApiException.
+func (c *Catalog) CheckRegion(id Region, op Operation, p Platform) *Error {
+	r := c.Region(id)
+	if r == nil || !r.Enabled || !regionOffers(r.Name, op, p) {
+		name := "the region"
+		if r != nil {
+			name = r.Name
+		}
+		return Errorf(DisabledAPI, "%v is not offered in %s. Sign for and call a region that the service serves, such as us-east-1.", op, name)
+	}
+	return nil
+}
+
+// FormatDuration writes a duration as people do: "24h", "90m".
+func FormatDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
+}
