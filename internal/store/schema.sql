@@ -1,0 +1,172 @@
+-- The schema of a meterd ledger, version 1.
+--
+-- Times are integers: milliseconds since the Unix epoch, UTC, by the ledger's clock; hours are counted from the
+-- epoch. 0 stands for "not set". Numbers of regions, accounts, products, agreements, principals, keys and workloads
+-- are given by the ledger, dense from 1, and never used again. Rows of usage and call are only ever appended.
+
+CREATE TABLE meta (
+  name  TEXT PRIMARY KEY,
+  value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE region (
+  id      INTEGER PRIMARY KEY,
+  name    TEXT NOT NULL UNIQUE,
+  enabled INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE account (
+  id         INTEGER PRIMARY KEY,
+  account_id INTEGER NOT NULL UNIQUE, -- the 12 digits
+  name       TEXT NOT NULL,
+  seller     INTEGER NOT NULL,
+  buyer      INTEGER NOT NULL,
+  suspended  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE product (
+  id           INTEGER PRIMARY KEY,
+  seller       INTEGER NOT NULL,
+  product_code TEXT NOT NULL UNIQUE,
+  product_id   TEXT NOT NULL UNIQUE,
+  title        TEXT NOT NULL,
+  type         INTEGER NOT NULL,
+  concurrent   INTEGER NOT NULL,
+  dimensions   TEXT NOT NULL, -- JSON list of API names, in the order of their numbers
+  regions      TEXT NOT NULL  -- JSON list of region numbers, empty for all
+) STRICT;
+
+CREATE TABLE public_key (
+  product    INTEGER NOT NULL,
+  version    INTEGER NOT NULL,
+  pem        TEXT NOT NULL,
+  sealed     BLOB NOT NULL,
+  created    INTEGER NOT NULL,
+  rotated_at INTEGER NOT NULL,
+  PRIMARY KEY (product, version)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE agreement (
+  id           INTEGER PRIMARY KEY,
+  product      INTEGER NOT NULL,
+  buyer        INTEGER NOT NULL,
+  agreement_id TEXT NOT NULL,
+  license_arn  TEXT NOT NULL,
+  start        INTEGER NOT NULL,
+  ending_at    INTEGER NOT NULL,
+  ended_at     INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE customer (
+  seller     INTEGER NOT NULL,
+  buyer      INTEGER NOT NULL,
+  identifier TEXT NOT NULL,
+  PRIMARY KEY (seller, buyer)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE workload (
+  id          INTEGER PRIMARY KEY,
+  account     INTEGER NOT NULL,
+  platform    INTEGER NOT NULL,
+  resource_id TEXT NOT NULL,
+  region      INTEGER NOT NULL,
+  role        INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE registration (
+  workload   INTEGER NOT NULL,
+  product    INTEGER NOT NULL,
+  operation  INTEGER NOT NULL,
+  first_call INTEGER NOT NULL,
+  last_call  INTEGER NOT NULL,
+  PRIMARY KEY (workload, product, operation)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE principal (
+  id      INTEGER PRIMARY KEY,
+  account INTEGER NOT NULL,
+  kind    INTEGER NOT NULL,
+  name    TEXT NOT NULL,
+  allow   TEXT NOT NULL, -- JSON lists of actions and presets
+  deny    TEXT NOT NULL,
+  deleted INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE access_key (
+  id            INTEGER PRIMARY KEY,
+  access_key_id TEXT NOT NULL UNIQUE,
+  principal     INTEGER NOT NULL,
+  sealed        BLOB NOT NULL, -- the secret access key under the master key
+  active        INTEGER NOT NULL,
+  deleted       INTEGER NOT NULL,
+  created       INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE admin_token (
+  id      INTEGER PRIMARY KEY,
+  name    TEXT NOT NULL,
+  hash    BLOB NOT NULL,
+  created INTEGER NOT NULL,
+  deleted INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE registration_token (
+  id        BLOB PRIMARY KEY, -- 16 random bytes
+  product   INTEGER NOT NULL,
+  buyer     INTEGER NOT NULL,
+  agreement INTEGER NOT NULL, -- 0 while the buyer has none
+  issued    INTEGER NOT NULL,
+  expires   INTEGER NOT NULL,
+  revoked   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One row for each accepted usage record. Duplicates are decided before a row is appended, on (hour, region,
+-- product, buyer, agreement, workload, dimension), and for AgentCore runtimes on (workload, client_token).
+CREATE TABLE usage (
+  seq          INTEGER PRIMARY KEY,
+  hour         INTEGER NOT NULL,
+  millis       INTEGER NOT NULL, -- of the timestamp as sent, within the hour
+  region       INTEGER NOT NULL,
+  product      INTEGER NOT NULL,
+  buyer        INTEGER NOT NULL,
+  agreement    INTEGER NOT NULL, -- 0 unless named by LicenseArn
+  workload     INTEGER NOT NULL, -- 0 unless sent by MeterUsage
+  dimension    INTEGER NOT NULL,
+  quantity     INTEGER NOT NULL,
+  form         INTEGER NOT NULL,
+  client_token TEXT,             -- AgentCore only
+  allocations  BLOB
+) STRICT;
+
+-- The first row of usage of each hour that has any.
+CREATE TABLE hour (
+  hour      INTEGER PRIMARY KEY,
+  first_seq INTEGER NOT NULL
+) STRICT;
+
+-- One row for each authenticated call and each act of administration.
+CREATE TABLE call (
+  seq         INTEGER PRIMARY KEY,
+  at          INTEGER NOT NULL,
+  request     BLOB NOT NULL,    -- request id, 16 bytes, a UUID of version 7
+  operation   INTEGER NOT NULL,
+  principal   INTEGER NOT NULL,
+  access_key  INTEGER NOT NULL, -- 0 for a session
+  workload    INTEGER NOT NULL,
+  source      TEXT NOT NULL,    -- the caller's network address
+  region      INTEGER NOT NULL,
+  refusal     INTEGER NOT NULL, -- kind of error, or -1 for none
+  first_usage INTEGER NOT NULL, -- the usage rows the call wrote: first and how many
+  usage_rows  INTEGER NOT NULL,
+  detail      BLOB              -- what cannot be rebuilt from usage rows
+) STRICT;
+
+-- ClientTokens of MeterUsage, kept for at least 24 hours.
+CREATE TABLE client_token (
+  workload   INTEGER NOT NULL,
+  hash       BLOB NOT NULL,
+  parameters BLOB NOT NULL,
+  record     BLOB NOT NULL, -- MeteringRecordId
+  at         INTEGER NOT NULL,
+  PRIMARY KEY (workload, hash)
+) STRICT, WITHOUT ROWID;

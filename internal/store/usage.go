@@ -1,0 +1,313 @@
+package store
+
+import (
+	"errors"
+
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/ncruces/go-sqlite3"
+)
+
+// Usage is an accepted usage record as it is stored.
+type Usage struct {
+	Seq         int64 // its place in the ledger; 1 and up without gaps
+	Key         metering.Key
+	Hour        metering.Hour
+	Timestamp   metering.Instant // as sent; lies in Hour
+	Quantity    int32
+	Form        metering.Form
+	ClientToken string // AgentCore only
+	Allocations []byte // in the form of [metering.AppendAllocations]; nil for none
+}
+
+// NoRefusal stands in Call.Refusal for a call that succeeded.
+const NoRefusal = -1
+
+// Call is the audit row of an authenticated call or an act of administration.
+type Call struct {
+	Seq        int64
+	At         metering.Instant // ledger clock
+	Request    [16]byte
+	Operation  uint8 // metering.Operation, or one of the ledger's own from 16 up
+	Principal  uint32
+	AccessKey  uint32
+	Workload   uint32
+	Source     string
+	Region     metering.Region
+	Refusal    int   // metering.Kind, or NoRefusal
+	FirstUsage int64 // Seq of the first usage row that the call wrote
+	UsageRows  int
+	Detail     []byte
+}
+
+// ClientToken is a remembered ClientToken.
+type ClientToken struct {
+	Key        metering.TokenKey
+	Parameters [16]byte
+	Record     metering.RecordID
+	At         metering.Instant
+}
+
+// Tx is a transaction. Its statements are prepared once; it is only valid inside [DB.Update].
+type Tx struct {
+	c                       *sqlite3.Conn
+	begin, commit, rollback *sqlite3.Stmt
+	usage, call, hour       *sqlite3.Stmt
+	token, registration     *sqlite3.Stmt
+	statements              map[string]*sqlite3.Stmt // of the catalogue, by their text
+}
+
+func (tx *Tx) prepare(c *sqlite3.Conn) error {
+	tx.c = c
+	tx.statements = map[string]*sqlite3.Stmt{}
+	for _, p := range []struct {
+		stmt **sqlite3.Stmt
+		sql  string
+	}{
+		{&tx.begin, "BEGIN IMMEDIATE"},
+		{&tx.commit, "COMMIT"},
+		{&tx.rollback, "ROLLBACK"},
+		{&tx.usage, "INSERT INTO usage (seq, hour, millis, region, product, buyer, agreement, workload, dimension, quantity, form, client_token, allocations) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"},
+		{&tx.call, "INSERT INTO call (seq, at, request, operation, principal, access_key, workload, source, region, refusal, first_usage, usage_rows, detail) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"},
+		{&tx.hour, "INSERT INTO hour (hour, first_seq) VALUES (?,?)"},
+		{&tx.token, "INSERT INTO client_token (workload, hash, parameters, record, at) VALUES (?,?,?,?,?) ON CONFLICT (workload, hash) DO UPDATE SET parameters = excluded.parameters, record = excluded.record, at = excluded.at"},
+		{&tx.registration, "INSERT INTO registration (workload, product, operation, first_call, last_call) VALUES (?,?,?,?,?) ON CONFLICT (workload, product, operation) DO UPDATE SET last_call = excluded.last_call"},
+	} {
+		s, _, err := c.PrepareFlags(p.sql, sqlite3.PREPARE_PERSISTENT)
+		if err != nil {
+			return err
+		}
+		*p.stmt = s
+	}
+	return nil
+}
+
+// Reader reads what the transaction sees, its own writes included. It is valid as long as the transaction.
+func (tx *Tx) Reader() *Reader { return &Reader{tx.c} }
+
+// AppendUsage appends a row; its Seq must be one more than the last row's.
+func (tx *Tx) AppendUsage(u *Usage) error {
+	s, k := tx.usage, &u.Key
+	for i, v := range [...]int64{u.Seq, int64(u.Hour), int64(u.Timestamp - u.Hour.Start()), int64(k.Region), int64(k.Product), int64(k.Buyer),
+		int64(k.Agreement), int64(k.Workload), int64(k.Dimension), int64(u.Quantity), int64(u.Form)} {
+		if err := s.BindInt64(i+1, v); err != nil {
+			return err
+		}
+	}
+	var err error
+	if u.ClientToken != "" {
+		err = s.BindText(12, u.ClientToken)
+	} else {
+		err = s.BindNull(12)
+	}
+	if err == nil {
+		err = s.BindBlob(13, u.Allocations)
+	}
+	return errors.Join(err, s.Exec())
+}
+
+// AppendCall appends an audit row; its Seq must be one more than the last row's.
+func (tx *Tx) AppendCall(c *Call) error {
+	s := tx.call
+	for i, v := range [...]int64{1: int64(c.Seq), 2: int64(c.At), 4: int64(c.Operation), 5: int64(c.Principal), 6: int64(c.AccessKey), 7: int64(c.Workload),
+		9: int64(c.Region), 10: int64(c.Refusal), 11: c.FirstUsage, 12: int64(c.UsageRows)} {
+		if i == 0 || i == 3 || i == 8 {
+			continue
+		}
+		if err := s.BindInt64(i, v); err != nil {
+			return err
+		}
+	}
+	return errors.Join(s.BindBlob(3, c.Request[:]), s.BindText(8, c.Source), s.BindBlob(13, c.Detail), s.Exec())
+}
+
+// PutHour notes the first usage row of an hour.
+func (tx *Tx) PutHour(h metering.Hour, firstSeq int64) error {
+	return errors.Join(tx.hour.BindInt64(1, int64(h)), tx.hour.BindInt64(2, firstSeq), tx.hour.Exec())
+}
+
+// PutClientToken remembers a ClientToken.
+func (tx *Tx) PutClientToken(t *ClientToken) error {
+	return errors.Join(bind(tx.token, t.Key.Workload, t.Key.Hash[:], t.Parameters[:], t.Record[:], int64(t.At)), tx.token.Exec())
+}
+
+// DropClientTokens forgets the ClientTokens accepted before the instant.
+func (tx *Tx) DropClientTokens(before metering.Instant) error {
+	return tx.exec("DELETE FROM client_token WHERE at < ?", int64(before))
+}
+
+// PutRegistration adds a registration, or moves its last call.
+func (tx *Tx) PutRegistration(r metering.Registration) error {
+	return errors.Join(bind(tx.registration, r.Workload, r.Product, int(r.Operation), int64(r.First), int64(r.Last)), tx.registration.Exec())
+}
+
+// exec runs a statement that is kept prepared.
+func (tx *Tx) exec(sql string, args ...any) error {
+	s := tx.statements[sql]
+	if s == nil {
+		var err error
+		if s, _, err = tx.c.PrepareFlags(sql, sqlite3.PREPARE_PERSISTENT); err != nil {
+			return err
+		}
+		tx.statements[sql] = s
+	}
+	if err := bind(s, args...); err != nil {
+		return err
+	}
+	return s.Exec()
+}
+
+const usageColumns = "SELECT seq, hour, millis, region, product, buyer, agreement, workload, dimension, quantity, form, client_token, allocations FROM usage "
+
+func scanUsage(s *sqlite3.Stmt, u *Usage) {
+	*u = Usage{
+		Seq:  s.ColumnInt64(0),
+		Hour: metering.Hour(s.ColumnInt64(1)),
+		Key: metering.Key{Region: metering.Region(s.ColumnInt64(3)), Product: uint32(s.ColumnInt64(4)), Buyer: uint32(s.ColumnInt64(5)),
+			Agreement: uint32(s.ColumnInt64(6)), Workload: uint32(s.ColumnInt64(7)), Dimension: uint16(s.ColumnInt64(8))},
+		Quantity: int32(s.ColumnInt64(9)),
+		Form:     metering.Form(s.ColumnInt64(10)),
+	}
+	u.Timestamp = u.Hour.Start() + metering.Instant(s.ColumnInt64(2))
+	if s.ColumnType(11) != sqlite3.NULL {
+		u.ClientToken = s.ColumnText(11)
+	}
+	if s.ColumnType(12) != sqlite3.NULL {
+		u.Allocations = s.ColumnBlob(12, nil)
+	}
+}
+
+// Usage calls row for each usage row with first <= Seq <= last, in order. The row is only valid during the call.
+func (r *Reader) Usage(first, last int64, row func(*Usage) error) error {
+	var u Usage
+	return query(r.c, usageColumns+"WHERE seq BETWEEN ? AND ? ORDER BY seq", func(s *sqlite3.Stmt) error {
+		scanUsage(s, &u)
+		return row(&u)
+	}, first, last)
+}
+
+// Keys is [Reader.Usage] for those who need only what records are de-duplicated on: Seq, Key, Hour, Quantity, and
+// a ClientToken that is not empty if there is one. It reads millions of rows a second.
+func (r *Reader) Keys(first, last int64, row func(*Usage) error) error {
+	var u Usage
+	return query(r.c, "SELECT seq, hour, region, product, buyer, agreement, workload, dimension, quantity, client_token IS NOT NULL FROM usage WHERE seq BETWEEN ? AND ? ORDER BY seq", func(s *sqlite3.Stmt) error {
+		u.Seq, u.Hour, u.Quantity, u.ClientToken = s.ColumnInt64(0), metering.Hour(s.ColumnInt64(1)), int32(s.ColumnInt64(8)), ""
+		u.Key = metering.Key{Region: metering.Region(s.ColumnInt64(2)), Product: uint32(s.ColumnInt64(3)), Buyer: uint32(s.ColumnInt64(4)),
+			Agreement: uint32(s.ColumnInt64(5)), Workload: uint32(s.ColumnInt64(6)), Dimension: uint16(s.ColumnInt64(7))}
+		if s.ColumnBool(9) {
+			u.ClientToken = "?"
+		}
+		return row(&u)
+	}, first, last)
+}
+
+// LastUsage returns the Seq of the last usage row, 0 if there is none.
+func (r *Reader) LastUsage() (int64, error) {
+	return r.number("SELECT coalesce(max(seq), 0) FROM usage")
+}
+
+// LastCall returns the last audit row, or nil if there is none.
+func (r *Reader) LastCall() (*Call, error) {
+	n, err := r.number("SELECT coalesce(max(seq), 0) FROM call")
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	return r.Call(n)
+}
+
+const callColumns = "SELECT seq, at, request, operation, principal, access_key, workload, source, region, refusal, first_usage, usage_rows, detail FROM call "
+
+func scanCall(s *sqlite3.Stmt, c *Call) {
+	*c = Call{
+		Seq: s.ColumnInt64(0), At: metering.Instant(s.ColumnInt64(1)), Operation: uint8(s.ColumnInt64(3)),
+		Principal: uint32(s.ColumnInt64(4)), AccessKey: uint32(s.ColumnInt64(5)), Workload: uint32(s.ColumnInt64(6)),
+		Source: s.ColumnText(7), Region: metering.Region(s.ColumnInt64(8)), Refusal: s.ColumnInt(9),
+		FirstUsage: s.ColumnInt64(10), UsageRows: s.ColumnInt(11),
+	}
+	copy(c.Request[:], s.ColumnRawBlob(2))
+	if s.ColumnType(12) != sqlite3.NULL {
+		c.Detail = s.ColumnBlob(12, nil)
+	}
+}
+
+// Call returns the audit row of the given place, or nil.
+func (r *Reader) Call(seq int64) (*Call, error) {
+	var found *Call
+	err := r.Calls(seq, seq, func(c *Call) error {
+		copied := *c
+		found = &copied
+		return nil
+	})
+	return found, err
+}
+
+// Calls calls row for each audit row with first <= Seq <= last, in order. The row is only valid during the call.
+func (r *Reader) Calls(first, last int64, row func(*Call) error) error {
+	var c Call
+	return query(r.c, callColumns+"WHERE seq BETWEEN ? AND ? ORDER BY seq", func(s *sqlite3.Stmt) error {
+		scanCall(s, &c)
+		return row(&c)
+	}, first, last)
+}
+
+// CallOfUsage returns the audit row of the call that wrote the usage row, or nil. Rows of both tables are
+// appended in one order, so the call is found by halving.
+func (r *Reader) CallOfUsage(seq int64) (*Call, error) {
+	last, err := r.number("SELECT coalesce(max(seq), 0) FROM call")
+	low, high := int64(1), last
+	for err == nil && low < high {
+		middle := (low + high + 1) / 2
+		var first int64
+		// Calls without usage carry the next row's place, so that first_usage never falls.
+		first, err = r.number("SELECT first_usage FROM call WHERE seq = ?", middle)
+		if first <= seq {
+			low = middle
+		} else {
+			high = middle - 1
+		}
+	}
+	for ; err == nil && low > 0; low-- { // over calls that wrote nothing
+		var c *Call
+		if c, err = r.Call(low); c != nil && c.UsageRows > 0 {
+			if c.FirstUsage <= seq && seq < c.FirstUsage+int64(c.UsageRows) {
+				return c, nil
+			}
+			return nil, err
+		}
+	}
+	return nil, err
+}
+
+// Hours calls row for each hour that has usage, with the Seq of its first row, in the order of hours.
+func (r *Reader) Hours(row func(h metering.Hour, firstSeq int64) error) error {
+	return query(r.c, "SELECT hour, first_seq FROM hour ORDER BY hour", func(s *sqlite3.Stmt) error {
+		return row(metering.Hour(s.ColumnInt64(0)), s.ColumnInt64(1))
+	})
+}
+
+// ClientTokens calls row for each remembered ClientToken.
+func (r *Reader) ClientTokens(row func(*ClientToken) error) error {
+	return query(r.c, "SELECT workload, hash, parameters, record, at FROM client_token", func(s *sqlite3.Stmt) error {
+		t := ClientToken{At: metering.Instant(s.ColumnInt64(4))}
+		t.Key.Workload = uint32(s.ColumnInt64(0))
+		copy(t.Key.Hash[:], s.ColumnRawBlob(1))
+		copy(t.Parameters[:], s.ColumnRawBlob(2))
+		copy(t.Record[:], s.ColumnRawBlob(3))
+		return row(&t)
+	})
+}
+
+// Registrations calls row for each registration.
+func (r *Reader) Registrations(row func(metering.Registration) error) error {
+	return query(r.c, "SELECT workload, product, operation, first_call, last_call FROM registration", func(s *sqlite3.Stmt) error {
+		return row(metering.Registration{Workload: uint32(s.ColumnInt64(0)), Product: uint32(s.ColumnInt64(1)),
+			Operation: metering.Operation(s.ColumnInt64(2)), First: metering.Instant(s.ColumnInt64(3)), Last: metering.Instant(s.ColumnInt64(4))})
+	})
+}
+
+func (r *Reader) number(sql string, args ...any) (n int64, err error) {
+	err = query(r.c, sql, func(s *sqlite3.Stmt) error {
+		n = s.ColumnInt64(0)
+		return nil
+	}, args...)
+	return n, err
+}
