@@ -1,0 +1,48 @@
+# make without a target says what there is.
+
+GO ?= go
+# Tools are pinned in a module of their own; see tools/go.mod.
+TOOL = $(GO) tool -modfile=tools/go.mod
+# Where scripts/test-deps puts a newer node, if the machine needs one.
+export PATH := $(CURDIR)/.tools/node/bin:$(PATH)
+
+.PHONY: help dev build test deps check bench soak compat lint vuln fmt
+.DEFAULT_GOAL := help
+
+help: ## say what the targets do
+	@awk -F ': .*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+dev: ## run a sandbox; ARGS="--listen …" for its flags
+	$(GO) run ./cmd/meterd dev $(ARGS)
+
+build: ## build bin/meterd, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/meterd ./cmd/meterd
+
+test: deps check ## run all checks and tests; installs what they need
+	$(GO) test -race -timeout 14m ./...
+
+deps: ## install what the tests need (Debian: apt-get and npm)
+	@scripts/test-deps
+
+check: ## gofmt, go vet, staticcheck
+	@files="$$(gofmt -l .)"; test -z "$$files" || { echo "not formatted, run make fmt:"; echo "$$files"; exit 1; } >&2
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+
+bench: ## measure speed
+	$(GO) run ./internal/bench $(ARGS)
+
+soak: ## run every fuzz target for FUZZTIME (1m each)
+	@scripts/soak
+
+compat: ## run the client tests with the newest boto3 and AWS CLI
+	@scripts/compat
+
+lint: ## golangci-lint (takes minutes to build the first time)
+	$(TOOL) golangci-lint run ./...
+
+vuln: ## look for known vulnerabilities (asks vuln.go.dev)
+	$(TOOL) govulncheck ./...
+
+fmt: ## format all Go files
+	gofmt -w .
