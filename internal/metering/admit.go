@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"regexp"
+	"unicode/utf8"
 )
 
 // AdmitBatch decides a BatchMeterUsage call of the seller's account in the region at the time now. It either
@@ -235,7 +236,7 @@ func (in *Meter) validate() *Error {
 	if !in.HasTimestamp {
 		return constraint("timestamp", "Member must not be null", "Send the time of the usage as seconds since 1970-01-01T00:00:00Z.")
 	}
-	if in.HasClientToken && (len(in.ClientToken) < 1 || len(in.ClientToken) > 64) {
+	if in.HasClientToken && (in.ClientToken == "" || utf8.RuneCountInString(in.ClientToken) > 64) {
 		return constraint("clientToken", "Member must have length between 1 and 64", "Send a UUID, or leave ClientToken out.")
 	}
 	return checkAmount(-1, in.Dimension, "UsageDimension", in.Quantity, "UsageQuantity", in.Allocations)
@@ -318,7 +319,7 @@ func (c *Catalog) AdmitRegister(in *Register, w *Workload, region Region, now In
 		return nil, nil, constraint("publicKeyVersion", "Member must not be null", "Send the version of the public key that your software verifies with.")
 	case in.PublicKeyVersion < 1:
 		return nil, nil, constraint("publicKeyVersion", "Member must have value greater than or equal to 1", "Send the version of the public key that your software verifies with.")
-	case len(in.Nonce) > 255:
+	case utf8.RuneCountInString(in.Nonce) > 255:
 		return nil, nil, constraint("nonce", "Member must have length less than or equal to 255", "Send a shorter random string.")
 	case w.Platform != ECS && w.Platform != EKS:
 		return nil, nil, NotOnWorkload(RegisterUsage)

@@ -1,6 +1,8 @@
 package metering
 
 import (
+	"hash/maphash"
+	"slices"
 	"strings"
 	"time"
 )
@@ -8,6 +10,7 @@ import (
 // Account is an AWS account that sells, buys or both.
 type Account struct {
 	ID        uint32 // the catalogue's number, 1 and up
+	customers uint32 // the last added of its customer identifiers
 	AccountID uint64 // the 12 digits as a number
 	Name      string // the operator's word for it, may be empty
 	Seller    bool
@@ -38,6 +41,18 @@ func ParseAccountID(s string) (uint64, bool) {
 		n = n*10 + uint64(s[i]-'0')
 	}
 	return n, true
+}
+
+// SandboxKeyPrefix begins the access key ids of sandboxes. They are published, with their secrets, so a production
+// ledger refuses them.
+const SandboxKeyPrefix = "AKIASANDBOX"
+
+// SandboxAccount tells whether the account is one of the published ones of sandboxes: twelve times the same digit.
+func SandboxAccount(accountID uint64) bool { return accountID%111_111_111_111 == 0 }
+
+// ValidProductCode tells whether code may be a product's code (metering-api 1.7). Product ids are never codes.
+func ValidProductCode(code string) bool {
+	return code != "" && len(code) <= 255 && validCode(code) && !strings.HasPrefix(code, "prod-")
 }
 
 // ProductType is what kind of product is sold.
@@ -142,6 +157,7 @@ func (a *Agreement) State(now Instant) State {
 // Customer is how one seller's products know a buyer.
 type Customer struct {
 	Seller, Buyer uint32
+	previous      uint32 // the buyer's identifier before this one
 	Identifier    string // CustomerIdentifier: the same for all products of the seller (metering-api 2.8)
 }
 
@@ -191,19 +207,53 @@ type Catalog struct {
 	accountByID   map[uint64]uint32 // :: 12 digits → account
 	productByCode map[string]uint32
 	productByID   map[string]uint32
-	agreementByID map[string]uint32
-	byLicense     map[string]uint32 // :: licence ARN → agreement
-	newest        map[pair]uint32   // :: product, buyer → latest agreement
-	customer      map[pair]string   // :: seller, buyer → CustomerIdentifier
-	buyerOf       map[customerKey]uint32
+	agreementByID index
+	byLicense     index           // :: licence ARN → agreement
+	newest        map[pair]uint32 // :: product, buyer → latest agreement
+	customers     []Customer
+	customerNamed index // :: seller, CustomerIdentifier → its place in customers, plus one
+	seed          maphash.Seed
 	workloadNamed map[workloadKey]uint32
 	keys          map[uint32][]PublicKey // :: product → versions, ascending
 	registered    map[pair]struct{}      // :: workload, product that has had a successful first call
 }
 
-type customerKey struct {
-	seller     uint32
-	identifier string
+// index finds things by the hash of a name that they keep themselves. It costs half of a map with the names as keys,
+// and the garbage collector does not look into it. There may be millions of agreements.
+type index struct {
+	first map[uint64]uint32 // :: hash → number
+	other []uint32          // those whose hash another one had before
+}
+
+func (x *index) get(hash uint64, named func(uint32) bool) uint32 {
+	id := x.first[hash]
+	if id == 0 || named(id) {
+		return id
+	}
+	for _, id := range x.other {
+		if named(id) {
+			return id
+		}
+	}
+	return 0
+}
+
+// put adds a thing whose name is new.
+func (x *index) put(hash uint64, id uint32) {
+	if x.first == nil {
+		x.first = map[uint64]uint32{}
+	}
+	if _, taken := x.first[hash]; taken {
+		x.other = append(x.other, id)
+		return
+	}
+	x.first[hash] = id
+}
+
+func (c *Catalog) hash(name string) uint64 { return maphash.String(c.seed, name) }
+
+func (c *Catalog) hashCustomer(seller uint32, identifier string) uint64 {
+	return c.hash(identifier) ^ uint64(seller)*0x9e3779b97f4a7c15 // spreads small numbers over all bits
 }
 
 type workloadKey struct {
@@ -220,11 +270,8 @@ func NewCatalog(s *Settings) *Catalog {
 		accountByID:   map[uint64]uint32{},
 		productByCode: map[string]uint32{},
 		productByID:   map[string]uint32{},
-		agreementByID: map[string]uint32{},
-		byLicense:     map[string]uint32{},
+		seed:          maphash.MakeSeed(),
 		newest:        map[pair]uint32{},
-		customer:      map[pair]string{},
-		buyerOf:       map[customerKey]uint32{},
 		workloadNamed: map[workloadKey]uint32{},
 		keys:          map[uint32][]PublicKey{},
 		registered:    map[pair]struct{}{},
@@ -248,6 +295,13 @@ func at[T any](s []T, id uint32) *T {
 	return &s[id-1]
 }
 
+// Reserve makes room for as many more, so that adding them is quick.
+func (c *Catalog) Reserve(accounts, customers, agreements int) {
+	c.accounts = slices.Grow(c.accounts, accounts)
+	c.customers = slices.Grow(c.customers, customers)
+	c.agreements = slices.Grow(c.agreements, agreements)
+}
+
 // PutRegion adds or replaces a region.
 func (c *Catalog) PutRegion(r RegionInfo) {
 	c.regions = put(c.regions, uint32(r.ID), r)
@@ -256,6 +310,9 @@ func (c *Catalog) PutRegion(r RegionInfo) {
 
 // PutAccount adds or replaces an account.
 func (c *Catalog) PutAccount(a Account) {
+	if old := c.Account(a.ID); old != nil {
+		a.customers = old.customers
+	}
 	c.accounts = put(c.accounts, a.ID, a)
 	c.accountByID[a.AccountID] = a.ID
 }
@@ -278,14 +335,17 @@ func (c *Catalog) PutAgreement(a Agreement) {
 	a.previous = c.newest[key]
 	c.agreements = put(c.agreements, a.ID, a)
 	c.newest[key] = a.ID
-	c.agreementByID[a.AgreementID] = a.ID
-	c.byLicense[a.LicenseARN] = a.ID
+	c.agreementByID.put(c.hash(a.AgreementID), a.ID)
+	c.byLicense.put(c.hash(a.LicenseARN), a.ID)
 }
 
-// PutCustomer adds a customer identifier.
+// PutCustomer adds a customer identifier of a buyer that has been put.
 func (c *Catalog) PutCustomer(u Customer) {
-	c.customer[pair{u.Seller, u.Buyer}] = u.Identifier
-	c.buyerOf[customerKey{u.Seller, u.Identifier}] = u.Buyer
+	buyer := c.Account(u.Buyer)
+	u.previous = buyer.customers
+	c.customers = append(c.customers, u)
+	buyer.customers = uint32(len(c.customers))
+	c.customerNamed.put(c.hashCustomer(u.Seller, u.Identifier), buyer.customers)
 }
 
 // PutWorkload adds or replaces a workload.
@@ -342,10 +402,14 @@ func (c *Catalog) ProductByID(id string) *Product { return c.Product(c.productBy
 func (c *Catalog) Agreement(id uint32) *Agreement { return at(c.agreements, id) }
 
 // AgreementByID returns the agreement of the given id ("agmt-…"), or nil.
-func (c *Catalog) AgreementByID(id string) *Agreement { return c.Agreement(c.agreementByID[id]) }
+func (c *Catalog) AgreementByID(id string) *Agreement {
+	return c.Agreement(c.agreementByID.get(c.hash(id), func(n uint32) bool { return c.agreements[n-1].AgreementID == id }))
+}
 
 // AgreementByLicense returns the agreement of the given licence ARN, or nil.
-func (c *Catalog) AgreementByLicense(arn string) *Agreement { return c.Agreement(c.byLicense[arn]) }
+func (c *Catalog) AgreementByLicense(arn string) *Agreement {
+	return c.Agreement(c.byLicense.get(c.hash(arn), func(n uint32) bool { return c.agreements[n-1].LicenseARN == arn }))
+}
 
 // Workload returns the workload of the given number, or nil.
 func (c *Catalog) Workload(id uint32) *Workload { return at(c.workloads, id) }
@@ -357,12 +421,34 @@ func (c *Catalog) WorkloadNamed(account uint32, p Platform, resource string) *Wo
 
 // CustomerIdentifier returns how the seller's products know the buyer, or "".
 func (c *Catalog) CustomerIdentifier(seller, buyer uint32) string {
-	return c.customer[pair{seller, buyer}]
+	if a := c.Account(buyer); a != nil {
+		for u := at(c.customers, a.customers); u != nil; u = at(c.customers, u.previous) {
+			if u.Seller == seller {
+				return u.Identifier
+			}
+		}
+	}
+	return ""
+}
+
+// Customers returns how sellers' products know the buyer, the latest first.
+func (c *Catalog) Customers(buyer uint32) []Customer {
+	var all []Customer
+	for u := at(c.customers, c.Account(buyer).customers); u != nil; u = at(c.customers, u.previous) {
+		all = append(all, *u)
+	}
+	return all
 }
 
 // Customer returns the buyer whom the seller's products know by the identifier, or nil.
 func (c *Catalog) Customer(seller uint32, identifier string) *Account {
-	return c.Account(c.buyerOf[customerKey{seller, identifier}])
+	found := at(c.customers, c.customerNamed.get(c.hashCustomer(seller, identifier), func(n uint32) bool {
+		return c.customers[n-1].Seller == seller && c.customers[n-1].Identifier == identifier
+	}))
+	if found == nil {
+		return nil
+	}
+	return c.Account(found.Buyer)
 }
 
 // NewestAgreement returns the buyer's latest agreement for the product, or nil.
@@ -385,7 +471,7 @@ func (c *Catalog) Agreements() []Agreement { return c.agreements }
 func (c *Catalog) Workloads() []Workload   { return c.workloads }
 
 // CustomerCount returns how many customer identifiers there are.
-func (c *Catalog) CustomerCount() int { return len(c.customer) }
+func (c *Catalog) CustomerCount() int { return len(c.customers) }
 
 // CheckRegion tells whether the operation is offered in the region to a caller on the platform (0 for sellers);
 // nil means yes. metering-api 1.6: elsewhere DisabledApiException.

@@ -80,14 +80,14 @@ func (s *Settings) CheckMeterTimestamp(ts, now Instant) *Error {
 	if err := s.checkFuture(ts, now); err != nil {
 		return err
 	}
-	if now.Sub(ts) > s.MeterWindow {
+	if ts < now.Add(-s.MeterWindow) {
 		return Errorf(TimestampOutOfBounds, "Timestamp %v is too old: MeterUsage accepts usage up to %v after the event, and the service's time is %v.", ts, FormatDuration(s.MeterWindow), now)
 	}
 	return nil
 }
 
 func (s *Settings) checkFuture(ts, now Instant) *Error {
-	if ts.Sub(now) > s.FutureTolerance {
+	if ts > now.Add(s.FutureTolerance) { // not Sub: a time.Duration ends after 292 years
 		return Errorf(TimestampOutOfBounds, "Timestamp %v lies in the future: the service's time is %v, and records may be at most %v ahead of it. Send seconds since 1970-01-01T00:00:00Z, UTC.", ts, now, FormatDuration(s.FutureTolerance))
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sort"
 	"strings"
+	"unicode/utf8"
 )
 
 // Limits of the API model (metering-api 1.7).
@@ -157,7 +158,7 @@ func (in *Batch) validate() *Error {
 		switch {
 		case !r.HasTimestamp:
 			return constraint(path(i, "Timestamp"), "Member must not be null", "Send the time of the usage as seconds since 1970-01-01T00:00:00Z.")
-		case len(r.CustomerIdentifier) > 255:
+		case utf8.RuneCountInString(r.CustomerIdentifier) > 255:
 			return constraint(path(i, "CustomerIdentifier"), "Member must have length less than or equal to 255", "Send the CustomerIdentifier that ResolveCustomer returned.")
 		case len(r.CustomerAWSAccountID) > 255:
 			return constraint(path(i, "CustomerAWSAccountId"), "Member must have length less than or equal to 255", "Send the 12 digits of the buyer's account.")
@@ -176,7 +177,7 @@ func checkAmount(i int, dimension, dimensionMember string, quantity int32, quant
 	switch {
 	case dimension == "":
 		return constraint(path(i, dimensionMember), "Member must have length greater than or equal to 1", "Send the API name of one of the product's dimensions.")
-	case len(dimension) > 255:
+	case utf8.RuneCountInString(dimension) > 255:
 		return constraint(path(i, dimensionMember), "Member must have length less than or equal to 255", "Send the API name of one of the product's dimensions.")
 	case quantity < 0:
 		return constraint(path(i, quantityMember), "Member must have value greater than or equal to 0", "Usage cannot be taken back by a negative quantity.")
@@ -197,11 +198,11 @@ func checkAmount(i int, dimension, dimensionMember string, quantity int32, quant
 }
 
 // validTag tells whether s consists of the characters that the model's pattern admits. Its " -=" is a range, so
-// that more than the prose lists is admitted (metering-api 1.7, pattern trap).
+// that more than the prose lists is admitted, and its "\/" is a slash, not a backslash (metering-api 1.7, pattern trap).
 func validTag(s string) bool {
 	for i := range len(s) {
 		c := s[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= ' ' && c <= '=' || c == '.' || c == '_' || c == ':' || c == '\\' || c == '/' || c == '@') {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= ' ' && c <= '=' || c == '_' || c == '@') {
 			return false
 		}
 	}
@@ -239,9 +240,9 @@ func checkAllocations(allocations []Allocation, quantity int32) *Error {
 			case len(t.Value) < 1 || len(t.Value) > 256:
 				return Errorf(InvalidTag, "%s: the Value of tag %q is %d characters long; a Value has 1 to 256.", where, t.Key, len(t.Value))
 			case !validTag(t.Key):
-				return Errorf(InvalidTag, `%s: tag Key %q has a character that is not allowed; use letters, digits, spaces and + - = . _ : \ / @.`, where, t.Key)
+				return Errorf(InvalidTag, `%s: tag Key %q has a character that is not allowed; use letters, digits, spaces and + - = . _ : / @.`, where, t.Key)
 			case !validTag(t.Value):
-				return Errorf(InvalidTag, `%s: the Value of tag %q has a character that is not allowed; use letters, digits, spaces and + - = . _ : \ / @.`, where, t.Key)
+				return Errorf(InvalidTag, `%s: the Value of tag %q has a character that is not allowed; use letters, digits, spaces and + - = . _ : / @.`, where, t.Key)
 			case j > 0 && sorted[j-1].Key == t.Key:
 				return Errorf(InvalidTag, "%s has the tag Key %q twice; each Key may stand once in an allocation.", where, t.Key)
 			}

@@ -229,9 +229,10 @@ func (r *Reader) RegistrationToken(id [16]byte) (found *RegistrationToken, err e
 	return found, err
 }
 
-// RegistrationTokens calls row for each registration token.
-func (r *Reader) RegistrationTokens(row func(RegistrationToken) error) error {
-	return r.registrationTokens("ORDER BY issued, id", row)
+// RegistrationTokens calls row for registration tokens whose id comes after the given one, at most limit, in the
+// order of their ids, which is the order in which they were issued.
+func (r *Reader) RegistrationTokens(after [16]byte, limit int, row func(RegistrationToken) error) error {
+	return r.registrationTokens("WHERE id > ? ORDER BY id LIMIT ?", row, after[:], limit)
 }
 
 func (r *Reader) registrationTokens(where string, row func(RegistrationToken) error, args ...any) error {

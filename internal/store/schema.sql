@@ -111,7 +111,7 @@ CREATE TABLE admin_token (
 ) STRICT;
 
 CREATE TABLE registration_token (
-  id        BLOB PRIMARY KEY, -- 16 random bytes
+  id        BLOB PRIMARY KEY, -- 16 bytes: the time of issue in 6, then random ones
   product   INTEGER NOT NULL,
   buyer     INTEGER NOT NULL,
   agreement INTEGER NOT NULL, -- 0 while the buyer has none

@@ -1,7 +1,11 @@
 package store
 
 import (
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"math"
+	"strings"
 
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/ncruces/go-sqlite3"
@@ -200,6 +204,89 @@ func (r *Reader) Keys(first, last int64, row func(*Usage) error) error {
 	}, first, last)
 }
 
+// UsageFilter narrows [Reader.FindUsage]. Zero members choose all.
+type UsageFilter struct {
+	Region                    metering.Region
+	Product, Buyer, Agreement uint32
+	From, To                  metering.Instant // From <= Timestamp < To
+}
+
+// FindUsage is [Reader.Usage] for the rows that the filter chooses.
+func (r *Reader) FindUsage(first, last int64, f *UsageFilter, row func(*Usage) error) error {
+	where, args := "WHERE seq BETWEEN ? AND ?", []any{first, last}
+	for _, c := range []struct {
+		sql   string
+		value int64
+	}{
+		{" AND region = ?", int64(f.Region)}, {" AND product = ?", int64(f.Product)}, {" AND buyer = ?", int64(f.Buyer)}, {" AND agreement = ?", int64(f.Agreement)},
+		{" AND hour * 3600000 + millis >= ?", int64(f.From)}, {" AND hour * 3600000 + millis < ?", int64(f.To)},
+	} {
+		if c.value != 0 {
+			where += c.sql
+			args = append(args, c.value)
+		}
+	}
+	var u Usage
+	return query(r.c, usageColumns+where+" ORDER BY seq", func(s *sqlite3.Stmt) error {
+		scanUsage(s, &u)
+		return row(&u)
+	}, args...)
+}
+
+// ClientTokenUsage calls row for each usage row that has a ClientToken, in the order of workloads and tokens, so
+// that rows with the same token follow each other.
+func (r *Reader) ClientTokenUsage(row func(workload uint32, clientToken string, seq int64) error) error {
+	return query(r.c, "SELECT workload, client_token, seq FROM usage WHERE client_token IS NOT NULL ORDER BY workload, client_token, seq", func(s *sqlite3.Stmt) error {
+		return row(uint32(s.ColumnInt64(0)), s.ColumnText(1), s.ColumnInt64(2))
+	})
+}
+
+// Misfit is a number in the database that its column must not hold. Other readers would cut it off.
+type Misfit struct {
+	Table, Column     string
+	Seq, Value        int64
+	Smallest, Largest int64 // what the column may hold
+}
+
+// Misfits calls row for each misfit of the usage and call tables.
+func (r *Reader) Misfits(row func(Misfit) error) error {
+	type column struct {
+		name              string
+		smallest, largest int64
+	}
+	for _, t := range []struct {
+		name    string
+		columns []column
+	}{
+		{"usage", []column{{"seq", 1, math.MaxInt64}, {"hour", math.MinInt32, math.MaxInt32}, {"millis", 0, 3_599_999}, {"region", 1, math.MaxUint8},
+			{"product", 1, math.MaxUint32}, {"buyer", 1, math.MaxUint32}, {"agreement", 0, math.MaxUint32}, {"workload", 0, math.MaxUint32},
+			{"dimension", 1, math.MaxUint16}, {"quantity", 0, math.MaxInt32}, {"form", int64(metering.ByCustomerIdentifier), int64(metering.ByWorkload)}}},
+		{"call", []column{{"seq", 1, math.MaxInt64}, {"length(request)", 16, 16}, {"operation", 1, math.MaxUint8}, {"principal", 0, math.MaxUint32},
+			{"access_key", 0, math.MaxUint32}, {"workload", 0, math.MaxUint32}, {"region", 0, math.MaxUint8},
+			{"refusal", NoRefusal, int64(len(metering.Kinds()) - 1)}, {"first_usage", 1, math.MaxInt64}, {"usage_rows", 0, metering.MaxUsageRecords}}},
+	} {
+		var names, fits []string
+		for _, c := range t.columns {
+			names = append(names, c.name)
+			fits = append(fits, fmt.Sprintf("%s BETWEEN %d AND %d", c.name, c.smallest, c.largest))
+		}
+		err := query(r.c, "SELECT "+strings.Join(names, ", ")+" FROM "+t.name+" WHERE NOT ("+strings.Join(fits, " AND ")+") ORDER BY seq", func(s *sqlite3.Stmt) error {
+			for i, c := range t.columns {
+				if v := s.ColumnInt64(i); v < c.smallest || v > c.largest {
+					if err := row(Misfit{t.name, c.name, s.ColumnInt64(0), v, c.smallest, c.largest}); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // LastUsage returns the Seq of the last usage row, 0 if there is none.
 func (r *Reader) LastUsage() (int64, error) {
 	return r.number("SELECT coalesce(max(seq), 0) FROM usage")
@@ -275,6 +362,77 @@ func (r *Reader) CallOfUsage(seq int64) (*Call, error) {
 		}
 	}
 	return nil, err
+}
+
+// requestSlack is how far rows may stand from the order of their request ids' times, in milliseconds, before
+// CallOfRequest must look through all of them. An id is drawn when its request arrives, a row is appended when its
+// group is committed.
+const requestSlack = 10_000
+
+// CallOfRequest returns the audit row of the call with the given request id, or nil. Ids are UUIDs of version 7,
+// which begin with their time, and rows are nearly in the order of these times, so the call is found by halving;
+// if it is not near its place, because the clock was set, all rows are read.
+func (r *Reader) CallOfRequest(id [16]byte) (*Call, error) {
+	last, err := r.number("SELECT coalesce(max(seq), 0) FROM call")
+	if err != nil || last == 0 {
+		return nil, err
+	}
+	at := idMillis(id[:])
+	first, err := r.firstCallFrom(at-requestSlack, last)
+	if err != nil {
+		return nil, err
+	}
+	after, err := r.firstCallFrom(at+requestSlack, last)
+	if err != nil {
+		return nil, err
+	}
+	found, err := r.callOfRequest(id, first, after)
+	if found == nil && err == nil {
+		found, err = r.callOfRequest(id, 1, last)
+	}
+	return found, err
+}
+
+// idMillis returns the time in a UUID of version 7.
+func idMillis(id []byte) int64 {
+	var b [8]byte
+	copy(b[2:], id[:min(len(id), 6)])
+	return int64(binary.BigEndian.Uint64(b[:]))
+}
+
+// firstCallFrom returns the place of a row whose request id is of the time or later while the one before is not.
+func (r *Reader) firstCallFrom(millis, last int64) (int64, error) {
+	s, _, err := r.c.Prepare("SELECT request FROM call WHERE seq = ?")
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	low, high := int64(1), last+1
+	for low < high {
+		middle := (low + high) / 2
+		if err := bind(s, middle); err != nil {
+			return 0, err
+		}
+		earlier := s.Step() && idMillis(s.ColumnRawBlob(0)) < millis
+		if err := s.Reset(); err != nil {
+			return 0, err
+		}
+		if earlier {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low, nil
+}
+
+func (r *Reader) callOfRequest(id [16]byte, first, last int64) (found *Call, err error) {
+	err = query(r.c, callColumns+"WHERE seq BETWEEN ? AND ? AND request = ? LIMIT 1", func(s *sqlite3.Stmt) error {
+		found = new(Call)
+		scanCall(s, found)
+		return nil
+	}, first, last, id[:])
+	return found, err
 }
 
 // Hours calls row for each hour that has usage, with the Seq of its first row, in the order of hours.

@@ -1,0 +1,53 @@
+package metering_test
+
+import (
+	"testing"
+
+	"github.com/meterd/meterd/internal/metering"
+)
+
+func TestKindsHaveNames(t *testing.T) {
+	seen := map[string]metering.Kind{}
+	for i, k := range metering.Kinds() {
+		if int(k) != i {
+			t.Errorf("kind %d stands at %d", k, i)
+		}
+		if before, ok := seen[k.String()]; ok || k.String() == "" {
+			t.Errorf("kind %d is called %q, as is kind %d", k, k, before)
+		}
+		seen[k.String()] = k
+	}
+	if len(seen) < 28 {
+		t.Errorf("there are %d kinds only", len(seen))
+	}
+	// Their numbers are stored in audit rows.
+	for name, k := range map[string]metering.Kind{"Internal": 0, "Validation": 1, "TimestampOutOfBounds": 15, "Conflict": 27} {
+		if seen[name] != k {
+			t.Errorf("kind %s is number %d, was %d", name, seen[name], k)
+		}
+	}
+}
+
+func TestOperations(t *testing.T) {
+	for i, want := range []string{"BatchMeterUsage", "MeterUsage", "RegisterUsage", "ResolveCustomer"} {
+		op, ok := metering.ParseOperation(want)
+		if !ok || op != metering.Operation(i+1) || op.String() != want || metering.Operations[i] != op {
+			t.Errorf("operation %s is %d (%v), written %s", want, op, ok, op)
+		}
+	}
+	for _, name := range []string{"", "batchMeterUsage", "GetEntitlements", "BatchMeterUsage "} {
+		if op, ok := metering.ParseOperation(name); ok {
+			t.Errorf("%q is taken as %v", name, op)
+		}
+	}
+	if got := metering.Operation(9).String(); got != "Operation(9)" {
+		t.Errorf("operation 9 is written %q", got)
+	}
+}
+
+func TestErrorf(t *testing.T) {
+	err := metering.Errorf(metering.Throttling, "%d calls", 7)
+	if err.Error() != "7 calls" || err.Kind != metering.Throttling {
+		t.Errorf("%+v", err)
+	}
+}
