@@ -1,0 +1,259 @@
+package ledger
+
+import (
+	"strconv"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/metering"
+)
+
+// Acts of administration take the operator first and the shapes of the admin API. Their errors are
+// [*metering.Error], of kind Validation, NotFound, Conflict or AccessDenied, or what prevented the commit. Each
+// message is one line: the field, the rule and the mend. Every act is a [plan], and everything in it is committed
+// together with one audit row.
+
+// act plans with f, and commits. Only one act is planned and committed at a time, so that what f has checked
+// still holds when it is written.
+func (l *Ledger) act(op Operator, f func(*plan) *metering.Error) error {
+	if err := op.check(l); err != nil {
+		return err
+	}
+	l.administration.Lock()
+	defer l.administration.Unlock()
+	p := newPlan(l)
+	defer func() { *p = plan{} }() // the committer holds on to the last act, and a plan can be large
+	err := f(p)
+	if err == nil {
+		err = l.administer(op, p.act, p.put, p.enter)
+	}
+	if err != nil {
+		return err
+	}
+	return nil // not err, which would be an error that holds a nil pointer
+}
+
+// find checks the operator and reads one thing from the catalogue or the directory.
+func find[R any](l *Ledger, op Operator, f func() (R, *metering.Error)) (R, error) {
+	var none R
+	if err := op.check(l); err != nil {
+		return none, err
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	found, err := f()
+	if err != nil {
+		return none, err
+	}
+	return found, nil
+}
+
+// The bounds of a page of a list.
+const (
+	DefaultPage = 100
+	MaxPage     = 1000
+)
+
+// list returns a page of things: those of all, in the order of their numbers, that item wants. A page's cursor is
+// the number of its last thing.
+func list[T, R any](l *Ledger, op Operator, all func() []T, after string, limit int, item func(*T) (R, bool)) (adminapi.Page[R], error) {
+	return find(l, op, func() (adminapi.Page[R], *metering.Error) {
+		page := adminapi.Page[R]{Items: []R{}}
+		limit, err := pageLimit(limit)
+		if err != nil {
+			return page, err
+		}
+		from := uint64(0)
+		if after != "" {
+			var bad error
+			if from, bad = strconv.ParseUint(after, 10, 32); bad != nil {
+				return page, badCursor(after)
+			}
+		}
+		things, last := all(), from
+		for i := from; i < uint64(len(things)); i++ {
+			r, wanted := item(&things[i])
+			if !wanted {
+				continue
+			}
+			if len(page.Items) == limit {
+				page.Next = strconv.FormatUint(last, 10)
+				break
+			}
+			page.Items = append(page.Items, r)
+			last = i + 1
+		}
+		return page, nil
+	})
+}
+
+func pageLimit(limit int) (int, *metering.Error) {
+	switch {
+	case limit == 0:
+		return DefaultPage, nil
+	case limit < 0 || limit > MaxPage:
+		return 0, invalid("limit: must be 1 to %d, not %d", MaxPage, limit)
+	}
+	return limit, nil
+}
+
+func badCursor(after string) *metering.Error {
+	return invalid("after: %.40q is not a cursor: pass what the page before had as next", after)
+}
+
+func invalid(format string, args ...any) *metering.Error {
+	return metering.Errorf(metering.Validation, format, args...)
+}
+
+func notFound(format string, args ...any) *metering.Error {
+	return metering.Errorf(metering.NotFound, format, args...)
+}
+
+func conflict(format string, args ...any) *metering.Error {
+	return metering.Errorf(metering.Conflict, format, args...)
+}
+
+// within says where in a larger thing an error's field is.
+func within(err *metering.Error, format string, args ...any) *metering.Error {
+	if err == nil {
+		return nil
+	}
+	at := metering.Errorf(err.Kind, format, args...)
+	at.Message += err.Message
+	return at
+}
+
+// accountNumber reads 12 digits.
+func accountNumber(field, s string) (uint64, *metering.Error) {
+	n, ok := metering.ParseAccountID(s)
+	if !ok {
+		return 0, invalid("%s: %.40q is not an account id: write its 12 digits, without hyphens and with leading zeros", field, s)
+	}
+	return n, nil
+}
+
+// checkText tells whether s is a text of least to most bytes that can be printed.
+func checkText(field, s string, least, most int) *metering.Error {
+	switch {
+	case len(s) < least:
+		return invalid("%s: is missing: write %d to %d characters", field, least, most)
+	case len(s) > most:
+		return invalid("%s: has %d bytes, but at most %d are allowed: shorten it", field, len(s), most)
+	case !utf8.ValidString(s):
+		return invalid("%s: %.40q is not valid UTF-8", field, s)
+	}
+	for _, c := range s {
+		if unicode.IsControl(c) {
+			return invalid("%s: %.40q holds the control character %q: leave it out", field, s, c)
+		}
+	}
+	return nil
+}
+
+// Moments that an operator gives must lie between these: a wrong unit or a zero time is found out.
+var (
+	earliest = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+	latest   = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
+// instant reads an optional time; it is 0 if left out.
+func instant(field string, t *time.Time) (metering.Instant, *metering.Error) {
+	if t == nil {
+		return 0, nil
+	}
+	if t.Before(earliest) || !t.Before(latest) {
+		return 0, invalid("%s: %s lies outside the years 2000 to 2199: write a time such as 2026-11-23T14:00:00Z", field, t.Format(time.RFC3339))
+	}
+	return metering.InstantOf(*t), nil
+}
+
+// timeOf returns an optional time.
+func timeOf(i metering.Instant) *time.Time {
+	if i == 0 {
+		return nil
+	}
+	return new(i.Time())
+}
+
+// Clock returns the ledger clock of a sandbox.
+func (l *Ledger) Clock(op Operator) (adminapi.Clock, error) {
+	return find(l, op, func() (adminapi.Clock, *metering.Error) {
+		if !l.Sandbox() {
+			return adminapi.Clock{}, errClock
+		}
+		l.clock.mu.Lock()
+		defer l.clock.mu.Unlock()
+		return adminapi.Clock{Now: l.clock.nowLocked().Time(), Frozen: l.clock.state.Frozen != 0}, nil
+	})
+}
+
+var errClock = conflict("clock: the clock of a production ledger is the machine's and cannot be moved: use a sandbox, meterd dev")
+
+// ChangeClock moves, stops or starts the ledger clock of a sandbox. It may go back.
+func (l *Ledger) ChangeClock(op Operator, in adminapi.ClockChange) (adminapi.Clock, error) {
+	if err := l.changeClock(op, in); err != nil {
+		return adminapi.Clock{}, err
+	}
+	return l.Clock(op)
+}
+
+func (l *Ledger) changeClock(op Operator, in adminapi.ClockChange) *metering.Error {
+	if err := op.check(l); err != nil {
+		return err
+	}
+	if !l.Sandbox() {
+		return errClock
+	}
+	set, err := instant("now", in.Now)
+	if err != nil {
+		return err
+	}
+	var advance time.Duration
+	if in.Advance != "" {
+		var bad error
+		if advance, bad = time.ParseDuration(in.Advance); bad != nil {
+			return invalid("advance: %.40q is not a duration: write hours, minutes and seconds, such as 90m, 26h or -1h", in.Advance)
+		}
+	}
+	switch {
+	case in.Now != nil && in.Advance != "":
+		return invalid("advance: excludes now: set the clock with one of them")
+	case in.Reset && (in.Now != nil || in.Advance != "" || in.Frozen != nil):
+		return invalid("reset: excludes now, advance and frozen: the clock then runs with the wall clock")
+	case !in.Reset && in.Now == nil && in.Advance == "" && in.Frozen == nil:
+		return invalid("now: is missing: give now, advance, frozen or reset")
+	}
+	l.administration.Lock()
+	defer l.administration.Unlock()
+	l.clock.mu.Lock()
+	now, state := l.clock.nowLocked(), l.clock.state
+	l.clock.mu.Unlock()
+	frozen := state.Frozen != 0
+	if in.Frozen != nil {
+		frozen = *in.Frozen
+	}
+	if in.Now != nil {
+		now = set
+	}
+	now = now.Add(advance)
+	if _, err := instant("advance", new(now.Time())); err != nil {
+		return err
+	}
+	switch {
+	case in.Reset:
+		state = clockState{}
+	case frozen:
+		state = clockState{Frozen: now}
+	default:
+		state = clockState{Offset: int64(now - metering.InstantOf(l.cfg.Now()))}
+	}
+	what := "set the clock to " + now.String()
+	if in.Reset {
+		what = "reset the clock"
+	} else if frozen {
+		what += ", frozen"
+	}
+	return l.moveClock(op, what, state)
+}

@@ -1,0 +1,372 @@
+package ledger
+
+import (
+	"bufio"
+	"encoding/hex"
+	"maps"
+	"slices"
+
+	"github.com/meterd/meterd/internal/iam"
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/store"
+)
+
+// plan is a change of the marketplace in the making: rows that have been checked against the catalogue, the
+// directory and each other, but are not written yet. The holder of l.administration makes one, so what it reads
+// does not change under it, and reads it without the catalogue's lock: planning an import takes long.
+type plan struct {
+	l      *Ledger
+	act    string // what it does, for the audit; never secrets
+	now    metering.Instant
+	random *bufio.Reader
+
+	regions    rows[metering.RegionInfo]
+	accounts   rows[metering.Account]
+	products   rows[metering.Product]
+	agreements rows[metering.Agreement]
+	workloads  rows[metering.Workload]
+	principals rows[store.Principal]
+	keys       rows[store.AccessKey]
+	admins     rows[store.AdminToken]
+	customers  []metering.Customer
+	publicKeys []metering.PublicKey
+	tokens     []store.RegistrationToken
+
+	// Names of the rows that the plan adds.
+	regionNamed   map[string]uint32
+	accountByID   map[uint64]uint32
+	productByCode map[string]uint32
+	productByID   map[string]uint32
+	agreementByID map[string]uint32
+	byLicense     map[string]uint32
+	workloadNamed map[workloadName]uint32
+	named         map[principalName]uint32
+	keyNamed      map[string]uint32 // every access key id there ever was; made by accessKey
+	customer      map[subscriber]string
+	buyerOf       map[customerName]uint32
+
+	newest   map[subscriber]uint32         // :: latest agreement that the plan adds
+	previous map[uint32]uint32             // :: agreement that the plan adds → the one before it, of the same buyer and product
+	versions map[uint32]map[int32]struct{} // :: product → versions of its public key that the plan adds
+	titled   map[title]uint32              // :: products without regard to the plan; made by productTitled
+	matched  map[uint32]struct{}           // :: agreements that an import has found to be there already
+	secrets  map[uint32]string             // :: access key → its secret, of those that the plan adds or changes
+}
+
+type subscriber struct{ of, buyer uint32 } // of a product, or of a seller
+
+type customerName struct {
+	seller     uint32
+	identifier string
+}
+
+type workloadName struct {
+	account  uint32
+	platform metering.Platform
+	resource string
+}
+
+type title struct {
+	seller uint32
+	title  string
+}
+
+func newPlan(l *Ledger) *plan {
+	c, d := l.catalog, l.directory
+	return &plan{
+		l: l, now: l.clock.now(), random: bufio.NewReader(l.cfg.Random),
+		regions: rows[metering.RegionInfo]{base: c.Regions()}, accounts: rows[metering.Account]{base: c.Accounts()},
+		products: rows[metering.Product]{base: c.Products()}, agreements: rows[metering.Agreement]{base: c.Agreements()},
+		workloads: rows[metering.Workload]{base: c.Workloads()}, principals: rows[store.Principal]{base: d.principals},
+		keys: rows[store.AccessKey]{base: d.keys}, admins: rows[store.AdminToken]{base: d.admins},
+		regionNamed: map[string]uint32{}, accountByID: map[uint64]uint32{}, productByCode: map[string]uint32{}, productByID: map[string]uint32{},
+		agreementByID: map[string]uint32{}, byLicense: map[string]uint32{}, workloadNamed: map[workloadName]uint32{}, named: map[principalName]uint32{},
+		customer: map[subscriber]string{}, buyerOf: map[customerName]uint32{}, newest: map[subscriber]uint32{}, previous: map[uint32]uint32{},
+		versions: map[uint32]map[int32]struct{}{}, matched: map[uint32]struct{}{}, secrets: map[uint32]string{},
+	}
+}
+
+// expect makes room for what is to come, which saves half of the time of a large import.
+func (p *plan) expect(buyers, agreements int) {
+	p.accounts.added = make([]metering.Account, 0, buyers)
+	p.accountByID = make(map[uint64]uint32, buyers)
+	p.customers = make([]metering.Customer, 0, agreements)
+	p.customer = make(map[subscriber]string, agreements)
+	p.buyerOf = make(map[customerName]uint32, agreements)
+	p.agreements.added = make([]metering.Agreement, 0, agreements)
+	p.agreementByID = make(map[string]uint32, agreements)
+	p.byLicense = make(map[string]uint32, agreements)
+	p.newest = make(map[subscriber]uint32, agreements)
+}
+
+// rows are the things of one kind as a plan sees them, by their number: the ledger's, with those that it changes
+// and those that it adds.
+type rows[T any] struct {
+	base    []T
+	changed map[uint32]*T
+	added   []T
+}
+
+// next is the number that add gives.
+func (r *rows[T]) next() uint32 { return uint32(len(r.base)+len(r.added)) + 1 }
+
+func (r *rows[T]) add(v T) { r.added = append(r.added, v) }
+
+// at returns the thing of the given number, to be read only, or nil for number 0.
+func (r *rows[T]) at(id uint32) *T {
+	switch n := uint32(len(r.base)); {
+	case id == 0:
+		return nil
+	case id > n:
+		return &r.added[id-n-1]
+	}
+	if v := r.changed[id]; v != nil {
+		return v
+	}
+	return &r.base[id-1]
+}
+
+// change returns a thing to be changed; it is written with the plan.
+func (r *rows[T]) change(id uint32) *T {
+	if id > uint32(len(r.base)) {
+		return r.at(id)
+	}
+	v := r.changed[id]
+	if v == nil {
+		v = new(r.base[id-1])
+		if r.changed == nil {
+			r.changed = map[uint32]*T{}
+		}
+		r.changed[id] = v
+	}
+	return v
+}
+
+// each calls f for each thing to be written, in the order of their numbers.
+func (r *rows[T]) each(f func(T) error) error {
+	for _, id := range slices.Sorted(maps.Keys(r.changed)) {
+		if err := f(*r.changed[id]); err != nil {
+			return err
+		}
+	}
+	for i := range r.added {
+		if err := f(r.added[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func eachOf[T any](list []T, f func(T) error) error {
+	return (&rows[T]{added: list}).each(f)
+}
+
+// put writes the plan.
+func (p *plan) put(tx *store.Tx) error {
+	for _, write := range []func() error{
+		func() error { return p.regions.each(tx.PutRegion) },
+		func() error { return p.accounts.each(tx.PutAccount) },
+		func() error { return p.products.each(tx.PutProduct) },
+		func() error { return eachOf(p.publicKeys, tx.PutPublicKey) },
+		func() error { return eachOf(p.customers, tx.PutCustomer) },
+		func() error { return p.agreements.each(tx.PutAgreement) },
+		func() error { return p.principals.each(tx.PutPrincipal) },
+		func() error { return p.keys.each(tx.PutAccessKey) },
+		func() error { return p.workloads.each(tx.PutWorkload) },
+		func() error { return p.admins.each(tx.PutAdminToken) },
+		func() error { return eachOf(p.tokens, tx.PutRegistrationToken) },
+	} {
+		if err := write(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enter brings what was written into the catalogue and the directory.
+func (p *plan) enter(l *Ledger) {
+	l.catalog.Reserve(len(p.accounts.added), len(p.customers), len(p.agreements.added))
+	enter(&p.regions, l.catalog.PutRegion)
+	enter(&p.accounts, l.catalog.PutAccount)
+	enter(&p.products, l.catalog.PutProduct)
+	enter(&rows[metering.PublicKey]{added: p.publicKeys}, l.catalog.PutPublicKey)
+	enter(&rows[metering.Customer]{added: p.customers}, l.catalog.PutCustomer)
+	enter(&p.agreements, l.catalog.PutAgreement)
+	enter(&p.workloads, l.catalog.PutWorkload)
+	enter(&p.principals, l.directory.putPrincipal)
+	enter(&p.keys, func(k store.AccessKey) { l.directory.putKey(k, p.secrets[k.ID]) })
+	enter(&p.admins, l.directory.putAdmin)
+}
+
+func enter[T any](r *rows[T], put func(T)) {
+	_ = r.each(func(v T) error { // which never fails
+		put(v)
+		return nil
+	})
+}
+
+// lookup looks a name up among what the plan adds, and then with f in the catalogue.
+func lookup[K comparable, T any](r *rows[T], added map[K]uint32, name K, f func() uint32) *T {
+	if id, ok := added[name]; ok {
+		return r.at(id)
+	}
+	return r.at(f())
+}
+
+func (p *plan) region(name string) *metering.RegionInfo {
+	return lookup(&p.regions, p.regionNamed, name, func() uint32 {
+		if r := p.l.catalog.RegionNamed(name); r != nil {
+			return uint32(r.ID)
+		}
+		return 0
+	})
+}
+
+func (p *plan) account(n uint64) *metering.Account {
+	return lookup(&p.accounts, p.accountByID, n, func() uint32 {
+		if a := p.l.catalog.AccountByID(n); a != nil {
+			return a.ID
+		}
+		return 0
+	})
+}
+
+func (p *plan) product(code string) *metering.Product {
+	return lookup(&p.products, p.productByCode, code, func() uint32 { return number(p.l.catalog.ProductByCode(code)) })
+}
+
+func (p *plan) productOfID(id string) *metering.Product {
+	return lookup(&p.products, p.productByID, id, func() uint32 { return number(p.l.catalog.ProductByID(id)) })
+}
+
+func number(product *metering.Product) uint32 {
+	if product == nil {
+		return 0
+	}
+	return product.ID
+}
+
+func (p *plan) agreement(id string) *metering.Agreement {
+	return lookup(&p.agreements, p.agreementByID, id, func() uint32 { return agreementNumber(p.l.catalog.AgreementByID(id)) })
+}
+
+func (p *plan) agreementOfLicense(arn string) *metering.Agreement {
+	return lookup(&p.agreements, p.byLicense, arn, func() uint32 { return agreementNumber(p.l.catalog.AgreementByLicense(arn)) })
+}
+
+func agreementNumber(a *metering.Agreement) uint32 {
+	if a == nil {
+		return 0
+	}
+	return a.ID
+}
+
+// newestAgreement returns the buyer's latest agreement for the product, and before the one before a, or nil.
+func (p *plan) newestAgreement(product, buyer uint32) *metering.Agreement {
+	return lookup(&p.agreements, p.newest, subscriber{product, buyer}, func() uint32 {
+		return agreementNumber(p.l.catalog.NewestAgreement(product, buyer))
+	})
+}
+
+func (p *plan) before(a *metering.Agreement) *metering.Agreement {
+	if id, ok := p.previous[a.ID]; ok {
+		return p.agreements.at(id)
+	}
+	if a.ID > uint32(len(p.agreements.base)) {
+		return nil
+	}
+	return p.agreements.at(agreementNumber(p.l.catalog.PreviousAgreement(&p.agreements.base[a.ID-1])))
+}
+
+func (p *plan) customerIdentifier(seller, buyer uint32) string {
+	if s, ok := p.customer[subscriber{seller, buyer}]; ok {
+		return s
+	}
+	return p.l.catalog.CustomerIdentifier(seller, buyer)
+}
+
+// customerNamed returns the buyer whom the seller's products know by the identifier, or nil.
+func (p *plan) customerNamed(seller uint32, identifier string) *metering.Account {
+	return lookup(&p.accounts, p.buyerOf, customerName{seller, identifier}, func() uint32 {
+		if a := p.l.catalog.Customer(seller, identifier); a != nil {
+			return a.ID
+		}
+		return 0
+	})
+}
+
+func (p *plan) workload(account uint32, platform metering.Platform, resource string) *metering.Workload {
+	return lookup(&p.workloads, p.workloadNamed, workloadName{account, platform, resource}, func() uint32 {
+		if w := p.l.catalog.WorkloadNamed(account, platform, resource); w != nil {
+			return w.ID
+		}
+		return 0
+	})
+}
+
+func (p *plan) principal(account uint32, kind iam.Kind, name string) *store.Principal {
+	n := principalName{account, kind, name}
+	return lookup(&p.principals, p.named, n, func() uint32 { return p.l.directory.named[n] })
+}
+
+// accessKey returns the key of the given id, also a deleted one, or nil.
+func (p *plan) accessKey(id string) *store.AccessKey {
+	if p.keyNamed == nil {
+		p.keyNamed = make(map[string]uint32, len(p.keys.base))
+		for i := range p.keys.base {
+			p.keyNamed[p.keys.base[i].AccessKeyID] = p.keys.base[i].ID
+		}
+	}
+	return p.keys.at(p.keyNamed[id])
+}
+
+// read fills b with random bytes.
+func (p *plan) read(b []byte) *metering.Error {
+	for n := 0; n < len(b); {
+		m, err := p.random.Read(b[n:])
+		if err != nil {
+			return metering.Errorf(metering.Internal, "reading random bytes: %v", err)
+		}
+		n += m
+	}
+	return nil
+}
+
+const (
+	lowerAlphanumeric = "abcdefghijklmnopqrstuvwxyz0123456789"
+	mixedAlphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + lowerAlphanumeric
+)
+
+// spell returns n characters of the alphabet, each as likely as the other, or fewer if the bytes do not suffice.
+func spell(alphabet string, n int, from []byte) string {
+	fair := byte(256 / len(alphabet) * len(alphabet))
+	s := make([]byte, 0, n)
+	for _, b := range from {
+		if b < fair && len(s) < n {
+			s = append(s, alphabet[int(b)%len(alphabet)])
+		}
+	}
+	return string(s)
+}
+
+// name makes an identifier as AWS's look: prefix and n random lower-case letters and digits.
+func (p *plan) name(prefix string, n int) (string, *metering.Error) {
+	for {
+		var b [48]byte
+		if err := p.read(b[:]); err != nil {
+			return "", err
+		}
+		if s := spell(lowerAlphanumeric, n, b[:]); len(s) == n {
+			return prefix + s, nil
+		}
+	}
+}
+
+// licenseARN makes the ARN of a licence that the seller grants.
+func (p *plan) licenseARN(seller uint64) (string, *metering.Error) {
+	var b [16]byte
+	if err := p.read(b[:]); err != nil {
+		return "", err
+	}
+	return "arn:aws:license-manager::" + metering.Number(seller) + ":license:l-" + hex.EncodeToString(b[:]), nil
+}

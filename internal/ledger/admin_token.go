@@ -1,0 +1,224 @@
+package ledger
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/iam"
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/store"
+)
+
+// CreateToken issues a registration token, as the marketplace hands one to a buyer who sets up an account.
+func (l *Ledger) CreateToken(op Operator, in adminapi.TokenRequest) (adminapi.Token, error) {
+	var out adminapi.Token
+	err := l.act(op, func(p *plan) *metering.Error {
+		product, err := p.productNamed("product_code", in.ProductCode)
+		if err != nil {
+			return err
+		}
+		buyer, err := p.tokenBuyer(product, in.Buyer)
+		if err != nil {
+			return err
+		}
+		// ResolveCustomer may return it before there is an agreement.
+		if err := p.makeCustomer(product.Seller, buyer.ID); err != nil {
+			return err
+		}
+		t := store.RegistrationToken{Product: product.ID, Buyer: buyer.ID}
+		if t.Issued, err = instant("issued_at", in.IssuedAt); err != nil {
+			return err
+		}
+		switch {
+		case t.Issued == 0:
+			t.Issued = p.now
+		case !l.Sandbox():
+			return conflict("issued_at: a production ledger issues tokens now: leave it out")
+		}
+		t.Expires = t.Issued.Add(l.settings.TokenLife)
+		if a := p.newestAgreement(product.ID, buyer.ID); a != nil {
+			t.Agreement = a.ID
+		}
+		if err := p.read(t.ID[6:]); err != nil {
+			return err
+		}
+		for i := range 6 {
+			t.ID[i] = byte(t.Issued >> (40 - 8*i))
+		}
+		p.tokens = append(p.tokens, t)
+		p.act = fmt.Sprintf("issue registration token %x for buyer %s and product %s", t.ID, p.digits(buyer.ID), product.Code)
+		out = l.tokenShape(&t, product.Code, p.digits(buyer.ID))
+		return nil
+	})
+	if err != nil {
+		return adminapi.Token{}, err
+	}
+	return out, nil
+}
+
+// tokenBuyer returns the buyer of the given 12 digits, or of the given customer identifier.
+func (p *plan) tokenBuyer(product *metering.Product, name string) (*metering.Account, *metering.Error) {
+	if n, ok := metering.ParseAccountID(name); ok {
+		if a := p.account(n); a != nil && a.Buyer {
+			return a, nil
+		}
+	}
+	if a := p.customerNamed(product.Seller, name); a != nil {
+		return a, nil
+	}
+	if iam.ValidAccountID(name) == nil {
+		return nil, noBuyer("buyer", name)
+	}
+	return nil, notFound("buyer: %.80q is neither a buyer's 12 digits nor a customer identifier of seller %s: meterd admin buyer list shows them", name, p.digits(product.Seller))
+}
+
+func (l *Ledger) tokenShape(t *store.RegistrationToken, product, buyer string) adminapi.Token {
+	return adminapi.Token{ID: hex.EncodeToString(t.ID[:]), RegistrationToken: l.registrationToken(t.ID), ProductCode: product, BuyerAccountID: buyer,
+		IssuedAt: t.Issued.Time(), ExpiresAt: t.Expires.Time(), Revoked: t.Revoked}
+}
+
+func tokenID(field, s string) (id [16]byte, err *metering.Error) {
+	if n, bad := hex.Decode(id[:], []byte(s[:min(len(s), 2*len(id))])); bad != nil || n != len(id) || len(s) != 2*len(id) {
+		return id, invalid("%s: %.40q is not the id of a registration token: meterd admin token list shows them", field, s)
+	}
+	return id, nil
+}
+
+// Tokens lists the registration tokens in the order in which they were issued.
+func (l *Ledger) Tokens(op Operator, after string, limit int) (adminapi.Page[adminapi.Token], error) {
+	page := adminapi.Page[adminapi.Token]{Items: []adminapi.Token{}}
+	tokens, err := l.tokens(op, after, &limit)
+	if err != nil {
+		return page, err
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for i := range tokens[:min(len(tokens), limit)] {
+		t := &tokens[i]
+		page.Items = append(page.Items, l.tokenShape(t, l.catalog.Product(t.Product).Code, l.number(t.Buyer)))
+	}
+	if len(tokens) > limit {
+		page.Next = page.Items[limit-1].ID
+	}
+	return page, nil
+}
+
+// tokens reads one token more than the limit, which it checks. The catalogue is not locked while it reads.
+func (l *Ledger) tokens(op Operator, after string, limit *int) (found []store.RegistrationToken, err error) {
+	refusal := op.check(l)
+	var from [16]byte
+	if refusal == nil {
+		*limit, refusal = pageLimit(*limit)
+	}
+	if refusal == nil && after != "" {
+		if from, refusal = tokenID("after", after); refusal != nil {
+			refusal = badCursor(after)
+		}
+	}
+	if refusal != nil {
+		return nil, refusal
+	}
+	err = l.db.View(func(r *store.Reader) error {
+		return r.RegistrationTokens(from, *limit+1, func(t store.RegistrationToken) error {
+			found = append(found, t)
+			return nil
+		})
+	})
+	return found, err
+}
+
+// RevokeToken makes a registration token invalid.
+func (l *Ledger) RevokeToken(op Operator, id string) error {
+	return l.act(op, func(p *plan) *metering.Error {
+		key, err := tokenID("id", id)
+		if err != nil {
+			return err
+		}
+		var found *store.RegistrationToken
+		bad := l.db.View(func(r *store.Reader) (err error) {
+			found, err = r.RegistrationToken(key)
+			return err
+		})
+		switch {
+		case bad != nil:
+			return metering.Errorf(metering.Internal, "reading a registration token: %v", bad)
+		case found == nil:
+			return notFound("id: there is no registration token %s: meterd admin token list shows them", id)
+		case found.Revoked:
+			return conflict("id: the registration token %s has been revoked already", id)
+		}
+		found.Revoked = true
+		p.tokens = append(p.tokens, *found)
+		p.act = "revoke registration token " + id
+		return nil
+	})
+}
+
+// CreateAdminToken makes a bearer token of the admin API and returns it, this once. A sandbox takes a given token.
+func (l *Ledger) CreateAdminToken(op Operator, in adminapi.AdminToken) (adminapi.AdminToken, error) {
+	var out adminapi.AdminToken
+	err := l.act(op, func(p *plan) *metering.Error {
+		if err := checkText("name", in.Name, 1, maxText); err != nil {
+			return err
+		}
+		token, hash, bad := iam.NewBearerToken(p.random)
+		if bad != nil {
+			return metering.Errorf(metering.Internal, "%v", bad)
+		}
+		if in.Token != "" {
+			if !l.Sandbox() {
+				return invalid("token: a production ledger makes its tokens: leave it out")
+			}
+			if err := checkText("token", in.Token, 16, maxText); err != nil {
+				return err
+			}
+			token, hash = in.Token, iam.HashBearerToken(in.Token)
+			if _, there := l.directory.bearers[hash]; there {
+				return conflict("token: there is such an admin token already")
+			}
+		}
+		t := store.AdminToken{ID: p.admins.next(), Name: in.Name, Hash: hash, Created: p.now}
+		p.admins.add(t)
+		p.act = fmt.Sprintf("create admin token %d, %s", t.ID, t.Name)
+		out = adminShape(&t)
+		out.Token = token
+		return nil
+	})
+	if err != nil {
+		return adminapi.AdminToken{}, err
+	}
+	return out, nil
+}
+
+func adminShape(t *store.AdminToken) adminapi.AdminToken {
+	return adminapi.AdminToken{ID: strconv.FormatUint(uint64(t.ID), 10), Name: t.Name, CreatedAt: t.Created.Time()}
+}
+
+// AdminTokens lists the bearer tokens of the admin API, without what they are.
+func (l *Ledger) AdminTokens(op Operator, after string, limit int) (adminapi.Page[adminapi.AdminToken], error) {
+	return list(l, op, func() []store.AdminToken { return l.directory.admins }, after, limit, func(t *store.AdminToken) (adminapi.AdminToken, bool) {
+		if t.Deleted {
+			return adminapi.AdminToken{}, false
+		}
+		return adminShape(t), true
+	})
+}
+
+// DeleteAdminToken deletes a bearer token of the admin API, but never the last one: nobody could make another.
+func (l *Ledger) DeleteAdminToken(op Operator, id string) error {
+	return l.act(op, func(p *plan) *metering.Error {
+		n, bad := strconv.ParseUint(strings.TrimSpace(id), 10, 32)
+		if bad != nil || n == 0 || n > uint64(len(p.admins.base)) || p.admins.at(uint32(n)).Deleted {
+			return notFound("id: there is no admin token %.40q: meterd admin admin-token list shows them", id)
+		}
+		if len(l.directory.bearers) == 1 {
+			return conflict("id: it is the last admin token: make another one first, with: meterd admin admin-token create")
+		}
+		p.admins.change(uint32(n)).Deleted = true
+		p.act = fmt.Sprintf("delete admin token %d", n)
+		return nil
+	})
+}

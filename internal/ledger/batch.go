@@ -1,0 +1,146 @@
+package ledger
+
+import (
+	"encoding/binary"
+
+	"github.com/meterd/meterd/internal/metering"
+)
+
+// Outcome is what became of one usage record.
+type Outcome uint8
+
+// The outcomes. Their numbers are stored in audit rows and never change.
+const (
+	Stored        Outcome = 1 + iota // accepted now: Success
+	Replayed                         // accepted before, with this quantity: Success with the same id
+	Duplicate                        // accepted before, with another quantity: DuplicateRecord
+	NotSubscribed                    // CustomerNotSubscribed
+	Unprocessed                      // not taken for a passing reason: send it again
+)
+
+// batchWork is a BatchMeterUsage call that passed admission.
+type batchWork struct {
+	in       *metering.Batch
+	lines    []metering.Line
+	outcomes []Outcome
+}
+
+// BatchMeterUsage meters a seller's records. It returns a line and its outcome for each record, in input order,
+// when those that are [Stored] are on disk; or a refusal of the whole call, of which nothing is stored.
+func (c *Call) BatchMeterUsage(in *metering.Batch, body []byte) ([]metering.Line, []Outcome, *metering.Error) {
+	l, b := c.l, &c.batch
+	now := l.clock.now()
+	l.mu.RLock()
+	lines, refusal := l.catalog.AdmitBatch(in, c.caller.Account, c.region, now, b.lines[:0])
+	for i := range lines {
+		if lines[i].Subscribed {
+			lines[i].ID = l.catalog.RecordIDOf(l.ids, &lines[i], "")
+		}
+	}
+	l.mu.RUnlock()
+	if refusal != nil {
+		return nil, nil, c.Refuse(refusal, body)
+	}
+	b.in, b.lines, b.outcomes = in, lines, b.outcomes[:0]
+	c.work, c.body = b, body
+	if err := c.submit(); err != nil {
+		return nil, nil, err
+	}
+	if c.refusal != nil {
+		return nil, nil, c.refusal
+	}
+	return b.lines, b.outcomes, nil
+}
+
+// write decides each record. The window is checked again with the group's time before anything is appended,
+// because a call that waited must not slip through a closed hour.
+func (b *batchWork) write(g *group, c *Call) error {
+	for i := range b.lines {
+		if err := g.window.settings.CheckBatchTimestamp(b.lines[i].Timestamp, g.now); err != nil {
+			c.refusal = err
+			return nil
+		}
+	}
+	for i := range b.lines {
+		line := &b.lines[i]
+		outcome := g.decide(line)
+		if outcome == Stored {
+			if err := g.append(line, ""); err != nil {
+				return err
+			}
+		} else {
+			sent := ""
+			if line.Key.Buyer == 0 {
+				sent = b.in.Records[i].CustomerIdentifier + b.in.Records[i].CustomerAWSAccountID // one of them is empty
+			}
+			c.audit.Detail = appendOutcome(c.audit.Detail, i, outcome, line, sent)
+		}
+		b.outcomes = append(b.outcomes, outcome)
+	}
+	return nil
+}
+
+func (b *batchWork) apply(*Ledger, *Call) {}
+
+// decide tells what becomes of a record whose call was admitted: the first write of a key wins, a re-send with
+// the same quantity is the same success, and another quantity is a duplicate (metering-api 2.2).
+func (g *group) decide(line *metering.Line) Outcome {
+	if !line.Subscribed {
+		return NotSubscribed
+	}
+	if quantity, ok := g.window.quantity(line.Hour, &line.Key); ok {
+		if quantity == line.Quantity && g.l.settings.ResendIdentical == "success" {
+			return Replayed
+		}
+		return Duplicate
+	}
+	if g.window.records >= g.l.cfg.MaxOpenRecords {
+		return Unprocessed
+	}
+	if g.l.cfg.Faults.Unprocessed != nil && g.injected(line) {
+		return Unprocessed
+	}
+	return Stored
+}
+
+func (g *group) injected(line *metering.Line) bool {
+	g.l.mu.RLock()
+	p := g.l.catalog.Product(line.Key.Product)
+	code, dimension := p.Code, p.Dimensions[line.Key.Dimension-1]
+	g.l.mu.RUnlock()
+	return g.l.cfg.Faults.Unprocessed(code, dimension, line.Quantity)
+}
+
+// Audit details are what cannot be rebuilt from usage rows. They begin with a byte that tells their form.
+const (
+	detailOutcomes = 1 // records that were not stored: appendOutcome, repeated
+	detailRefusal  = 2 // a message and the start of the body
+	detailText     = 3 // an act of administration, in words
+)
+
+const maxAuditBody = 2048 // bytes of a refused call's body that are kept
+
+// appendOutcome notes a record that was not stored. sent is what the catalogue's numbers cannot tell: the name of a
+// buyer that is not known, or the ClientToken that identifies usage of an AgentCore runtime.
+func appendOutcome(b []byte, i int, o Outcome, line *metering.Line, sent string) []byte {
+	if len(b) == 0 {
+		b = append(b, detailOutcomes)
+	}
+	b = append(b, byte(i), byte(o), byte(line.Form))
+	k := &line.Key
+	for _, v := range [...]uint64{uint64(k.Product), uint64(k.Buyer), uint64(k.Agreement), uint64(k.Workload), uint64(k.Dimension), uint64(line.Timestamp), uint64(line.Quantity)} {
+		b = binary.AppendUvarint(b, v)
+	}
+	b = binary.AppendUvarint(b, uint64(len(sent)))
+	return append(b, sent...)
+}
+
+func appendRefusal(b []byte, message string, body []byte) []byte {
+	b = append(b, detailRefusal)
+	if len(message) > 1024 {
+		message = message[:1024]
+	}
+	b = binary.AppendUvarint(b, uint64(len(message)))
+	b = append(b, message...)
+	return append(b, body[:min(len(body), maxAuditBody)]...)
+}

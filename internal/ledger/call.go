@@ -1,0 +1,132 @@
+package ledger
+
+import (
+	"github.com/meterd/meterd/internal/iam"
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/store"
+)
+
+// Caller is who calls, from where, once the signature has been verified.
+type Caller struct {
+	*Identity
+	Region    string   // of the credential scope
+	Source    string   // network address
+	RequestID [16]byte // a UUID of version 7
+}
+
+// Call is one call of an operation by an authenticated caller. [Ledger.Begin] is the only way to get one, so that
+// no operation runs unless its caller may call it, and each call is audited exactly once: by the operation, or by
+// Refuse. End must be called last; what the call returned is not valid afterwards.
+type Call struct {
+	l        *Ledger
+	caller   Caller
+	op       metering.Operation
+	region   metering.Region
+	answered chan struct{} // the committer sends when the call is durable or has failed
+
+	work    work            // what the committer is to do
+	refusal *metering.Error // the whole call is refused
+	body    []byte          // of a refused call, for the audit
+	audit   store.Call
+
+	batch    batchWork
+	meter    meterWork
+	register registerWork
+	resolve  resolveWork
+	admin    adminWork
+}
+
+// Begin starts a call of the operation: it checks that the caller may call it and has not called too often. A
+// refusal has been audited when it is returned.
+func (l *Ledger) Begin(caller Caller, op metering.Operation) (*Call, *metering.Error) {
+	c := l.calls.Get().(*Call)
+	c.caller, c.op = caller, op
+	c.work, c.refusal, c.body = nil, nil, nil
+	l.mu.RLock()
+	region := l.catalog.RegionNamed(caller.Region)
+	allowed := caller.Allows(actions[op])
+	l.mu.RUnlock()
+	c.region = 0
+	if region != nil {
+		c.region = region.ID
+	}
+	var refusal *metering.Error
+	switch {
+	case !allowed:
+		refusal = metering.Errorf(metering.AccessDenied, "%s", caller.Denied(actions[op]))
+	case !l.limits.allow(l.cfg.Limits, caller.Account, c.region, op):
+		refusal = metering.Errorf(metering.Throttling, "Rate exceeded: the account may call %v no more often in this region for now. Retry with exponential backoff.", op)
+	case l.cfg.Faults.Refuse != nil:
+		refusal = l.cfg.Faults.Refuse(op)
+	}
+	if refusal != nil {
+		refusal = c.Refuse(refusal, nil)
+		c.End()
+		return nil, refusal
+	}
+	return c, nil
+}
+
+var actions = map[metering.Operation]iam.Action{
+	metering.BatchMeterUsage: iam.BatchMeterUsage,
+	metering.MeterUsage:      iam.MeterUsage,
+	metering.RegisterUsage:   iam.RegisterUsage,
+	metering.ResolveCustomer: iam.ResolveCustomer,
+}
+
+// Refuse audits that the call was refused, with the start of its body, and returns why: the given reason, or that
+// the audit could not be written. Nothing else is stored.
+func (c *Call) Refuse(why *metering.Error, body []byte) *metering.Error {
+	c.refusal, c.body = why, body
+	if c.op == metering.ResolveCustomer {
+		c.body = nil // it may hold a token that is good elsewhere
+	}
+	if c.Throttled() {
+		return why // shedding load must cost nothing
+	}
+	c.work = refusalWork{}
+	if err := c.submit(); err != nil {
+		return err
+	}
+	return why
+}
+
+// Throttled tells whether the call was refused because there are too many.
+func (c *Call) Throttled() bool { return c.refusal != nil && c.refusal.Kind == metering.Throttling }
+
+// End gives the call's memory back.
+func (c *Call) End() { c.l.calls.Put(c) }
+
+// submit has the committer do the call's work, and waits until that is durable. The error is one that prevented
+// it; a refusal that the committer decided on is in c.refusal.
+func (c *Call) submit() *metering.Error {
+	l := c.l
+	if l.failure.Load() != nil {
+		return errStopped
+	}
+	l.admission.RLock()
+	if l.closed {
+		l.admission.RUnlock()
+		return errStopped
+	}
+	select {
+	case l.queue <- c:
+		l.admission.RUnlock()
+	default:
+		l.admission.RUnlock()
+		return metering.Errorf(metering.Throttling, "Rate exceeded: %d calls are waiting to be written. Retry with exponential backoff; nothing of this call was stored.", cap(l.queue))
+	}
+	<-c.answered
+	if c.refusal != nil && c.refusal == errCommit {
+		return errCommit
+	}
+	return nil
+}
+
+// Callers are answered retryably when the service cannot take more: with Throttling before their call is written,
+// because clients give records up after a lasting internal error (metering-api 7), and with an internal error when
+// a commit has failed, so that its outcome is unknown.
+var (
+	errStopped = metering.Errorf(metering.Throttling, "The service is not taking calls at the moment. Retry with exponential backoff; nothing of this call was stored.")
+	errCommit  = metering.Errorf(metering.Internal, "The call could not be written. Send it again: records that were stored are not counted twice.")
+)

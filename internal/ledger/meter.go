@@ -1,0 +1,108 @@
+package ledger
+
+import (
+	"github.com/meterd/meterd/internal/metering"
+)
+
+// meterWork is a MeterUsage call that passed admission.
+type meterWork struct {
+	line       metering.Line
+	in         *metering.Meter
+	byToken    bool // AgentCore: the ClientToken identifies the usage, not the hour
+	tokenKey   metering.TokenKey
+	parameters [16]byte
+	id         metering.RecordID
+	first      bool // the workload's first successful call for the product
+	at         metering.Instant
+}
+
+// MeterUsage meters the usage of the calling workload and returns the record's id when it is on disk.
+func (c *Call) MeterUsage(in *metering.Meter, body []byte) (metering.RecordID, *metering.Error) {
+	l, m := c.l, &c.meter
+	*m = meterWork{in: in}
+	now := l.clock.now()
+	l.mu.RLock()
+	refusal := metering.NotOnWorkload(metering.MeterUsage)
+	if w := l.catalog.Workload(c.caller.Workload); w != nil {
+		m.line, refusal = l.catalog.AdmitMeter(in, w, c.region, now)
+		if refusal == nil {
+			m.byToken = w.Platform == metering.AgentCore
+			m.id = l.catalog.RecordIDOf(l.ids, &m.line, in.ClientToken)
+		}
+	}
+	l.mu.RUnlock()
+	if refusal == nil && in.DryRun {
+		refusal = metering.Errorf(metering.DryRunOperation, "Request would have succeeded, but DryRun flag is set.")
+	}
+	if refusal != nil {
+		return metering.RecordID{}, c.Refuse(refusal, body)
+	}
+	if in.HasClientToken {
+		m.tokenKey, m.parameters = in.TokenKey(c.caller.Workload), in.Parameters()
+	}
+	c.work, c.body = m, body
+	if err := c.submit(); err != nil {
+		return metering.RecordID{}, err
+	}
+	if c.refusal != nil {
+		return metering.RecordID{}, c.refusal
+	}
+	return m.id, nil
+}
+
+// write decides the record: first by its ClientToken, then, except for AgentCore, by its hour (metering-api 2.6).
+func (m *meterWork) write(g *group, c *Call) error {
+	in := m.in
+	if c.refusal = g.window.settings.CheckMeterTimestamp(in.Timestamp, g.now); c.refusal != nil {
+		return nil
+	}
+	outcome, clientToken := Stored, ""
+	if m.byToken {
+		clientToken = in.ClientToken
+	}
+	if in.HasClientToken {
+		if known, ok := g.window.token(m.tokenKey); ok {
+			if known.parameters != m.parameters {
+				c.refusal = metering.Errorf(metering.IdempotencyConflict, "ClientToken %q was used before with other parameters. Send the very same request to retry it, or a new ClientToken for new usage.", in.ClientToken)
+				return nil
+			}
+			m.id = known.record
+			c.audit.Detail = appendOutcome(c.audit.Detail, 0, Replayed, &m.line, clientToken)
+			return nil
+		}
+	}
+	if m.byToken {
+		if g.window.records >= g.l.cfg.MaxOpenRecords {
+			outcome = Unprocessed
+		}
+	} else {
+		outcome = g.decide(&m.line)
+	}
+	switch outcome {
+	case Duplicate:
+		c.refusal = metering.Errorf(metering.DuplicateRequest, "A record for this resource with usageDimension: %s was already accepted for the hour %v with another quantity. Usage is metered once an hour and cannot be changed.", in.Dimension, m.line.Hour)
+		return nil
+	case Unprocessed:
+		c.refusal = metering.Errorf(metering.Throttling, "The service holds as many records of the open hours as it can. Retry later with exponential backoff.")
+		return nil
+	case Replayed:
+		c.audit.Detail = appendOutcome(c.audit.Detail, 0, Replayed, &m.line, clientToken)
+	case Stored:
+		if err := g.append(&m.line, clientToken); err != nil {
+			return err
+		}
+	}
+	if in.HasClientToken {
+		if err := g.rememberToken(m.tokenKey, token{m.parameters, m.id}); err != nil {
+			return err
+		}
+	}
+	if outcome == Stored {
+		return g.register(c, metering.MeterUsage, m.line.Key.Workload, m.line.Key.Product, &m.first)
+	}
+	return nil
+}
+
+func (m *meterWork) apply(l *Ledger, c *Call) {
+	l.catalog.PutRegistration(metering.Registration{Workload: m.line.Key.Workload, Product: m.line.Key.Product})
+}

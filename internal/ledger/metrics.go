@@ -1,0 +1,144 @@
+package ledger
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are the ledger's figures.
+type Metrics struct {
+	records    *prometheus.CounterVec // by outcome
+	calls      *prometheus.CounterVec // by operation and outcome
+	groupSize  prometheus.Histogram
+	commitTime prometheus.Histogram
+	open       prometheus.Gauge
+	limit      prometheus.GaugeFunc
+	alarm      prometheus.GaugeFunc // 1 from 80 % of the limit
+	ready      prometheus.GaugeFunc
+	age        *productAge
+
+	openRecords atomic.Int64
+	outcomes    [Unprocessed + 1]prometheus.Counter
+}
+
+// productAge reports, for each product, how long ago its last record was accepted: metering that has failed looks
+// like no usage otherwise.
+type productAge struct {
+	l    *Ledger
+	desc *prometheus.Desc
+	mu   sync.Mutex
+	last map[uint32]metering.Instant
+}
+
+func newMetrics(l *Ledger) *Metrics {
+	m := &Metrics{
+		records: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meterd_records_total",
+			Help: "Usage records by what became of them."}, []string{"outcome"}),
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meterd_calls_total",
+			Help: "Authenticated calls by operation and error kind; error is none for success."}, []string{"operation", "error"}),
+		groupSize: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "meterd_commit_group_calls",
+			Help: "Calls committed together.", Buckets: prometheus.ExponentialBuckets(1, 2, 9)}),
+		commitTime: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "meterd_commit_seconds",
+			Help: "Time to decide, append, commit and sync one group.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 15)}),
+		open: prometheus.NewGauge(prometheus.GaugeOpts{Name: "meterd_open_records",
+			Help: "Records of the open window that are kept in memory."}),
+		limit: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_open_records_limit",
+			Help: "The bound on open records (--max-open-records)."}, func() float64 { return float64(l.cfg.MaxOpenRecords) }),
+		ready: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_ready",
+			Help: "1 while calls are taken, 0 after the store has failed or on shutdown."}, func() float64 {
+			if l.Ready() != nil {
+				return 0
+			}
+			return 1
+		}),
+		age: &productAge{l: l, last: map[uint32]metering.Instant{},
+			desc: prometheus.NewDesc("meterd_product_last_record_age_seconds",
+				"Time since a record of the product was last accepted by this process, by the ledger clock.", []string{"product_code"}, nil)},
+	}
+	m.alarm = prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_open_records_alarm",
+		Help: "1 when open records have reached 80 % of their bound."}, func() float64 {
+		if m.openRecords.Load() >= int64(l.cfg.MaxOpenRecords)*8/10 {
+			return 1
+		}
+		return 0
+	})
+	for o, name := range map[Outcome]string{Stored: "accepted", Replayed: "replayed", Duplicate: "duplicate",
+		NotSubscribed: "not_subscribed", Unprocessed: "unprocessed"} {
+		m.outcomes[o] = m.records.WithLabelValues(name)
+	}
+	return m
+}
+
+// Register adds the figures to a registry.
+func (m *Metrics) Register(r prometheus.Registerer) {
+	r.MustRegister(m.records, m.calls, m.groupSize, m.commitTime, m.open, m.limit, m.alarm, m.ready, m.age)
+}
+
+// group counts a group that was committed.
+func (m *Metrics) group(calls []*Call, open int, took time.Duration) {
+	m.groupSize.Observe(float64(len(calls)))
+	m.commitTime.Observe(took.Seconds())
+	m.setOpen(open)
+	m.age.mu.Lock()
+	defer m.age.mu.Unlock()
+	for _, c := range calls {
+		if c.op != 0 {
+			m.calls.WithLabelValues(c.op.String(), refusalName(c.refusal)).Inc()
+		}
+		switch w := c.work.(type) {
+		case *batchWork:
+			var counts [Unprocessed + 1]int
+			for i, o := range w.outcomes {
+				counts[o]++
+				if o == Stored {
+					m.age.last[w.lines[i].Key.Product] = c.audit.At
+				}
+			}
+			for o, n := range counts {
+				if n > 0 {
+					m.outcomes[o].Add(float64(n))
+				}
+			}
+		case *meterWork:
+			if c.audit.UsageRows > 0 {
+				m.outcomes[Stored].Inc()
+				m.age.last[w.line.Key.Product] = c.audit.At
+			} else if c.refusal == nil {
+				m.outcomes[Replayed].Inc()
+			}
+		}
+	}
+}
+
+func (m *Metrics) setOpen(records int) {
+	m.open.Set(float64(records))
+	m.openRecords.Store(int64(records))
+}
+
+func (a *productAge) Describe(ch chan<- *prometheus.Desc) { ch <- a.desc }
+
+func (a *productAge) Collect(ch chan<- prometheus.Metric) {
+	now := a.l.Now()
+	a.mu.Lock()
+	last := make(map[uint32]metering.Instant, len(a.last))
+	for p, at := range a.last {
+		last[p] = at
+	}
+	a.mu.Unlock()
+	a.l.mu.RLock()
+	defer a.l.mu.RUnlock()
+	for p, at := range last {
+		ch <- prometheus.MustNewConstMetric(a.desc, prometheus.GaugeValue, now.Sub(at).Seconds(), a.l.catalog.Product(p).Code)
+	}
+}
+
+func refusalName(e *metering.Error) string {
+	if e == nil {
+		return "none"
+	}
+	return e.Kind.String()
+}

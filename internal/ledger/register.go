@@ -1,0 +1,117 @@
+package ledger
+
+import (
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/store"
+)
+
+// registerWork is a RegisterUsage call that passed admission.
+type registerWork struct {
+	product uint32
+	first   bool
+}
+
+// Registered is the answer of RegisterUsage.
+type Registered struct {
+	Signature string           // a JSON web token, signed with PS256 by the product's key
+	RotatedAt metering.Instant // when the key version was replaced; 0 if it is current
+}
+
+// RegisterUsage registers that the calling task or pod runs the product, and returns the signed answer when the
+// registration is on disk.
+func (c *Call) RegisterUsage(in *metering.Register, body []byte) (Registered, *metering.Error) {
+	l := c.l
+	now := l.clock.now()
+	l.mu.RLock()
+	var product *metering.Product
+	var found *metering.PublicKey
+	refusal := metering.NotOnWorkload(metering.RegisterUsage)
+	if w := l.catalog.Workload(c.caller.Workload); w != nil {
+		product, found, refusal = l.catalog.AdmitRegister(in, w, c.region, now)
+	}
+	var key metering.PublicKey
+	var code string
+	if refusal == nil {
+		key, code = *found, product.Code
+	}
+	l.mu.RUnlock()
+	if refusal != nil {
+		return Registered{}, c.Refuse(refusal, body)
+	}
+	signature, err := l.signRegistration(&key, code, in, now)
+	if err != nil {
+		l.cfg.Log.Error("signing a RegisterUsage answer", "product", code, "version", key.Version, "error", err)
+		return Registered{}, c.Refuse(metering.Errorf(metering.Internal, "%v", err), body)
+	}
+	c.register = registerWork{product: key.Product}
+	c.work, c.body = &c.register, body
+	if err := c.submit(); err != nil {
+		return Registered{}, err
+	}
+	return Registered{Signature: signature, RotatedAt: key.RotatedAt}, c.refusal
+}
+
+func (r *registerWork) write(g *group, c *Call) error {
+	return g.register(c, metering.RegisterUsage, c.caller.Workload, r.product, &r.first)
+}
+
+func (r *registerWork) apply(l *Ledger, c *Call) {
+	l.catalog.PutRegistration(metering.Registration{Workload: c.caller.Workload, Product: r.product})
+}
+
+// register stores that the workload called the operation for the product with success. MeterUsage is registered on
+// its first call only, as its usage rows tell the rest.
+func (g *group) register(c *Call, op metering.Operation, workload, product uint32, first *bool) error {
+	g.l.mu.RLock()
+	*first = !g.l.catalog.Registered(workload, product)
+	g.l.mu.RUnlock()
+	if *first {
+		g.applyLater(c)
+	} else if op == metering.MeterUsage {
+		return nil
+	}
+	return g.tx.PutRegistration(metering.Registration{Workload: workload, Product: product, Operation: op, First: g.now, Last: g.now})
+}
+
+func (g *group) rememberToken(k metering.TokenKey, t token) error {
+	g.window.putToken(g.now.Hour(), k, t)
+	return g.tx.PutClientToken(&store.ClientToken{Key: k, Parameters: t.parameters, Record: t.record, At: g.now})
+}
+
+// signRegistration makes the token that containers verify. Shipping verifiers read the lower-camel claims, AWS's
+// pages print PascalCase; there is never an expiry (metering-api 0.3 D5, 2.7).
+func (l *Ledger) signRegistration(k *metering.PublicKey, code string, in *metering.Register, now metering.Instant) (string, error) {
+	der, err := l.sealer.Open(keyLabel(k.Product, k.Version), k.Sealed)
+	if err != nil {
+		return "", err
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return "", err
+	}
+	private, ok := parsed.(*rsa.PrivateKey)
+	if !ok {
+		return "", errors.New("the product's key is not an RSA key")
+	}
+	claims := jwt.MapClaims{"productCode": code, "publicKeyVersion": k.Version, "iat": now.Time().Unix()}
+	if in.HasNonce {
+		claims["nonce"] = in.Nonce
+	}
+	if l.settings.ClaimsPascalCase {
+		claims["ProductCode"], claims["PublicKeyVersion"] = code, k.Version
+		if in.HasNonce {
+			claims["Nonce"] = in.Nonce
+		}
+	}
+	return jwt.NewWithClaims(jwt.SigningMethodPS256, claims).SignedString(private)
+}
+
+func keyLabel(product uint32, version int32) string {
+	return fmt.Sprintf("public key %d/%d", product, version)
+}

@@ -1,0 +1,404 @@
+package ledger
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/store"
+)
+
+// maxProblems bounds the problems that a report words. All are counted.
+const maxProblems = 100
+
+// VerifyOptions say what [Verify] compares the ledger with.
+type VerifyOptions struct {
+	// Acknowledged are the records that callers were told are stored, with their quantities. Each must be there.
+	Acknowledged map[metering.RecordID]int32
+}
+
+// Report is what [Verify] found.
+type Report struct {
+	Records      int64        `json:"records"`
+	Calls        int64        `json:"calls"` // authenticated calls and acts of administration
+	Sums         []ProductSum `json:"sums"`  // by product code
+	Problems     []string     `json:"problems"`
+	ProblemCount int          `json:"problem_count"` // Problems holds the first 100
+}
+
+// ProductSum is the sum of a product's accepted records.
+type ProductSum struct {
+	ProductCode string `json:"product_code"`
+	Records     int64  `json:"records"`
+	Quantity    int64  `json:"quantity"`
+}
+
+// Verify recomputes the ledger in the folder from its raw rows and reports what disagrees. It reads one state,
+// beside a running server if there is one, and needs no master key. An error means that the ledger could not be
+// read to its end; the report then holds what was found until there.
+//
+// It checks that SQLite finds its file whole; that usage and audit rows are numbered without gaps; that each usage
+// row was written by exactly one call; that no key was accepted twice; that every number stands for something in
+// the catalogue, and an agreement for the record's own product and buyer; that quantities, times and allocations
+// are what the service admits; that the marks of hours are right; that calls are in the order of the ledger clock
+// unless a sandbox's clock was moved; and that ClientTokens stand for records that exist.
+//
+// It shares the rules of identity with the ledger ([metering.Key] and the derivation of ids) but none of its
+// index. Cost: usage is read four times, for SQLite's check, for numbers out of range, for the extent of hours and
+// for the rest, about 3 µs a record in all. Memory holds the keys of the hours that lie open at one point of the
+// ledger, about 50 B for each of their records. While it runs, a server's write-ahead log cannot be reused and grows.
+func Verify(dir string, w VerifyOptions) (Report, error) {
+	v := verifier{report: Report{Sums: []ProductSum{}, Problems: []string{}}}
+	err := store.OpenReader(dir, func(r *store.Reader, meta store.Meta) error { return v.run(r, meta, w) })
+	return v.report, err
+}
+
+type verifier struct {
+	report    Report
+	r         *store.Reader
+	catalog   *metering.Catalog
+	ids       *metering.RecordIDs
+	sandbox   bool
+	lastUsage int64 // place of the last usage row seen
+	hours     map[metering.Hour]*extent
+	keys      map[metering.Hour]map[metering.Key]struct{} // of hours with rows to come
+	sums      map[uint32]*ProductSum
+	toldOf    map[metering.RecordID]int32  // acknowledged, not found yet
+	tokenOf   map[metering.RecordID]uint32 // :: record of a ClientToken, not found yet → the token's workload
+}
+
+// extent is where the rows of an hour lie.
+type extent struct{ first, last int64 }
+
+func (v *verifier) problem(format string, args ...any) {
+	if v.report.ProblemCount++; v.report.ProblemCount <= maxProblems {
+		v.report.Problems = append(v.report.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+func (v *verifier) run(r *store.Reader, meta store.Meta, w VerifyOptions) error {
+	v.r, v.sandbox = r, meta.Sandbox
+	v.catalog, v.ids = metering.NewCatalog(metering.DefaultSettings()), metering.NewRecordIDs(meta.Secret)
+	v.hours, v.keys = map[metering.Hour]*extent{}, map[metering.Hour]map[metering.Key]struct{}{}
+	v.sums, v.toldOf, v.tokenOf = map[uint32]*ProductSum{}, map[metering.RecordID]int32{}, map[metering.RecordID]uint32{}
+	for id, quantity := range w.Acknowledged {
+		v.toldOf[id] = quantity
+	}
+	if err := r.CheckIntegrity(); err != nil {
+		v.problem("%v", err)
+	}
+	err := r.Misfits(func(m store.Misfit) error {
+		v.problem("%s row %d: %s is %d; it must be %d to %d", m.Table, m.Seq, m.Column, m.Value, m.Smallest, m.Largest)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.Catalog(v.catalog); err != nil {
+		return fmt.Errorf("reading the catalogue: %w", err)
+	}
+	v.checkCatalog()
+	if v.lastUsage, err = r.LastUsage(); err != nil {
+		return err
+	}
+	for _, check := range []func() error{v.checkCalls, v.checkHours, v.readTokens, v.checkUsage, v.checkTokenUsage} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	for id, workload := range v.tokenOf {
+		v.problem("a ClientToken of workload %d stands for the record %v, which does not exist", workload, uuid.UUID(id))
+	}
+	for id, quantity := range v.toldOf {
+		v.problem("record %v was acknowledged with quantity %d but is not stored", uuid.UUID(id), quantity)
+	}
+	for _, s := range v.sums {
+		v.report.Sums = append(v.report.Sums, *s)
+	}
+	slices.SortFunc(v.report.Sums, func(a, b ProductSum) int { return strings.Compare(a.ProductCode, b.ProductCode) })
+	return nil
+}
+
+// The catalogue's numbers are dense; what is missing is zero in its lists.
+func (v *verifier) account(id uint32) bool {
+	a := v.catalog.Account(id)
+	return a != nil && a.ID != 0
+}
+
+func (v *verifier) product(id uint32) bool {
+	p := v.catalog.Product(id)
+	return p != nil && p.ID != 0
+}
+
+func (v *verifier) region(id metering.Region) bool {
+	r := v.catalog.Region(id)
+	return r != nil && r.ID != 0
+}
+
+func (v *verifier) workload(id uint32) bool {
+	w := v.catalog.Workload(id)
+	return w != nil && w.ID != 0
+}
+
+func (v *verifier) checkCatalog() {
+	for _, p := range v.catalog.Products() {
+		if p.ID != 0 && !v.account(p.Seller) {
+			v.problem("product %d: its seller, account %d, does not exist", p.ID, p.Seller)
+		}
+	}
+	for _, a := range v.catalog.Agreements() {
+		if a.ID != 0 && (!v.product(a.Product) || !v.account(a.Buyer)) {
+			v.problem("agreement %d: product %d or its buyer, account %d, does not exist", a.ID, a.Product, a.Buyer)
+		}
+	}
+	for _, w := range v.catalog.Workloads() {
+		if w.ID != 0 && (!v.account(w.Account) || !v.region(w.Region)) {
+			v.problem("workload %d: account %d or region %d does not exist", w.ID, w.Account, w.Region)
+		}
+	}
+}
+
+// checkCalls checks the audit rows. That they share out the usage rows without gap or overlap, while those are
+// numbered without gaps, means that each usage row was written by exactly one call.
+func (v *verifier) checkCalls() error {
+	var principals, keys, tokens uint32
+	err := errors.Join(
+		v.r.Principals(func(p store.Principal) error { principals = p.ID; return nil }),
+		v.r.AccessKeys(func(k store.AccessKey) error { keys = k.ID; return nil }),
+		v.r.AdminTokens(func(t store.AdminToken) error { tokens = t.ID; return nil }))
+	if err != nil {
+		return err
+	}
+	var last store.Call
+	nextUsage := int64(1)
+	err = v.r.Calls(-1<<63, 1<<63-1, func(c *store.Call) error {
+		v.report.Calls++
+		v.dense("call", last.Seq, c.Seq)
+		if c.At < last.At && (c.Operation != adminOperation || !v.sandbox) {
+			v.problem("call row %d: the ledger clock went back from %v to %v", c.Seq, last.At, c.At)
+		}
+		last = *c
+		if c.FirstUsage != nextUsage {
+			v.problem("call row %d: first_usage is %d, but the calls before it wrote the usage rows up to %d", c.Seq, c.FirstUsage, nextUsage-1)
+		}
+		nextUsage = c.FirstUsage + int64(c.UsageRows)
+		most := 0
+		switch {
+		case c.Refusal != store.NoRefusal:
+		case c.Operation == uint8(metering.BatchMeterUsage):
+			most = metering.MaxUsageRecords
+		case c.Operation == uint8(metering.MeterUsage):
+			most = 1
+		}
+		if c.UsageRows > most {
+			v.problem("call row %d: it wrote %d usage rows; a call of %s with refusal %d writes at most %d", c.Seq, c.UsageRows, operationName(c.Operation), c.Refusal, most)
+		}
+		known := principals
+		if c.Operation == adminOperation {
+			known = tokens
+		}
+		if c.Principal > known || c.AccessKey > keys || c.Workload != 0 && !v.workload(c.Workload) || c.Region != 0 && !v.region(c.Region) {
+			v.problem("call row %d: principal %d, access key %d, workload %d or region %d does not exist", c.Seq, c.Principal, c.AccessKey, c.Workload, c.Region)
+		}
+		if d, err := parseDetail(c.Detail); err != nil || len(d.outcomes) > 0 && d.outcomes[len(d.outcomes)-1].index >= c.UsageRows+len(d.outcomes) {
+			v.problem("call row %d: %v", c.Seq, errDetail)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if nextUsage-1 != v.lastUsage {
+		v.problem("the calls wrote the usage rows up to %d, but the last one is %d", nextUsage-1, v.lastUsage)
+	}
+	return nil
+}
+
+// dense checks that a row follows the one before it without a gap.
+func (v *verifier) dense(table string, before, seq int64) {
+	if seq > before+1 {
+		v.problem("%s rows %d to %d are missing", table, before+1, seq-1)
+	}
+}
+
+// checkHours finds where the rows of each hour lie, and compares that with the marks.
+func (v *verifier) checkHours() error {
+	err := v.r.Keys(-1<<63, 1<<63-1, func(u *store.Usage) error {
+		if e := v.hours[u.Hour]; e != nil {
+			e.last = u.Seq
+		} else {
+			v.hours[u.Hour] = &extent{u.Seq, u.Seq}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	marked := map[metering.Hour]bool{}
+	err = v.r.Hours(func(h metering.Hour, firstSeq int64) error {
+		marked[h] = true
+		if e := v.hours[h]; e == nil {
+			v.problem("hour %v is marked at usage row %d but has none", h, firstSeq)
+		} else if e.first != firstSeq {
+			v.problem("hour %v is marked at usage row %d, but its first one is %d", h, firstSeq, e.first)
+		}
+		return nil
+	})
+	for h, e := range v.hours {
+		if !marked[h] {
+			v.problem("hour %v has no mark; its first usage row is %d", h, e.first)
+		}
+	}
+	return err
+}
+
+func (v *verifier) readTokens() error {
+	return v.r.ClientTokens(func(t *store.ClientToken) error {
+		if !v.workload(t.Key.Workload) {
+			v.problem("a ClientToken belongs to workload %d, which does not exist", t.Key.Workload)
+		}
+		v.tokenOf[t.Record] = t.Key.Workload // a record has one workload, if several tokens
+		return nil
+	})
+}
+
+func (v *verifier) checkUsage() error {
+	last := int64(0)
+	return v.r.Usage(-1<<63, 1<<63-1, func(u *store.Usage) error {
+		v.report.Records++
+		v.dense("usage", last, u.Seq)
+		last = u.Seq
+		if v.checkNumbers(u) {
+			v.checkRecord(u)
+		}
+		v.checkAllocations(u)
+		if u.ClientToken == "" {
+			keys := v.keys[u.Hour]
+			if keys == nil {
+				keys = map[metering.Key]struct{}{}
+				v.keys[u.Hour] = keys
+			}
+			before := len(keys)
+			if keys[u.Key] = struct{}{}; len(keys) == before {
+				v.problem("usage row %d: a row before it has the same key: hour %v, %+v", u.Seq, u.Hour, u.Key)
+			}
+		}
+		if v.hours[u.Hour].last == u.Seq {
+			delete(v.keys, u.Hour)
+		}
+		return nil
+	})
+}
+
+// checkNumbers tells whether the row's numbers stand for something and agree with each other.
+func (v *verifier) checkNumbers(u *store.Usage) bool {
+	k, before := &u.Key, v.report.ProblemCount
+	if !v.region(k.Region) {
+		v.problem("usage row %d: region %d does not exist", u.Seq, k.Region)
+	}
+	if !v.account(k.Buyer) {
+		v.problem("usage row %d: its buyer, account %d, does not exist", u.Seq, k.Buyer)
+	}
+	if !v.product(k.Product) {
+		v.problem("usage row %d: product %d does not exist", u.Seq, k.Product)
+	} else if n := len(v.catalog.Product(k.Product).Dimensions); k.Dimension < 1 || int(k.Dimension) > n {
+		v.problem("usage row %d: dimension %d does not exist; product %d has %d", u.Seq, k.Dimension, k.Product, n)
+	}
+	if k.Agreement != 0 {
+		if a := v.catalog.Agreement(k.Agreement); a == nil || a.ID == 0 {
+			v.problem("usage row %d: agreement %d does not exist", u.Seq, k.Agreement)
+		} else if a.Product != k.Product || a.Buyer != k.Buyer {
+			v.problem("usage row %d: agreement %d is for product %d and buyer %d, but the row for product %d and buyer %d", u.Seq, k.Agreement, a.Product, a.Buyer, k.Product, k.Buyer)
+		}
+	}
+	agentCore := false
+	if k.Workload != 0 {
+		if !v.workload(k.Workload) {
+			v.problem("usage row %d: workload %d does not exist", u.Seq, k.Workload)
+		} else {
+			w := v.catalog.Workload(k.Workload)
+			agentCore = w.Platform == metering.AgentCore
+			if w.Account != k.Buyer || w.Region != k.Region {
+				v.problem("usage row %d: workload %d is of account %d in region %d, but the row of buyer %d in region %d", u.Seq, k.Workload, w.Account, w.Region, k.Buyer, k.Region)
+			}
+		}
+	}
+	if (u.Form == metering.ByLicense) != (k.Agreement != 0) || (u.Form == metering.ByWorkload) != (k.Workload != 0) {
+		v.problem("usage row %d: form %d does not go with agreement %d and workload %d", u.Seq, u.Form, k.Agreement, k.Workload)
+	}
+	if agentCore != (u.ClientToken != "") {
+		v.problem("usage row %d: a row has a client_token if its workload is an AgentCore runtime, and only then", u.Seq)
+	}
+	return v.report.ProblemCount == before
+}
+
+// checkRecord compares the row with what was said of its record. Ids are derived only where something was said.
+func (v *verifier) checkRecord(u *store.Usage) {
+	p := v.sums[u.Key.Product]
+	if p == nil {
+		p = &ProductSum{ProductCode: v.catalog.Product(u.Key.Product).Code}
+		v.sums[u.Key.Product] = p
+	}
+	p.Records++
+	p.Quantity += int64(u.Quantity)
+	if len(v.toldOf) == 0 && (u.Key.Workload == 0 || len(v.tokenOf) == 0) {
+		return
+	}
+	id := v.catalog.RecordIDOf(v.ids, &metering.Line{Key: u.Key, Hour: u.Hour}, u.ClientToken)
+	delete(v.tokenOf, id)
+	if told, ok := v.toldOf[id]; ok {
+		if told != u.Quantity {
+			v.problem("usage row %d: record %v was acknowledged with quantity %d but has %d", u.Seq, uuid.UUID(id), told, u.Quantity)
+		}
+		delete(v.toldOf, id)
+	}
+}
+
+func (v *verifier) checkAllocations(u *store.Usage) {
+	if u.Allocations == nil {
+		return
+	}
+	allocations, err := metering.ParseAllocations(u.Allocations)
+	if err != nil || !bytes.Equal(metering.AppendAllocations(nil, allocations), u.Allocations) {
+		v.problem("usage row %d: its usage allocations are damaged", u.Seq)
+		return
+	}
+	sum := int64(0)
+	for _, a := range allocations {
+		sum += int64(a.Quantity)
+	}
+	if sum != int64(u.Quantity) {
+		v.problem("usage row %d: its usage allocations add up to %d, but its quantity is %d", u.Seq, sum, u.Quantity)
+	}
+}
+
+// checkTokenUsage finds usage of AgentCore runtimes that was counted twice: rows of one ClientToken. A token that
+// comes again after its life stands for new usage.
+func (v *verifier) checkTokenUsage() error {
+	const life = 24 * time.Hour
+	var beforeWorkload uint32
+	var beforeToken string
+	var beforeSeq int64
+	return v.r.ClientTokenUsage(func(workload uint32, clientToken string, seq int64) error {
+		if workload == beforeWorkload && clientToken == beforeToken {
+			first, err := v.r.CallOfUsage(beforeSeq)
+			if err != nil {
+				return err
+			}
+			second, err := v.r.CallOfUsage(seq)
+			if err != nil {
+				return err
+			}
+			if first == nil || second == nil || second.At.Sub(first.At) < life {
+				v.problem("usage row %d: row %d has the same ClientToken of workload %d", seq, beforeSeq, workload)
+			}
+		}
+		beforeWorkload, beforeToken, beforeSeq = workload, clientToken, seq
+		return nil
+	})
+}

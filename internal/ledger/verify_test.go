@@ -1,0 +1,183 @@
+package ledger_test
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/store"
+	"github.com/ncruces/go-sqlite3"
+)
+
+func verify(t *testing.T, dir string, w ledger.VerifyOptions) ledger.Report {
+	t.Helper()
+	report, err := ledger.Verify(dir, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// damage closes the ledger and runs SQL on its database.
+func (s *shop) damage(sql string) {
+	s.t.Helper()
+	if err := s.l.Close(); err != nil {
+		s.t.Fatal(err)
+	}
+	c, err := sqlite3.Open(filepath.Join(s.dir, "ledger.db"))
+	if err == nil {
+		err = errors.Join(c.Exec(sql), c.Close())
+	}
+	if err != nil {
+		s.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func TestVerifyFindsNothing(t *testing.T) {
+	s := newShop(t)
+	if r := verify(t, s.dir, ledger.VerifyOptions{}); r.ProblemCount != 0 || r.Records != 0 || r.Calls != 3 || len(r.Sums) != 0 {
+		t.Errorf("of an empty ledger: %+v", r)
+	}
+	s.trade()
+	s.batch(sellerKey, "legacy", s.record("222222222222", "users", 0, 1), s.record("555555555555", "users", 0, 1))
+	if _, err := s.l.ChangeClock(s.op, adminapi.ClockChange{Advance: "-1h"}); err != nil {
+		t.Fatal(err)
+	}
+	s.batch(sellerKey, "legacy", s.record("222222222222", "users", 60, 2), s.record("222222222222", "gb", 120, 2))
+	r := verify(t, s.dir, ledger.VerifyOptions{})
+	want := []ledger.ProductSum{{ProductCode: "concurrent", Records: 1, Quantity: 5}, {ProductCode: "legacy", Records: 5, Quantity: 18},
+		{ProductCode: "rival", Records: 1, Quantity: 7}, {ProductCode: "software", Records: 3, Quantity: 41}}
+	if len(r.Problems) != 0 || r.Records != 10 || !slices.Equal(r.Sums, want) {
+		t.Errorf("got %+v", r)
+	}
+	if _, err := ledger.Verify(t.TempDir(), ledger.VerifyOptions{}); !errors.Is(err, store.ErrNotExist) {
+		t.Errorf("of an empty folder: %v", err)
+	}
+}
+
+// TestVerifyFindsDamage knows numbers: calls 1 to 3 made the marketplace, 4 to 10 are trade's.
+func TestVerifyFindsDamage(t *testing.T) {
+	for _, test := range []struct {
+		name, sql string
+		says      []string // each is in some problem
+	}{
+		{"usage row lost", "DELETE FROM usage WHERE seq = 2", []string{"usage rows 2 to 2 are missing"}},
+		{"last usage row lost", "DELETE FROM usage WHERE seq = 9", []string{"wrote the usage rows up to 9, but the last one is 8", "a ClientToken of workload 2 stands for the record"}},
+		{"usage row nobody wrote", "INSERT INTO usage SELECT 10, hour - 1, millis, region, product, buyer, agreement, workload, dimension, quantity, form, NULL, NULL FROM usage WHERE seq = 4",
+			[]string{"wrote the usage rows up to 9, but the last one is 10", "has no mark; its first usage row is 10"}},
+		{"counted twice", "UPDATE usage SET hour = (SELECT hour FROM usage WHERE seq = 1) WHERE seq = 3", []string{"usage row 3: a row before it has the same key", "hour 2026-11-23T11Z is marked at usage row 3, but its first one is 6"}},
+		{"counted twice by token", "UPDATE usage SET client_token = 'one' WHERE seq = 9", []string{"usage row 9: row 8 has the same ClientToken of workload 2"}},
+		{"quantity negative", "UPDATE usage SET quantity = -1 WHERE seq = 1", []string{"usage row 1: quantity is -1; it must be 0 to 2147483647"}},
+		{"quantity beyond 32 bits", "UPDATE usage SET quantity = 4294967297 WHERE seq = 1", []string{"usage row 1: quantity is 4294967297"}},
+		{"time outside its hour", "UPDATE usage SET millis = 3600000 WHERE seq = 1", []string{"usage row 1: millis is 3600000"}},
+		{"region", "UPDATE usage SET region = 200 WHERE seq = 1", []string{"usage row 1: region 200 does not exist"}},
+		{"product", "UPDATE usage SET product = 77 WHERE seq = 1", []string{"usage row 1: product 77 does not exist"}},
+		{"buyer", "UPDATE usage SET buyer = 77 WHERE seq = 1", []string{"usage row 1: its buyer, account 77, does not exist"}},
+		{"dimension", "UPDATE usage SET dimension = 3 WHERE seq = 1", []string{"usage row 1: dimension 3 does not exist; product 1 has 2"}},
+		{"agreement", "UPDATE usage SET agreement = 9 WHERE seq = 5", []string{"usage row 5: agreement 9 does not exist"}},
+		{"another's agreement", "UPDATE usage SET agreement = 1 WHERE seq = 5", []string{"usage row 5: agreement 1 is for product 1 and buyer 3, but the row for product 2"}},
+		{"agreement in the wrong form", "UPDATE usage SET agreement = 1 WHERE seq = 1", []string{"usage row 1: form 2 does not go with agreement 1"}},
+		{"workload", "UPDATE usage SET workload = 9 WHERE seq = 7", []string{"usage row 7: workload 9 does not exist"}},
+		{"workload elsewhere", "UPDATE usage SET region = 2 WHERE seq = 7", []string{"usage row 7: workload 1 is of account 3 in region 1"}},
+		{"form", "UPDATE usage SET form = 9 WHERE seq = 1", []string{"usage row 1: form is 9; it must be 1 to 4"}},
+		{"token lost", "UPDATE usage SET client_token = NULL WHERE seq = 9", []string{"usage row 9: a row has a client_token if"}},
+		{"allocations do not add up", "UPDATE usage SET quantity = 11 WHERE seq = 2", []string{"usage row 2: its usage allocations add up to 10, but its quantity is 11"}},
+		{"allocations unreadable", "UPDATE usage SET allocations = x'05' WHERE seq = 2", []string{"usage row 2: its usage allocations are damaged"}},
+		{"allocation beyond 32 bits", "UPDATE usage SET allocations = x'018a8080801000' WHERE seq = 2", []string{"usage row 2: its usage allocations are damaged"}},
+		{"hour mark lost", "DELETE FROM hour WHERE first_seq = 1", []string{"hour 2026-11-23T12Z has no mark; its first usage row is 1"}},
+		{"hour mark too late", "UPDATE hour SET first_seq = 2 WHERE first_seq = 1", []string{"hour 2026-11-23T12Z is marked at usage row 2, but its first one is 1"}},
+		{"hour mark of no row", "INSERT INTO hour VALUES (0, 1)", []string{"hour 1970-01-01T00Z is marked at usage row 1 but has none"}},
+		{"call lost", "DELETE FROM call WHERE seq = 5", []string{"call rows 5 to 5 are missing", "call row 6: first_usage is 5, but the calls before it wrote the usage rows up to 3"}},
+		{"call claims more", "UPDATE call SET usage_rows = 2 WHERE seq = 5", []string{"call row 6: first_usage is 5, but the calls before it wrote the usage rows up to 5"}},
+		{"call too large", "UPDATE call SET usage_rows = 26 WHERE seq = 5", []string{"call row 5: usage_rows is 26; it must be 0 to 25"}},
+		{"call of two meterings", "UPDATE call SET usage_rows = 2 WHERE seq = 8", []string{"call row 8: it wrote 2 usage rows; a call of MeterUsage"}},
+		{"refused, but wrote", "UPDATE call SET refusal = 1 WHERE seq = 5", []string{"call row 5: it wrote 1 usage rows"}},
+		{"refusal unknown", "UPDATE call SET refusal = 99 WHERE seq = 5", []string{"call row 5: refusal is 99"}},
+		{"request id cut", "UPDATE call SET request = x'00' WHERE seq = 5", []string{"call row 5: length(request) is 1; it must be 16"}},
+		{"clock ran back", "UPDATE call SET at = at - 1 WHERE seq = 5", []string{"call row 5: the ledger clock went back from 2026-11-23T12:30:00.000Z to 2026-11-23T12:29:59.999Z"}},
+		{"principal", "UPDATE call SET principal = 9 WHERE seq = 5", []string{"call row 5: principal 9"}},
+		{"access key", "UPDATE call SET access_key = 9 WHERE seq = 5", []string{"access key 9"}},
+		{"detail", "UPDATE call SET detail = x'01' WHERE seq = 5", []string{"call row 5: the detail of the audit row is damaged"}},
+		{"detail of a record beyond the call", "UPDATE call SET detail = x'010502010000000000000000' WHERE seq = 5", []string{"call row 5: the detail of the audit row is damaged"}},
+		{"token of no workload", "INSERT INTO client_token VALUES (9, x'00', x'00', x'00', 0)", []string{"a ClientToken belongs to workload 9, which does not exist", "stands for the record 00000000-0000-0000-0000-000000000000"}},
+		{"seller lost", "UPDATE product SET seller = 9 WHERE id = 4", []string{"product 4: its seller, account 9, does not exist"}},
+		{"agreement's product lost", "UPDATE agreement SET product = 9 WHERE id = 1", []string{"agreement 1: product 9 or"}},
+		{"workload's region lost", "UPDATE workload SET region = 0 WHERE id = 1", []string{"workload 1: account 3 or region 0"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := newShop(t)
+			s.trade()
+			s.damage(test.sql)
+			r := verify(t, s.dir, ledger.VerifyOptions{})
+			if r.ProblemCount != len(r.Problems) {
+				t.Errorf("%d problems, %d listed", r.ProblemCount, len(r.Problems))
+			}
+			for _, says := range test.says {
+				if !slices.ContainsFunc(r.Problems, func(p string) bool { return strings.Contains(p, says) }) {
+					t.Errorf("no problem says %q: %q", says, r.Problems)
+				}
+			}
+		})
+	}
+}
+
+func TestVerifyBoundsProblems(t *testing.T) {
+	s := newShop(t)
+	for range 8 {
+		s.now = s.now.Add(20 * time.Hour)
+		records := make([]metering.UsageRecord, 20)
+		for j := range records {
+			records[j] = s.record("222222222222", "users", 60*j, 1)
+		}
+		s.batch(sellerKey, "legacy", records...)
+	}
+	s.damage("UPDATE usage SET buyer = 77")
+	r := verify(t, s.dir, ledger.VerifyOptions{})
+	if len(r.Problems) != 100 || r.ProblemCount != int(r.Records) || r.Records < 101 {
+		t.Errorf("%d of %d problems listed, %d records", len(r.Problems), r.ProblemCount, r.Records)
+	}
+}
+
+func TestVerifyAcknowledged(t *testing.T) {
+	s := newShop(t)
+	_, _, lines := s.batch(sellerKey, "legacy", s.record("222222222222", "users", 0, 1), s.record("222222222222", "gb", 0, 2))
+	_, id, refusal := s.meter("agentcore", "pods", 3, "t")
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
+	told := map[metering.RecordID]int32{lines[0].ID: 1, lines[1].ID: 2, id: 3}
+	if r := verify(t, s.dir, ledger.VerifyOptions{Acknowledged: told}); r.ProblemCount != 0 {
+		t.Errorf("all stored: %q", r.Problems)
+	}
+	if len(told) != 3 {
+		t.Errorf("the caller's map was changed: %v", told)
+	}
+	told[lines[1].ID] = 5
+	told[metering.RecordID{1}] = 7
+	r := verify(t, s.dir, ledger.VerifyOptions{Acknowledged: told})
+	slices.Sort(r.Problems)
+	if len(r.Problems) != 2 || !strings.Contains(r.Problems[0], "record 01000000-0000-0000-0000-000000000000 was acknowledged with quantity 7 but is not stored") ||
+		!strings.Contains(r.Problems[1], "acknowledged with quantity 5 but has 2") {
+		t.Errorf("got %q", r.Problems)
+	}
+}
+
+// TestVerifyTokenReused re-uses a ClientToken after its life, when it stands for new usage.
+func TestVerifyTokenReused(t *testing.T) {
+	s := newShop(t)
+	for _, wait := range []time.Duration{0, 30 * time.Hour} {
+		s.now = s.now.Add(wait)
+		if _, _, refusal := s.meter("agentcore", "pods", 3, "t"); refusal != nil {
+			t.Fatal(refusal)
+		}
+	}
+	if r := verify(t, s.dir, ledger.VerifyOptions{}); r.ProblemCount != 0 || r.Records != 2 {
+		t.Errorf("got %+v", r)
+	}
+}
