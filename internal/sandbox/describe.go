@@ -1,0 +1,115 @@
+package sandbox
+
+import (
+	"time"
+
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/ledger"
+)
+
+// Endpoints are where a sandbox listens, as URLs.
+type Endpoints struct{ AWS, Admin, Ops string }
+
+// MaxDescribed bounds the sellers, products and buyers that a description lists: it is for people and tests, not
+// for a marketplace of a million buyers.
+const MaxDescribed = 100
+
+// Describe returns the description of a running sandbox. It issues the registration tokens and the sessions of
+// workloads that it lists; sessions do not expire, tokens do by the ledger clock.
+func Describe(l *ledger.Ledger, e Endpoints) (*Description, error) {
+	op := l.Local()
+	d := &Description{Version: 1, Endpoint: e.AWS, AdminEndpoint: e.Admin, OpsEndpoint: e.Ops, AdminToken: AdminToken,
+		Regions: []string{}, Sellers: []Seller{}, Buyers: []Buyer{}, Products: []Product{}}
+	regions, err := l.Regions(op, "", ledger.MaxPage)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range regions.Items {
+		if r.Enabled != nil && *r.Enabled {
+			d.Regions = append(d.Regions, r.Name)
+		}
+	}
+	if len(d.Regions) > 0 {
+		d.Region = d.Regions[0]
+	}
+	keys := l.SandboxKeys()
+	sellers, err := l.Sellers(op, "", MaxDescribed)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sellers.Items {
+		seller := Seller{Name: s.Name, AccountID: s.AccountID}
+		seller.Credentials, seller.Powerless = credentialsOf(keys[s.AccountID])
+		d.Sellers = append(d.Sellers, seller)
+	}
+	products, err := l.Products(op, "", "", MaxDescribed)
+	if err != nil {
+		return nil, err
+	}
+	productID := map[string]string{}
+	for _, p := range products.Items {
+		product := Product{ProductCode: p.ProductCode, ProductID: p.ProductID, SellerAccountID: p.SellerAccountID, Type: p.Type,
+			Integration: p.Integration, Dimensions: append([]string{}, p.Dimensions...), PublicKeys: []PublicKey{}}
+		for _, k := range p.PublicKeys {
+			product.PublicKeys = append(product.PublicKeys, PublicKey{Version: k.Version, PEM: k.PEM, Expired: k.Expired})
+		}
+		productID[p.ProductCode] = p.ProductID
+		d.Products = append(d.Products, product)
+	}
+	buyers, err := l.Buyers(op, "", MaxDescribed)
+	if err != nil {
+		return nil, err
+	}
+	expired := l.Now().Add(-l.Settings().TokenLife - time.Hour).Time()
+	for _, b := range buyers.Items {
+		buyer := Buyer{Name: b.Name, AccountID: b.AccountID, Subscriptions: []Subscription{}, Workloads: []Workload{}}
+		buyer.Credentials, _ = credentialsOf(keys[b.AccountID])
+		agreements, err := l.Agreements(op, adminapi.AgreementFilter{BuyerAccountID: b.AccountID}, "", MaxDescribed)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range agreements.Items {
+			s := Subscription{ProductCode: a.ProductCode, ProductID: productID[a.ProductCode], Status: a.Status, AgreementID: a.AgreementID,
+				LicenseARN: a.LicenseARN, CustomerIdentifier: a.CustomerIdentifier}
+			for _, t := range []struct {
+				token  *string
+				issued *time.Time
+			}{{&s.RegistrationToken, nil}, {&s.ExpiredRegistrationToken, &expired}} {
+				issued, err := l.CreateToken(op, adminapi.TokenRequest{ProductCode: a.ProductCode, Buyer: b.AccountID, IssuedAt: t.issued})
+				if err != nil {
+					return nil, err
+				}
+				*t.token = issued.RegistrationToken
+			}
+			buyer.Subscriptions = append(buyer.Subscriptions, s)
+		}
+		workloads, err := l.Workloads(op, b.AccountID, "", MaxDescribed)
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range workloads.Items {
+			c, err := l.CreateWorkloadCredentials(op, adminapi.WorkloadRequest{Workload: w})
+			if err != nil {
+				return nil, err
+			}
+			buyer.Workloads = append(buyer.Workloads, Workload{Platform: w.Platform, ResourceID: w.ResourceID, Region: w.Region,
+				Credentials: Credentials{c.AccessKeyID, c.SecretAccessKey}, SessionToken: c.SessionToken})
+		}
+		d.Buyers = append(d.Buyers, buyer)
+	}
+	return d, nil
+}
+
+// credentialsOf returns the first key that may do something, and the first that may do nothing.
+func credentialsOf(keys []ledger.SandboxKey) (able, powerless Credentials) {
+	for _, k := range keys {
+		c := &able
+		if k.Powerless {
+			c = &powerless
+		}
+		if c.AccessKeyID == "" {
+			*c = Credentials{k.AccessKeyID, k.SecretAccessKey}
+		}
+	}
+	return able, powerless
+}

@@ -1,0 +1,61 @@
+// Package sandbox makes a ledger for development and tests: seeded with a marketplace, with published keys and a
+// clock that can be moved. Nothing of it is for production, and production ledgers refuse it.
+package sandbox
+
+import (
+	"errors"
+	"time"
+
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/store"
+)
+
+// Options say what a sandbox starts with. The zero value is the seeded marketplace at the time by the wall clock.
+type Options struct {
+	Marketplace *adminapi.Marketplace // what to load; the seeded marketplace if nil
+	Now         time.Time             // where a new sandbox's ledger clock stands still; zero lets it run
+}
+
+// AdminToken is the bearer token of every sandbox's admin API. It is published.
+const AdminToken = "meterd_sandbox_published_admin_token"
+
+// Open opens the sandbox in cfg.Dir, and makes it first if the folder holds none. A marketplace that is loaded
+// already is left as it is.
+func Open(cfg ledger.Config, o Options) (*ledger.Ledger, error) {
+	cfg.Sandbox, cfg.MasterKey, cfg.SandboxToken = true, MasterKey(), AdminToken
+	made := !store.Exists(cfg.Dir)
+	if made {
+		if err := ledger.Create(cfg); err != nil {
+			return nil, err
+		}
+	}
+	l, err := ledger.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := load(l, made, o); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func load(l *ledger.Ledger, made bool, o Options) error {
+	op := l.Local()
+	if made && !o.Now.IsZero() {
+		frozen := true
+		if _, err := l.ChangeClock(op, adminapi.ClockChange{Now: &o.Now, Frozen: &frozen}); err != nil {
+			return err
+		}
+	}
+	m := o.Marketplace
+	if m == nil {
+		sellers, err := l.Sellers(op, "", 1)
+		if err != nil || len(sellers.Items) > 0 {
+			return err // a start that was cut short before its seed left none
+		}
+		m = Marketplace(l.Now().Time())
+	}
+	_, err := l.Import(op, m)
+	return err
+}
