@@ -1,0 +1,269 @@
+// Package server is the edge: the AWS endpoint, the admin API and the operations endpoint. It turns requests into
+// calls of package ledger and refusals into exceptions, and decides nothing itself.
+package server
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/sigv4"
+	"github.com/meterd/meterd/internal/wire"
+)
+
+// AWS is the endpoint that AWS SDKs speak to: AWS JSON 1.1 over POST /, every request signed. There are no routes
+// and nothing to opt out of: a request without a valid signature reaches no operation.
+type AWS struct {
+	ledger   *ledger.Ledger
+	verifier sigv4.Verifier[*ledger.Identity]
+	log      *slog.Logger
+	metrics  *AWSMetrics
+	failures failures
+	pool     sync.Pool // *exchange
+}
+
+// AWSConfig configures the endpoint.
+type AWSConfig struct {
+	Ledger  *ledger.Ledger
+	Hosts   []string     // hosts that signatures may name; any if empty
+	Log     *slog.Logger // slog.Default if nil
+	Metrics *AWSMetrics  // made if nil
+}
+
+// NewAWS returns the endpoint of a ledger.
+func NewAWS(cfg AWSConfig) *AWS {
+	s := &AWS{ledger: cfg.Ledger, log: cfg.Log, metrics: cfg.Metrics}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	if s.metrics == nil {
+		s.metrics = NewAWSMetrics()
+	}
+	s.verifier = sigv4.Verifier[*ledger.Identity]{Service: "aws-marketplace", KnownRegion: cfg.Ledger.KnownRegion, Hosts: cfg.Hosts, Lookup: cfg.Ledger.Credential}
+	s.pool.New = func() any { return &exchange{body: make([]byte, 0, 8<<10), answer: make([]byte, 0, 8<<10)} }
+	return s
+}
+
+// exchange is the memory of one request and its answer; it is used again for others.
+type exchange struct {
+	body   []byte
+	answer []byte
+	in     wire.BatchMeterUsageInput
+	batch  metering.Batch
+	out    wire.BatchMeterUsageOutput
+}
+
+// ServeHTTP answers one request.
+func (s *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	started := time.Now()
+	id, err := uuid.NewV7()
+	if err != nil {
+		http.Error(w, "", http.StatusInternalServerError)
+		return
+	}
+	x := s.pool.Get().(*exchange)
+	defer func() {
+		if cap(x.body) <= 64<<10 && cap(x.answer) <= 64<<10 { // let large ones go
+			s.pool.Put(x)
+		}
+	}()
+	status, code := http.StatusOK, "none"
+	operation, refusal := s.serve(x, r, id)
+	if refusal != nil {
+		status, code = refusal.Status, refusal.Code
+		x.answer = wire.AppendException(x.answer[:0], refusal.Code, refusal.Message)
+		w.Header()["X-Amzn-Errortype"] = []string{refusal.Code}
+		s.logRefusal(r, id, operation, refusal)
+	}
+	h := w.Header()
+	h["Content-Type"] = contentType
+	h["X-Amzn-Requestid"] = []string{id.String()}
+	h["Content-Length"] = []string{strconv.Itoa(len(x.answer))}
+	h["Date"] = []string{s.ledger.Wall().UTC().Format(http.TimeFormat)} // SDKs correct their clock by it
+	w.WriteHeader(status)
+	w.Write(x.answer)
+	s.metrics.observe(operation, code, time.Since(started))
+}
+
+var contentType = []string{wire.ContentType}
+
+// serve runs one request and leaves its answer in x, or returns how it is refused.
+func (s *AWS) serve(x *exchange, r *http.Request, id uuid.UUID) (operation string, refusal *sigv4.Error) {
+	source := address(r)
+	if err := x.read(r); err != nil {
+		return "", s.exception(err, id)
+	}
+	now := s.ledger.Wall()
+	if !s.failures.allow(source, now) {
+		return "", s.exception(metering.Errorf(metering.Throttling, "Too many requests from this address could not be authenticated. Check the access key, the secret and the clock, then retry with exponential backoff."), id)
+	}
+	caller, err := s.verifier.Verify(r, x.body, now)
+	if err != nil {
+		s.failures.count(source, now)
+		var e *sigv4.Error
+		if !errors.As(err, &e) {
+			s.log.Error("looking up a credential", "request", id, "error", err)
+			return "", s.exception(metering.Errorf(metering.Internal, "%v", err), id)
+		}
+		return "", e
+	}
+	target := r.Header.Get("X-Amz-Target")
+	operation, ok := wire.Operation(target)
+	op, known := metering.ParseOperation(operation)
+	if !ok || !known {
+		return "", s.exception(metering.Errorf(metering.UnknownOperation, "X-Amz-Target %q names no operation of this service. Use %sBatchMeterUsage, MeterUsage, RegisterUsage or ResolveCustomer.", target, wire.TargetPrefix), id)
+	}
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); r.Header.Get("Content-Type") != wire.ContentType && (err != nil || media != wire.ContentType) {
+		return operation, s.exception(metering.Errorf(metering.UnknownOperation, "Content-Type must be %s, not %q.", wire.ContentType, r.Header.Get("Content-Type")), id)
+	}
+	call, failed := s.ledger.Begin(ledger.Caller{Identity: caller.Principal, Region: caller.Region, Source: source, RequestID: id}, op)
+	if failed != nil {
+		if failed.Kind == metering.AccessDenied && op == metering.MeterUsage && dryRun(x.body) {
+			failed = metering.Errorf(metering.Unauthorized, "%s", failed.Message)
+		}
+		return operation, s.exception(failed, id)
+	}
+	defer call.End()
+	switch op {
+	case metering.BatchMeterUsage:
+		failed = s.batchMeterUsage(x, call)
+	case metering.MeterUsage:
+		failed = s.meterUsage(x, call)
+	case metering.RegisterUsage:
+		failed = s.registerUsage(x, call)
+	case metering.ResolveCustomer:
+		failed = s.resolveCustomer(x, call)
+	}
+	if failed != nil {
+		return operation, s.exception(failed, id)
+	}
+	return operation, nil
+}
+
+// exception words a refusal for the wire. The text of an internal error goes to the log only.
+func (s *AWS) exception(e *metering.Error, id uuid.UUID) *sigv4.Error {
+	x := exceptionOf(e.Kind, s.ledger.Settings())
+	message := e.Message
+	if x.status == http.StatusInternalServerError {
+		s.log.Error("internal error", "request", id, "error", e.Message)
+		message = "An internal error occurred. Retry the request; if it persists, report request id " + id.String() + "."
+	}
+	return &sigv4.Error{Code: x.name, Status: x.status, Message: message}
+}
+
+func (s *AWS) batchMeterUsage(x *exchange, call *ledger.Call) *metering.Error {
+	if err := x.in.Decode(x.body); err != nil {
+		return call.Refuse(syntax(err), x.body)
+	}
+	batch(&x.batch, &x.in)
+	lines, outcomes, refusal := call.BatchMeterUsage(&x.batch, x.body)
+	if refusal != nil {
+		return refusal
+	}
+	results(&x.out, &x.in, lines, outcomes, s.ledger.Settings())
+	x.answer = x.out.Append(x.answer[:0])
+	return nil
+}
+
+func (s *AWS) meterUsage(x *exchange, call *ledger.Call) *metering.Error {
+	var in wire.MeterUsageInput
+	if err := in.Decode(x.body); err != nil {
+		return call.Refuse(syntax(err), x.body)
+	}
+	id, refusal := call.MeterUsage(meter(&in), x.body)
+	if refusal != nil {
+		return refusal
+	}
+	out := wire.MeterUsageOutput{MeteringRecordID: wire.UUID(id)}
+	x.answer = out.Append(x.answer[:0])
+	return nil
+}
+
+func (s *AWS) registerUsage(x *exchange, call *ledger.Call) *metering.Error {
+	var in wire.RegisterUsageInput
+	if err := in.Decode(x.body); err != nil {
+		return call.Refuse(syntax(err), x.body)
+	}
+	register := metering.Register(in)
+	registered, refusal := call.RegisterUsage(&register, x.body)
+	if refusal != nil {
+		return refusal
+	}
+	out := wire.RegisterUsageOutput{Signature: registered.Signature, PublicKeyRotationTimestamp: int64(registered.RotatedAt)}
+	x.answer = out.Append(x.answer[:0])
+	return nil
+}
+
+func (s *AWS) resolveCustomer(x *exchange, call *ledger.Call) *metering.Error {
+	var in wire.ResolveCustomerInput
+	if err := in.Decode(x.body); err != nil {
+		return call.Refuse(syntax(err), x.body)
+	}
+	resolved, refusal := call.ResolveCustomer(in.RegistrationToken)
+	if refusal != nil {
+		return refusal
+	}
+	out := wire.ResolveCustomerOutput{ProductCode: resolved.ProductCode, CustomerIdentifier: resolved.CustomerIdentifier,
+		CustomerAWSAccountID: resolved.CustomerAWSAccountID, LicenseARN: resolved.LicenseARN}
+	x.answer = out.Append(x.answer[:0])
+	return nil
+}
+
+func syntax(err error) *metering.Error {
+	return metering.Errorf(metering.Serialization, "%v", err)
+}
+
+// dryRun tells whether the body is a MeterUsage call with DryRun, whose denial has a name of its own.
+func dryRun(body []byte) bool {
+	var in wire.MeterUsageInput
+	return in.Decode(body) == nil && in.DryRun
+}
+
+// read reads the request's body, which must be less than 1 MB.
+func (x *exchange) read(r *http.Request) *metering.Error {
+	tooLarge := metering.Errorf(metering.TooLarge, "The request body must be less than 1 MB (1,048,576 bytes). Send fewer records or fewer tags in one call.")
+	x.body = x.body[:0]
+	if r.ContentLength > metering.MaxBodyBytes {
+		return tooLarge
+	}
+	if n := int(r.ContentLength); n > cap(x.body) {
+		x.body = make([]byte, 0, n+1)
+	}
+	for {
+		if len(x.body) == cap(x.body) {
+			x.body = append(x.body, 0)[:len(x.body)]
+		}
+		n, err := r.Body.Read(x.body[len(x.body):cap(x.body)])
+		x.body = x.body[:len(x.body)+n]
+		switch {
+		case len(x.body) > metering.MaxBodyBytes:
+			return tooLarge
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return metering.Errorf(metering.Serialization, "The request body could not be read to its end. Send the request again.")
+		}
+	}
+}
+
+// address returns the network address that the request came from.
+func address(r *http.Request) string {
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		return host
+	}
+	return r.RemoteAddr
+}
+
+func (s *AWS) logRefusal(r *http.Request, id uuid.UUID, operation string, e *sigv4.Error) {
+	s.log.LogAttrs(r.Context(), slog.LevelDebug, "refused", slog.String("request", id.String()), slog.String("operation", operation),
+		slog.String("code", e.Code), slog.String("message", e.Message), slog.String("source", r.RemoteAddr))
+}

@@ -1,0 +1,62 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/meterd/meterd/internal/ledger"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// AWSMetrics are the figures of the AWS endpoint.
+type AWSMetrics struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+}
+
+// NewAWSMetrics returns figures that stand at zero.
+func NewAWSMetrics() *AWSMetrics {
+	return &AWSMetrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meterd_requests_total",
+			Help: "Requests to the AWS endpoint by operation and error code, those that could not be authenticated included."}, []string{"operation", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "meterd_request_seconds",
+			Help: "Time to answer a request, by operation.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)}, []string{"operation"}),
+	}
+}
+
+func (m *AWSMetrics) observe(operation, code string, took time.Duration) {
+	m.requests.WithLabelValues(operation, code).Inc()
+	m.seconds.WithLabelValues(operation).Observe(took.Seconds())
+}
+
+// Ops returns the operations endpoint: /metrics, /livez, /readyz and /debug/pprof/. It has no authentication, so it
+// must only listen where operators are.
+func Ops(l *ledger.Ledger, m *AWSMetrics) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.requests, m.seconds)
+	l.Metrics.Register(registry)
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { health(w, nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { health(w, l.Ready()) })
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+func health(w http.ResponseWriter, problem error) {
+	answer := map[string]string{"status": "ok"}
+	w.Header().Set("Content-Type", "application/json")
+	if problem != nil {
+		answer = map[string]string{"status": "unavailable", "reason": problem.Error()}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	json.NewEncoder(w).Encode(answer)
+}
