@@ -118,7 +118,10 @@ const (
 	detailText     = 3 // an act of administration, in words
 )
 
-const maxAuditBody = 2048 // bytes of a refused call's body that are kept
+const (
+	maxAuditBody    = 2048 // bytes of a refused call's body that are kept
+	maxAuditMessage = 1024 // bytes of its message
+)
 
 // appendOutcome notes a record that was not stored. sent is what the catalogue's numbers cannot tell: the name of a
 // buyer that is not known, or the ClientToken that identifies usage of an AgentCore runtime.
@@ -137,9 +140,7 @@ func appendOutcome(b []byte, i int, o Outcome, line *metering.Line, sent string)
 
 func appendRefusal(b []byte, message string, body []byte) []byte {
 	b = append(b, detailRefusal)
-	if len(message) > 1024 {
-		message = message[:1024]
-	}
+	message = message[:min(len(message), maxAuditMessage)]
 	b = binary.AppendUvarint(b, uint64(len(message)))
 	b = append(b, message...)
 	return append(b, body[:min(len(body), maxAuditBody)]...)

@@ -31,8 +31,8 @@ type outcomeDetail struct {
 
 var errDetail = errors.New("the detail of the audit row is damaged")
 
-// parseDetail is the inverse of appendOutcome, appendRefusal and of the text that administration leaves. It takes
-// nothing that they do not write.
+// parseDetail is the inverse of appendOutcome, appendRefusal and of the text that administration leaves. It is
+// strict: what they cannot have written is damage.
 func parseDetail(b []byte) (d callDetail, err error) {
 	if b == nil {
 		return d, nil
@@ -46,8 +46,8 @@ func parseDetail(b []byte) (d callDetail, err error) {
 		d.text = string(rest)
 		return d, nil
 	case detailRefusal:
-		n, size := binary.Uvarint(rest)
-		if size <= 0 || n > uint64(len(rest)-size) || len(rest)-size-int(n) > maxAuditBody {
+		n, size := uvarint(rest)
+		if size <= 0 || n > min(maxAuditMessage, uint64(len(rest)-size)) || len(rest)-size-int(n) > maxAuditBody {
 			return d, errDetail
 		}
 		rest = rest[size:]
@@ -79,7 +79,7 @@ func (o *outcomeDetail) parse(b []byte) ([]byte, error) {
 	fits := o.index < metering.MaxUsageRecords && Replayed <= o.outcome && o.outcome <= Unprocessed &&
 		metering.ByCustomerIdentifier <= o.line.Form && o.line.Form <= metering.ByWorkload
 	number := func(most uint64) uint64 {
-		n, size := binary.Uvarint(b)
+		n, size := uvarint(b)
 		if size <= 0 || n > most {
 			fits, b = false, nil
 			return 0
@@ -101,6 +101,14 @@ func (o *outcomeDetail) parse(b []byte) ([]byte, error) {
 	}
 	o.sent = string(b[:n])
 	return b[n:], nil
+}
+
+// uvarint is [binary.Uvarint] for shortest forms only.
+func uvarint(b []byte) (n uint64, size int) {
+	if n, size = binary.Uvarint(b); size > 1 && b[size-1] == 0 {
+		return 0, 0
+	}
+	return n, size
 }
 
 // operationName names the operation of an audit row.

@@ -111,7 +111,11 @@ func (l *Ledger) moveClock(op Operator, act string, s clockState) *metering.Erro
 		before := g.now
 		g.now = l.clock.set(s)
 		if g.now < before {
-			return g.window.load(g.tx.Reader(), g.now)
+			r, err := g.tx.Reader()
+			if err != nil {
+				return err
+			}
+			return g.window.load(r, g.now)
 		}
 		return nil
 	})

@@ -31,7 +31,7 @@ func (i *Identity) Denied(a iam.Action) string {
 // item, under the ledger's lock.
 type directory struct {
 	number     func(account uint32) string // its 12 digits
-	principals []store.Principal // by number - 1
+	principals []store.Principal           // by number - 1
 	keys       []store.AccessKey
 	admins     []store.AdminToken
 	named      map[principalName]uint32 // :: those that are not deleted

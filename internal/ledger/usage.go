@@ -15,10 +15,11 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-const (
-	maxPageBytes = 4 << 20 // of stored allocations; a page ends early beyond it
-	maxSums      = 100_000 // groups of a sum
-	scanRows     = 1 << 18 // rows read in one transaction
+// Variables only for tests.
+var (
+	maxPageBytes       = 4 << 20 // of stored allocations; a page ends early beyond it
+	maxSums            = 100_000 // groups of a sum
+	scanRows     int64 = 1 << 18 // rows read in one transaction
 )
 
 // Usage returns the accepted records that the filter chooses, in the order in which they were accepted. after is

@@ -338,6 +338,32 @@ func TestUsagePages(t *testing.T) {
 	}
 }
 
+// TestUsageBounds makes transactions of two rows, pages of one record with allocations, and sums of two groups.
+func TestUsageBounds(t *testing.T) {
+	s := newShop(t)
+	s.trade()
+	want := s.usage(adminapi.UsageFilter{}, "", 0)
+	ledger.SetUsageBounds(t, 1<<20, 4, 2)
+	if got := s.usage(adminapi.UsageFilter{}, "", 0); !cmp.Equal(got, want) {
+		t.Errorf("in small transactions: %+v", got)
+	}
+	for by, groups := range map[string]int{"product_code": 4, "hour": 3, "": 1} {
+		sums, err := s.l.UsageSums(s.op, adminapi.UsageFilter{}, strings.Fields(by))
+		if err != nil || len(sums.Sums) != groups {
+			t.Errorf("by %s: %+v, %v", by, sums, err)
+		}
+	}
+	if _, err := s.l.UsageSums(s.op, adminapi.UsageFilter{}, []string{"product_code", "dimension"}); !refusedAs(err, metering.Validation) {
+		t.Errorf("six groups: %v", err)
+	}
+	ledger.SetUsageBounds(t, 10, 4, 2)
+	page := s.usage(adminapi.UsageFilter{}, "", 0)
+	rest := s.usage(adminapi.UsageFilter{}, page.Next, 0)
+	if len(page.Records) != 2 || !cmp.Equal(append(page.Records, rest.Records...), want.Records) {
+		t.Errorf("a page of %d, then one of %d", len(page.Records), len(rest.Records))
+	}
+}
+
 func TestUsageSumsGroups(t *testing.T) {
 	s := newShop(t)
 	s.trade()

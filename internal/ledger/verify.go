@@ -49,9 +49,8 @@ type ProductSum struct {
 // unless a sandbox's clock was moved; and that ClientTokens stand for records that exist.
 //
 // It shares the rules of identity with the ledger ([metering.Key] and the derivation of ids) but none of its
-// index. Cost: usage is read four times, for SQLite's check, for numbers out of range, for the extent of hours and
-// for the rest, about 3 µs a record in all. Memory holds the keys of the hours that lie open at one point of the
-// ledger, about 50 B for each of their records. While it runs, a server's write-ahead log cannot be reused and grows.
+// index. Cost: about 2 µs a record. Memory holds the keys of the hours that lie open at one point of the ledger,
+// about 50 B for each of their records. While it runs, a server's write-ahead log cannot be reused and grows.
 func Verify(dir string, w VerifyOptions) (Report, error) {
 	v := verifier{report: Report{Sums: []ProductSum{}, Problems: []string{}}}
 	err := store.OpenReader(dir, func(r *store.Reader, meta store.Meta) error { return v.run(r, meta, w) })

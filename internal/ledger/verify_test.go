@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -179,5 +180,55 @@ func TestVerifyTokenReused(t *testing.T) {
 	}
 	if r := verify(t, s.dir, ledger.VerifyOptions{}); r.ProblemCount != 0 || r.Records != 2 {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// newWarehouse is a shop with 200,000 records: 4,000 buyers, two dimensions, 25 hours.
+func newWarehouse(b *testing.B) *shop {
+	s := newShop(b)
+	began := s.now.Add(-72 * time.Hour)
+	m := &adminapi.Marketplace{}
+	for i := range 4000 {
+		m.Buyers = append(m.Buyers, adminapi.Buyer{AccountID: fmt.Sprint(500_000_000_000 + i), Agreements: []adminapi.Agreement{{ProductCode: "legacy", StartTime: &began}}})
+	}
+	if _, err := s.l.Import(s.op, m); err != nil {
+		b.Fatal(err)
+	}
+	records := make([]metering.UsageRecord, 25)
+	for hour := range 25 {
+		for i := range 8000 {
+			records[i%25] = s.record(m.Buyers[i/2].AccountID, []string{"users", "gb"}[i%2], 0, int32(i))
+			if i%25 == 24 {
+				s.batch(sellerKey, "legacy", records...)
+			}
+		}
+		s.now = shopOpening.Add(time.Duration(hour+1) * time.Hour)
+	}
+	return s
+}
+
+func BenchmarkVerify(b *testing.B) {
+	s := newWarehouse(b)
+	var r ledger.Report
+	for b.Loop() {
+		var err error
+		if r, err = ledger.Verify(s.dir, ledger.VerifyOptions{}); err != nil || r.ProblemCount != 0 {
+			b.Fatal(r, err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(r.Records), "ns/record")
+}
+
+func BenchmarkUsageSums(b *testing.B) {
+	s := newWarehouse(b)
+	for _, by := range [][]string{nil, {"hour", "dimension"}, {"customer_aws_account_id"}} {
+		b.Run(strings.Join(by, ","), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := s.l.UsageSums(s.op, adminapi.UsageFilter{}, by); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/200_000, "ns/record")
+		})
 	}
 }

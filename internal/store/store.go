@@ -249,7 +249,12 @@ func (db *DB) Update(f func(*Tx) error) error {
 	if err := db.tx.begin.Exec(); err != nil {
 		return &CommitError{err}
 	}
-	if err := f(&db.tx); err != nil {
+	db.tx.waiting = db.tx.waiting[:0]
+	err := f(&db.tx)
+	if err == nil {
+		err = db.tx.flush()
+	}
+	if err != nil {
 		if rollback := db.tx.rollback.Exec(); rollback != nil {
 			return &CommitError{errors.Join(err, rollback)}
 		}

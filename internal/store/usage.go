@@ -56,7 +56,9 @@ type Tx struct {
 	c                       *sqlite3.Conn
 	begin, commit, rollback *sqlite3.Stmt
 	usage, call, hour       *sqlite3.Stmt
+	usages                  *sqlite3.Stmt // usageRows rows without token and allocations at once
 	token, registration     *sqlite3.Stmt
+	waiting                 []Usage                  // rows for usages
 	statements              map[string]*sqlite3.Stmt // of the catalogue, by their text
 }
 
@@ -70,7 +72,8 @@ func (tx *Tx) prepare(c *sqlite3.Conn) error {
 		{&tx.begin, "BEGIN IMMEDIATE"},
 		{&tx.commit, "COMMIT"},
 		{&tx.rollback, "ROLLBACK"},
-		{&tx.usage, "INSERT INTO usage (seq, hour, millis, region, product, buyer, agreement, workload, dimension, quantity, form, client_token, allocations) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"},
+		{&tx.usage, insertUsage + "(?,?,?,?,?,?,?,?,?,?,?,?,?)"},
+		{&tx.usages, insertUsage + strings.Repeat("(?,?,?,?,?,?,?,?,?,?,?,NULL,NULL),", usageRows-1) + "(?,?,?,?,?,?,?,?,?,?,?,NULL,NULL)"},
 		{&tx.call, "INSERT INTO call (seq, at, request, operation, principal, access_key, workload, source, region, refusal, first_usage, usage_rows, detail) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"},
 		{&tx.hour, "INSERT INTO hour (hour, first_seq) VALUES (?,?)"},
 		{&tx.token, "INSERT INTO client_token (workload, hash, parameters, record, at) VALUES (?,?,?,?,?) ON CONFLICT (workload, hash) DO UPDATE SET parameters = excluded.parameters, record = excluded.record, at = excluded.at"},
@@ -85,28 +88,66 @@ func (tx *Tx) prepare(c *sqlite3.Conn) error {
 	return nil
 }
 
-// Reader reads what the transaction sees, its own writes included. It is valid as long as the transaction.
-func (tx *Tx) Reader() *Reader { return &Reader{tx.c} }
+// usageRows is how many usage rows one statement writes: a third faster than one by one, more gain nothing.
+const usageRows = 25
 
-// AppendUsage appends a row; its Seq must be one more than the last row's.
+const insertUsage = "INSERT INTO usage (seq, hour, millis, region, product, buyer, agreement, workload, dimension, quantity, form, client_token, allocations) VALUES "
+
+// Reader reads what the transaction sees, its own writes included. It is valid as long as the transaction.
+func (tx *Tx) Reader() (*Reader, error) { return &Reader{tx.c}, tx.flush() }
+
+// AppendUsage appends a row; its Seq must be one more than the last row's. The row is written with the next ones,
+// at the latest before the transaction commits.
 func (tx *Tx) AppendUsage(u *Usage) error {
-	s, k := tx.usage, &u.Key
-	for i, v := range [...]int64{u.Seq, int64(u.Hour), int64(u.Timestamp - u.Hour.Start()), int64(k.Region), int64(k.Product), int64(k.Buyer),
-		int64(k.Agreement), int64(k.Workload), int64(k.Dimension), int64(u.Quantity), int64(u.Form)} {
-		if err := s.BindInt64(i+1, v); err != nil {
+	if u.ClientToken == "" && u.Allocations == nil {
+		if tx.waiting = append(tx.waiting, *u); len(tx.waiting) < usageRows {
+			return nil
+		}
+		for i := range tx.waiting {
+			if err := bindUsage(tx.usages, i*11, &tx.waiting[i]); err != nil {
+				return err
+			}
+		}
+		tx.waiting = tx.waiting[:0]
+		return tx.usages.Exec()
+	}
+	if err := tx.flush(); err != nil {
+		return err
+	}
+	return tx.insertUsage(u)
+}
+
+// flush writes the rows that wait for others.
+func (tx *Tx) flush() error {
+	for i := range tx.waiting {
+		if err := tx.insertUsage(&tx.waiting[i]); err != nil {
 			return err
 		}
 	}
-	var err error
+	tx.waiting = tx.waiting[:0]
+	return nil
+}
+
+func (tx *Tx) insertUsage(u *Usage) error {
+	err := bindUsage(tx.usage, 0, u)
 	if u.ClientToken != "" {
-		err = s.BindText(12, u.ClientToken)
+		err = errors.Join(err, tx.usage.BindText(12, u.ClientToken))
 	} else {
-		err = s.BindNull(12)
+		err = errors.Join(err, tx.usage.BindNull(12))
 	}
-	if err == nil {
-		err = s.BindBlob(13, u.Allocations)
+	return errors.Join(err, tx.usage.BindBlob(13, u.Allocations), tx.usage.Exec())
+}
+
+// bindUsage binds a row's eleven numbers behind the first parameters.
+func bindUsage(s *sqlite3.Stmt, first int, u *Usage) error {
+	k := &u.Key
+	for i, v := range [11]int64{u.Seq, int64(u.Hour), int64(u.Timestamp - u.Hour.Start()), int64(k.Region), int64(k.Product), int64(k.Buyer),
+		int64(k.Agreement), int64(k.Workload), int64(k.Dimension), int64(u.Quantity), int64(u.Form)} {
+		if err := s.BindInt64(first+i+1, v); err != nil {
+			return err
+		}
 	}
-	return errors.Join(err, s.Exec())
+	return nil
 }
 
 // AppendCall appends an audit row; its Seq must be one more than the last row's.

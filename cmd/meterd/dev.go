@@ -1,0 +1,132 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/meterd/meterd/internal/sandbox"
+)
+
+// devCmd runs the sandbox.
+type devCmd struct {
+	serviceFlags
+	Data        string `type:"path" env:"METERD_DATA" placeholder:"DIR" help:"Keep the sandbox in this folder; a throw-away one if not given. Started again on the same folder, it changes nothing that is there."`
+	Marketplace string `type:"path" env:"METERD_MARKETPLACE" placeholder:"FILE" help:"Load this marketplace (YAML or JSON, docs/marketplace.md) instead of the seeded one."`
+	Describe    string `type:"path" env:"METERD_DESCRIBE" placeholder:"FILE" help:"Write a JSON description of the running sandbox to FILE once it is ready."`
+	AllowRemote bool   `env:"METERD_ALLOW_REMOTE" help:"Listen on addresses that other machines can reach. The sandbox's keys are published: anyone can use it."`
+}
+
+func (cmd *devCmd) Run(c *console) (err error) {
+	if !cmd.AllowRemote {
+		for flag, address := range map[string]string{"listen": cmd.Listen, "admin-listen": cmd.AdminListen, "ops-listen": cmd.OpsListen} {
+			if !loopback(address) {
+				return fmt.Errorf("--%s %s can be reached from other machines, and the sandbox's keys are published; listen on 127.0.0.1, or add --allow-remote", flag, address)
+			}
+		}
+	}
+	log := cmd.logger(c.stderr)
+	cfg, err := cmd.config(log)
+	if err != nil {
+		return err
+	}
+	cfg.Dir = cmd.Data
+	if cfg.Dir == "" {
+		if cfg.Dir, err = os.MkdirTemp("", "meterd-sandbox-"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(cfg.Dir)) }()
+	}
+	var options sandbox.Options
+	if cmd.Marketplace != "" {
+		if options.Marketplace, err = readMarketplace(cmd.Marketplace, c.stdin); err != nil {
+			return err
+		}
+	}
+	l, err := sandbox.Open(cfg, options)
+	if err != nil {
+		return err
+	}
+	s, err := listen(&cmd.serviceFlags, l, log)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	description, err := sandbox.Describe(l, sandbox.Endpoints{AWS: s.aws(), Admin: s.admin(), Ops: s.ops()})
+	if err == nil && cmd.Describe != "" {
+		err = description.Write(cmd.Describe)
+	}
+	if err != nil {
+		s.closeListeners()
+		return errors.Join(err, l.Close())
+	}
+	welcome(c.stdout, description, l.Now().Time(), cmd.Data)
+	return s.run(c.ctx)
+}
+
+// welcome prints what a person pastes to send a first record.
+func welcome(w io.Writer, d *sandbox.Description, now time.Time, data string) {
+	fmt.Fprintln(w, "meterd sandbox — not for production: its keys are published.")
+	if data == "" {
+		fmt.Fprintln(w, "It forgets everything when it stops; keep it with --data DIR.")
+	}
+	fmt.Fprintf(w, "\n  AWS endpoint  %s\n  admin API     %s\n  operations    %s\n", d.Endpoint, d.AdminEndpoint, d.OpsEndpoint)
+	timestamp := "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
+	if now.Sub(time.Now()).Abs() > time.Minute { // the clock was moved
+		timestamp = now.UTC().Format(time.RFC3339)
+	}
+	seller, buyer, subscription, dimension := firstRecord(d)
+	if subscription == nil {
+		fmt.Fprintln(w, "\nThe marketplace has no seller with an access key whose product has dimensions and an active agreement; add them with meterd admin.")
+		return
+	}
+	named := fmt.Sprintf("--product-code %s --usage-records", subscription.ProductCode)
+	record := fmt.Sprintf("Timestamp=%s,CustomerAWSAccountId=%s,Dimension=%s,Quantity=3", timestamp, buyer.AccountID, dimension)
+	old := fmt.Sprintf("Timestamp=%s,CustomerIdentifier=%s,Dimension=%s,Quantity=3", timestamp, subscription.CustomerIdentifier, dimension)
+	fmt.Fprintf(w, `
+Paste this to send a first usage record:
+
+  export AWS_ENDPOINT_URL_MARKETPLACE_METERING=%s
+  export AWS_ACCESS_KEY_ID=%s
+  export AWS_SECRET_ACCESS_KEY=%s
+  export AWS_DEFAULT_REGION=%s
+  aws meteringmarketplace batch-meter-usage %s "%s"
+
+With an AWS CLI too old to know the endpoint variable:
+
+  aws --endpoint-url %s meteringmarketplace batch-meter-usage %s "%s"
+
+Read it back:
+
+  meterd admin usage --endpoint %s --token %s
+
+Press Ctrl-C to stop.
+`, d.Endpoint, seller.AccessKeyID, seller.SecretAccessKey, d.Region, named, record, d.Endpoint, named, old, d.AdminEndpoint, d.AdminToken)
+}
+
+// firstRecord finds who can send a record for whom.
+func firstRecord(d *sandbox.Description) (*sandbox.Seller, *sandbox.Buyer, *sandbox.Subscription, string) {
+	for i := range d.Products {
+		p := &d.Products[i]
+		if p.Integration != "legacy" || len(p.Dimensions) == 0 {
+			continue
+		}
+		for j := range d.Sellers {
+			seller := &d.Sellers[j]
+			if seller.AccountID != p.SellerAccountID || seller.AccessKeyID == "" {
+				continue
+			}
+			for k := range d.Buyers {
+				for m := range d.Buyers[k].Subscriptions {
+					s := &d.Buyers[k].Subscriptions[m]
+					if s.ProductCode == p.ProductCode && strings.EqualFold(s.Status, "active") {
+						return seller, &d.Buyers[k], s, p.Dimensions[0]
+					}
+				}
+			}
+		}
+	}
+	return nil, nil, nil, ""
+}

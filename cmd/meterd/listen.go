@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/server"
+)
+
+// serviceFlags are the flags that dev and serve share.
+type serviceFlags struct {
+	Listen         string            `default:"127.0.0.1:4880" env:"METERD_LISTEN" placeholder:"HOST:PORT" help:"AWS endpoint; port 0 picks one."`
+	AdminListen    string            `default:"127.0.0.1:4881" env:"METERD_ADMIN_LISTEN" placeholder:"HOST:PORT" help:"Admin API."`
+	OpsListen      string            `default:"127.0.0.1:4882" env:"METERD_OPS_LISTEN" placeholder:"HOST:PORT" help:"Metrics, health and profiles; no authentication, keep it private."`
+	TLSCert        string            `env:"METERD_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate chain for every listener, PEM; read again when it changes."`
+	TLSKey         string            `env:"METERD_TLS_KEY" type:"path" placeholder:"FILE" help:"Its private key."`
+	ExternalHost   []string          `env:"METERD_EXTERNAL_HOST" placeholder:"HOST" help:"Host, with its port if it is not the default one, that signatures may name; any if not given. Repeatable."`
+	Regions        []string          `env:"METERD_REGIONS" placeholder:"REGION" help:"Regions to serve; all that are enabled in the catalogue if not given."`
+	Setting        map[string]string `env:"METERD_SETTING" placeholder:"NAME=VALUE" help:"Change a behaviour that AWS leaves open; docs/compatibility.md lists them. Repeatable."`
+	Limits         string            `default:"none" enum:"none,aws" env:"METERD_LIMITS" help:"Calls a second: none, or AWS's own quotas (aws)."`
+	MaxOpenRecords int               `default:"50000000" env:"METERD_MAX_OPEN_RECORDS" help:"Records of the open window to keep in memory, about 40 bytes each; more are put into UnprocessedRecords."`
+	LogFormat      string            `default:"text" enum:"text,json" env:"METERD_LOG_FORMAT" help:"text or json, on standard error."`
+	LogLevel       string            `default:"info" enum:"debug,info,warn,error" env:"METERD_LOG_LEVEL" help:"debug, info, warn or error."`
+}
+
+func (f *serviceFlags) logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
+		level = slog.LevelInfo
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if f.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// config returns the part of a ledger's configuration that the flags set.
+func (f *serviceFlags) config(log *slog.Logger) (ledger.Config, error) {
+	cfg := ledger.Config{Settings: metering.DefaultSettings(), Regions: f.Regions, Log: log, MaxOpenRecords: f.MaxOpenRecords}
+	for name, value := range f.Setting {
+		if err := cfg.Settings.Set(name, value); err != nil {
+			return cfg, err
+		}
+	}
+	if f.Limits == "aws" {
+		cfg.Limits = ledger.AWSLimits
+	}
+	return cfg, nil
+}
+
+// service is the three endpoints of a ledger, listening but not yet serving.
+type service struct {
+	log       *slog.Logger
+	ledger    *ledger.Ledger
+	endpoints []endpoint // AWS, admin, ops
+}
+
+type endpoint struct {
+	name     string
+	listener net.Listener
+	server   *http.Server
+	url      string
+}
+
+// listen opens every listener, so that a port in use is told before anything is served.
+func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger) (*service, error) {
+	var tlsConfig *tls.Config
+	scheme := "http"
+	if (f.TLSCert == "") != (f.TLSKey == "") {
+		return nil, errors.New("--tls-cert and --tls-key go together; give both or neither")
+	}
+	if f.TLSCert != "" {
+		c := &certificate{cert: f.TLSCert, key: f.TLSKey, log: log}
+		if _, err := c.get(nil); err != nil {
+			return nil, fmt.Errorf("TLS certificate: %w", err)
+		}
+		tlsConfig = &tls.Config{GetCertificate: c.get, MinVersion: tls.VersionTLS12}
+		scheme = "https"
+	}
+	metrics := server.NewAWSMetrics()
+	s := &service{log: log, ledger: l}
+	for _, e := range []struct {
+		name, address string
+		handler       http.Handler
+	}{
+		{"listen", f.Listen, server.NewAWS(server.AWSConfig{Ledger: l, Hosts: f.ExternalHost, Log: log, Metrics: metrics})},
+		{"admin-listen", f.AdminListen, server.Admin(server.AdminConfig{Ledger: l, Log: log})},
+		{"ops-listen", f.OpsListen, server.Ops(l, metrics)},
+	} {
+		listener, err := net.Listen("tcp", e.address)
+		if err != nil {
+			s.closeListeners()
+			return nil, fmt.Errorf("--%s %s: %w", e.name, e.address, err)
+		}
+		if tlsConfig != nil {
+			listener = tls.NewListener(listener, tlsConfig)
+		}
+		s.endpoints = append(s.endpoints, endpoint{name: e.name, listener: listener, url: scheme + "://" + listener.Addr().String(),
+			server: &http.Server{Handler: e.handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 60 * time.Second, IdleTimeout: 2 * time.Minute,
+				MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}})
+	}
+	s.endpoints[1].server.ReadTimeout = 10 * time.Minute // imports are large
+	return s, nil
+}
+
+func (s *service) closeListeners() {
+	for _, e := range s.endpoints {
+		e.listener.Close()
+	}
+}
+
+func (s *service) aws() string   { return s.endpoints[0].url }
+func (s *service) admin() string { return s.endpoints[1].url }
+func (s *service) ops() string   { return s.endpoints[2].url }
+
+// run serves until ctx ends, then stops in order: the AWS endpoint and the admin API first, so that nobody comes
+// any more while those who wait are answered; then the ledger, which writes what was queued; and the operations
+// endpoint last, which has told all the while that the service is not ready.
+func (s *service) run(ctx context.Context) error {
+	failed := make(chan error, len(s.endpoints))
+	var serving sync.WaitGroup
+	for _, e := range s.endpoints {
+		serving.Add(1)
+		go func() {
+			defer serving.Done()
+			if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("--%s: %w", e.name, err)
+			}
+		}()
+	}
+	var errs []error
+	select {
+	case <-ctx.Done():
+	case err := <-failed:
+		errs = append(errs, err)
+	}
+	s.log.Info("stopping")
+	bound, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for i, e := range s.endpoints {
+		if i == 2 {
+			errs = append(errs, s.ledger.Close())
+		}
+		if err := e.server.Shutdown(bound); err != nil {
+			errs = append(errs, fmt.Errorf("--%s: %w", e.name, err), e.server.Close())
+		}
+	}
+	serving.Wait()
+	return errors.Join(errs...)
+}
+
+// certificate is a key pair that is read again when its file has changed.
+type certificate struct {
+	cert, key string
+	log       *slog.Logger
+	mu        sync.Mutex
+	read      time.Time // modification time of what was read
+	pair      *tls.Certificate
+}
+
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	info, err := os.Stat(c.cert)
+	if err == nil && !info.ModTime().Equal(c.read) {
+		var pair tls.Certificate
+		if pair, err = tls.LoadX509KeyPair(c.cert, c.key); err == nil {
+			c.pair, c.read = &pair, info.ModTime()
+		}
+	}
+	if c.pair == nil {
+		return nil, err
+	}
+	if err != nil {
+		c.log.Warn("the TLS certificate could not be read again; going on with the old one", "error", err)
+	}
+	return c.pair, nil
+}
+
+// loopback tells whether the address can be reached from this machine only.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,126 @@
+// Command meterd is the AWS Marketplace Metering Service that anyone can run.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the command line. Every flag can be given as an environment variable too; help names it.
+type cli struct {
+	Dev     devCmd     `cmd:"" help:"Run a sandbox: a seeded marketplace with published keys and a clock you can move. Not for production."`
+	Init    initCmd    `cmd:"" help:"Create the ledger of a production service, and print its first admin token."`
+	Serve   serveCmd   `cmd:"" help:"Serve a ledger that meterd init has created."`
+	Verify  verifyCmd  `cmd:"" help:"Recompute a ledger from its rows and say what disagrees; also beside a running server."`
+	Admin   adminCmd   `cmd:"" help:"Administer a running service: its marketplace, identities and usage."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// console is what a command may touch of the world.
+type console struct {
+	ctx            context.Context
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run runs one command and returns its exit code: 0 for success, 1 for failure, 2 for a command line that is wrong.
+func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
+	type exit int
+	defer func() {
+		if e, ok := recover().(exit); ok {
+			code = int(e)
+		} else if e := recover(); e != nil {
+			panic(e)
+		}
+	}()
+	var c cli
+	parser, err := kong.New(&c, kong.Name("meterd"), kong.Description("The AWS Marketplace Metering Service that anyone can run."),
+		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
+	if err != nil {
+		fmt.Fprintln(stderr, "meterd: internal error:", err)
+		return 1
+	}
+	if err := checkEnvironment(parser.Model.Node, env); err != nil {
+		fmt.Fprintln(stderr, "meterd:", err)
+		return 2
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintln(stderr, "meterd:", err)
+		var parse *kong.ParseError
+		if errors.As(err, &parse) {
+			fmt.Fprintf(stderr, "Try: meterd %s --help\n", strings.TrimSpace(strings.TrimPrefix(parse.Context.Command(), "meterd")))
+		}
+		return 2
+	}
+	if err := command.Run(&console{ctx, stdin, stdout, stderr}); err != nil {
+		fmt.Fprintln(stderr, "meterd:", err)
+		return 1
+	}
+	return 0
+}
+
+// checkEnvironment refuses METERD_ variables that no flag knows: a misspelt one would be silently without effect.
+func checkEnvironment(root *kong.Node, env []string) error {
+	known := map[string]bool{}
+	var walk func(*kong.Node)
+	walk = func(n *kong.Node) {
+		for _, f := range n.Flags {
+			for _, e := range f.Envs {
+				known[e] = true
+			}
+		}
+		for _, child := range n.Children {
+			walk(child)
+		}
+	}
+	walk(root)
+	for _, v := range env {
+		name, _, _ := strings.Cut(v, "=")
+		if strings.HasPrefix(name, "METERD_") && !strings.HasPrefix(name, "METERD_TEST_") && !known[name] {
+			return fmt.Errorf("no flag is set by the environment variable %s; unset it, or see meterd <command> --help for the names", name)
+		}
+	}
+	return nil
+}
+
+type versionCmd struct {
+	JSON bool `help:"Print JSON."`
+}
+
+func (v *versionCmd) Run(c *console) error {
+	version, revision := "(devel)", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if info.Main.Version != "" {
+			version = info.Main.Version
+		}
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = s.Value
+			}
+		}
+	}
+	if v.JSON {
+		fmt.Fprintf(c.stdout, "{\"version\":%q,\"revision\":%q}\n", version, revision)
+		return nil
+	}
+	fmt.Fprintln(c.stdout, strings.TrimSpace("meterd "+version+" "+revision))
+	return nil
+}

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"meterd": main})
+}
+
+// TestScripts runs the command as a person would: testdata/*.txtar are the scripts.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: func(e *testscript.Env) error {
+		e.Setenv("HOME", e.WorkDir)
+		return nil
+	}})
+}
+
+// TestEnvironment finds misspelt variables, which would be silently without effect.
+func TestEnvironment(t *testing.T) {
+	for _, c := range []struct {
+		variable string
+		code     int
+	}{{"METERD_LISTEN=127.0.0.1:0", 0}, {"METERD_LISTENN=127.0.0.1:0", 2}, {"METERD_ADMIN_TOKEN=x", 0}, {"HOME=/", 0}} {
+		if code := run(context.Background(), []string{"version"}, []string{c.variable}, os.Stdin, t.Output(), t.Output()); code != c.code {
+			t.Errorf("%s: exit code %d, want %d", c.variable, code, c.code)
+		}
+	}
+}
