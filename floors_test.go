@@ -22,12 +22,13 @@ const module = "github.com/meterd/meterd"
 //
 // The separate module in tools is not listed: nothing can import it.
 const floors = `
-6  cmd/meterd  internal/bench  clients
-5  internal/sandbox  meterdtest
+7  cmd/meterd  internal/bench  internal/crash  clients
+6  meterdtest
+5  internal/sandbox
 4  internal/server  internal/console  internal/notify  internal/relay
 3  internal/ledger
-2  internal/store
-1  internal/adminapi  internal/report
+2  internal/store  internal/report
+1  internal/adminapi
 0  .  internal/metering  internal/iam  internal/sigv4  internal/wire
 `
 

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"encoding/json"
-	"io"
 
 	"github.com/google/uuid"
 	"github.com/meterd/meterd/internal/iam"
@@ -92,12 +91,6 @@ func (op Operator) check(l *Ledger) *metering.Error {
 		return metering.Errorf(metering.AccessDenied, "Only an operator may do this.")
 	}
 	return nil
-}
-
-// random fills b from the configured source.
-func (l *Ledger) random(b []byte) error {
-	_, err := io.ReadFull(l.cfg.Random, b)
-	return err
 }
 
 // moveClock is the act of moving the clock: the new state is stored, and the index follows when the window moves

@@ -87,7 +87,7 @@ func (l *Ledger) commitGroup(calls []*Call) {
 		g := group{committer: k, now: l.clock.now()}
 		err = l.db.Update(func(tx *store.Tx) error {
 			g.tx = tx
-			if k.window.advance(g.now) {
+			if k.window.advance(g.now) && !l.Sandbox() { // whose clock may go back to where they count
 				if err := tx.DropClientTokens((g.now.Hour() - tokenLife).Start()); err != nil {
 					return err
 				}

@@ -13,7 +13,6 @@ type meterWork struct {
 	parameters [16]byte
 	id         metering.RecordID
 	first      bool // the workload's first successful call for the product
-	at         metering.Instant
 }
 
 // MeterUsage meters the usage of the calling workload and returns the record's id when it is on disk.

@@ -120,12 +120,12 @@ func (c *Catalog) licence(r *UsageRecord, i int, seller uint32) (*Agreement, *Er
 	a := c.AgreementByLicense(r.LicenseARN)
 	if a == nil || c.Product(a.Product).Seller != seller {
 		if !ValidLicenseARN(r.LicenseARN) {
-			return nil, Errorf(InvalidLicense, "UsageRecords[%d].LicenseArn %q is not a licence ARN. Send the LicenseArn that ResolveCustomer returned, such as arn:aws:license-manager::111122223333:license:l-….", i, r.LicenseARN)
+			return nil, Errorf(InvalidLicense, "UsageRecords[%d].LicenseArn %.200q is not a licence ARN. Send the LicenseArn that ResolveCustomer returned, such as arn:aws:license-manager::111122223333:license:l-….", i, r.LicenseARN)
 		}
-		return nil, Errorf(InvalidLicense, "UsageRecords[%d].LicenseArn %q is not a licence for a product of the calling account. Send the LicenseArn that ResolveCustomer returned.", i, r.LicenseARN)
+		return nil, Errorf(InvalidLicense, "UsageRecords[%d].LicenseArn %.200q is not a licence for a product of the calling account. Send the LicenseArn that ResolveCustomer returned.", i, r.LicenseARN)
 	}
 	if n, ok := ParseAccountID(r.CustomerAWSAccountID); !ok || c.Account(a.Buyer).AccountID != n {
-		return nil, Errorf(InvalidLicense, "UsageRecords[%d]: the licence %q does not belong to account %s. Send the CustomerAWSAccountId that came with the LicenseArn.", i, r.LicenseARN, r.CustomerAWSAccountID)
+		return nil, Errorf(InvalidLicense, "UsageRecords[%d]: the licence %.200q does not belong to account %.20s. Send the CustomerAWSAccountId that came with the LicenseArn.", i, r.LicenseARN, r.CustomerAWSAccountID)
 	}
 	return a, nil
 }
@@ -376,7 +376,7 @@ func (c *Catalog) RecordIDOf(ids *RecordIDs, l *Line, clientToken string) Record
 		w := c.Workload(l.Key.Workload)
 		account := Number(c.Account(w.Account).AccountID)
 		if w.Platform == AgentCore {
-			return ids.Of(0, "token", account, w.ResourceID, clientToken)
+			return ids.Of(l.Hour, "token", account, w.ResourceID, clientToken)
 		}
 		return ids.Of(l.Hour, "workload", region, p.Code, account, w.Platform.String(), w.ResourceID, dimension)
 	}
