@@ -98,12 +98,13 @@ With an AWS CLI too old to know the endpoint variable:
 
   aws --endpoint-url %s meteringmarketplace batch-meter-usage %s "%s"
 
-Read it back:
+Read it back, and administer the marketplace:
 
-  meterd admin usage --endpoint %s --token %s
+  export METERD_ADMIN_ENDPOINT=%s METERD_ADMIN_TOKEN=%s
+  curl -H "Authorization: Bearer $METERD_ADMIN_TOKEN" %s/v1/usage    # or: meterd admin usage
 
 Press Ctrl-C to stop.
-`, d.Endpoint, seller.AccessKeyID, seller.SecretAccessKey, d.Region, named, record, d.Endpoint, named, old, d.AdminEndpoint, d.AdminToken)
+`, d.Endpoint, seller.AccessKeyID, seller.SecretAccessKey, d.Region, named, record, d.Endpoint, named, old, d.AdminEndpoint, d.AdminToken, d.AdminEndpoint)
 }
 
 // firstRecord finds who can send a record for whom.

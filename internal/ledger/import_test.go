@@ -2,42 +2,252 @@ package ledger_test
 
 import (
 	"fmt"
+	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/metering"
 )
 
-func BenchmarkImport(b *testing.B) {
-	const buyers = 1_000_000
-	for b.Loop() {
-		l := openBench(b)
-		op := l.Local()
-		m := &adminapi.Marketplace{
-			Sellers:  []adminapi.Seller{{AccountID: "111122223333"}},
-			Products: []adminapi.Product{{ProductCode: "p", SellerAccountID: "111122223333", Type: "saas", Dimensions: []string{"users"}}},
-			Buyers:   make([]adminapi.Buyer, buyers),
-		}
-		for i := range m.Buyers {
-			m.Buyers[i] = adminapi.Buyer{AccountID: fmt.Sprintf("%012d", 500_000_000_001+i), Agreements: []adminapi.Agreement{{ProductCode: "p"}}}
-		}
-		before := heap()
-		started := time.Now()
-		if _, err := l.Import(op, m); err != nil {
-			b.Fatal(err)
-		}
-		b.ReportMetric(time.Since(started).Seconds(), "s/import")
-		b.ReportMetric(float64(heap()-before)/buyers, "B/buyer")
-		started = time.Now()
-		if _, err := l.Import(op, m); err != nil {
-			b.Fatal(err)
-		}
-		b.ReportMetric(time.Since(started).Seconds(), "s/again")
-		runtime.KeepAlive(m)
-		l.Close()
+// bazaar is a marketplace with something of everything. Identifiers are left out where they may be.
+func bazaar(began time.Time) *adminapi.Marketplace {
+	return &adminapi.Marketplace{
+		Regions: []adminapi.Region{{Name: "eu-private-1"}, {Name: "us-east-1", Enabled: new(true)}},
+		Sellers: []adminapi.Seller{{AccountID: sellerID, Name: "Acme"}, {AccountID: otherID}},
+		Products: []adminapi.Product{
+			{ProductCode: "old", SellerAccountID: sellerID, Type: "saas", Integration: "legacy", Dimensions: []string{"users", "gb"}},
+			{ProductCode: "new", SellerAccountID: sellerID, Type: "saas", Regions: []string{"us-east-1", "eu-private-1"}},
+			{Title: "Untold", SellerAccountID: sellerID, Type: "container"},
+		},
+		Buyers: []adminapi.Buyer{
+			{AccountID: buyerID, Name: "Best", Identifiers: []adminapi.CustomerIdentity{{SellerAccountID: sellerID, CustomerIdentifier: "best"}},
+				Agreements: []adminapi.Agreement{{ProductCode: "old"}, {ProductCode: "new"}, {ProductCode: "new"}}},
+			{AccountID: otherID, Suspended: true},
+			{AccountID: "000000000012"},
+		},
+		Agreements: []adminapi.Agreement{
+			{ProductCode: "old", BuyerAccountID: otherID, AgreementID: "agmt-1", LicenseARN: "arn:aws:license-manager::111122223333:license:l-1", CustomerIdentifier: "other",
+				StartTime: &began, EndingTime: new(began.Add(time.Hour)), EndTime: new(began.Add(3 * time.Hour))},
+			{ProductCode: "old", BuyerAccountID: otherID, StartTime: new(began.Add(2 * time.Hour))},
+		},
+		Users: []adminapi.Principal{
+			{AccountID: sellerID, Name: "metering", Allow: []string{"MeterdSellerAccess"}, AccessKeys: []adminapi.AccessKey{
+				{AccessKeyID: "AKIAGIVEN00000000001", SecretAccessKey: "0123456789012345678901234567890123456789"},
+				{AccessKeyID: "AKIAGIVEN00000000002", SecretAccessKey: "abcdefghijabcdefghijabcdefghijabcdefghij", Status: "Inactive"}}},
+			{AccountID: buyerID, Name: "made"},
+		},
+		Roles:     []adminapi.Principal{{AccountID: buyerID, Name: "agent", Allow: []string{"*"}, Deny: []string{"aws-marketplace:Batch*"}}},
+		Workloads: []adminapi.Workload{{AccountID: buyerID, Platform: "ecs", ResourceID: "task", Region: "us-east-1", Role: "agent"}, {AccountID: sellerID, Platform: "ec2", ResourceID: "i-1", Region: "eu-private-1"}},
 	}
+}
+
+func TestImport(t *testing.T) {
+	m := newMarket(t, false)
+	file := bazaar(m.now.Add(-24 * time.Hour))
+	got := must(m.l.Import(m.op, file))
+	if len(got.Keys) != 1 || got.Keys[0].UserARN != "arn:aws:iam::444455556666:user/made" || got.Keys[0].SecretAccessKey == "" {
+		t.Errorf("keys made: %+v", got.Keys)
+	}
+	made := got.Keys
+	got.Keys = nil
+	want := adminapi.ImportResult{Regions: 1, Sellers: 2, Products: 3, Buyers: 3, Agreements: 5, Users: 2, Roles: 1, Workloads: 2}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("imported (-want +got):\n%s", d)
+	}
+	all := m.everything()
+	if len(all.Agreements) != 5 || len(all.Products) != 3 || len(all.Workloads) != 2 {
+		t.Errorf("there is %+v", all)
+	}
+	if b := must(m.l.Buyer(m.op, buyerID)); len(b.Identifiers) != 1 || b.Identifiers[0].CustomerIdentifier != "best" {
+		t.Errorf("buyer %+v", b)
+	}
+	for id, signs := range map[string]bool{"AKIAGIVEN00000000001": true, "AKIAGIVEN00000000002": false, made[0].AccessKeyID: true} {
+		if _, err := m.l.Credential(id, ""); (err == nil) != signs {
+			t.Errorf("key %s: %v", id, err)
+		}
+	}
+	for again := range 2 { // also after a restart
+		if d := cmp.Diff(adminapi.ImportResult{}, must(m.l.Import(m.op, file))); d != "" {
+			t.Errorf("imported again:\n%s", d)
+		}
+		if d := cmp.Diff(all, m.everything()); d != "" {
+			t.Errorf("importing again changed (-before +after):\n%s", d)
+		}
+		if again == 0 {
+			m.reopen()
+		}
+	}
+
+	// What the operator changed since is left alone where the file says nothing of it.
+	for _, a := range all.Agreements {
+		if a.Status == "active" {
+			must(m.l.EndAgreement(m.op, a.AgreementID))
+		}
+	}
+	must(m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: "old", BuyerAccountID: buyerID}))
+	all = m.everything()
+	if d := cmp.Diff(adminapi.ImportResult{}, must(m.l.Import(m.op, file))); d != "" {
+		t.Errorf("imported over changes:\n%s", d)
+	}
+	if d := cmp.Diff(all, m.everything()); d != "" {
+		t.Errorf("importing over changes changed (-before +after):\n%s", d)
+	}
+
+	// A marketplace that is read can be imported, though secrets and private keys are not in it.
+	copied := newMarket(t, false)
+	for i := range all.Products {
+		all.Products[i].PublicKeys = nil
+	}
+	for i := range all.Users {
+		all.Users[i].AccessKeys = nil
+	}
+	for i := range all.Regions {
+		if all.Regions[i].Name == "eu-private-1" {
+			all.Regions = all.Regions[i : i+1]
+			break
+		}
+	}
+	must(copied.l.Import(copied.op, &all))
+	if d := cmp.Diff(all.Agreements, copied.everything().Agreements); d != "" {
+		t.Errorf("a copy (-original +copy):\n%s", d)
+	}
+}
+
+// TestImportRefusals: the first mistake is named with its place, and nothing of the file is stored.
+func TestImportRefusals(t *testing.T) {
+	m := newMarket(t, false)
+	began := m.now.Add(-24 * time.Hour)
+	must(m.l.Import(m.op, bazaar(began)))
+	must(m.l.EnableRegion(m.op, "us-east-2", false))
+	before := m.everything()
+	late := len(before.Buyers)
+	for _, c := range []struct {
+		place  string
+		kind   metering.Kind
+		change func(*adminapi.Marketplace)
+	}{
+		// What is there with a difference.
+		{"regions[1].enabled", metering.Conflict, func(f *adminapi.Marketplace) { f.Regions[1].Enabled = new(false) }},
+		{"regions[2].enabled", metering.Conflict, func(f *adminapi.Marketplace) {
+			f.Regions = append(f.Regions, adminapi.Region{Name: "us-east-2", Enabled: new(true)})
+		}},
+		{"sellers[0].name", metering.Conflict, func(f *adminapi.Marketplace) { f.Sellers[0].Name = "Ajax" }},
+		{"sellers[1].name", metering.Conflict, func(f *adminapi.Marketplace) { f.Sellers[1].Name = "Named" }},
+		{"products[0].seller_account_id", metering.Conflict, func(f *adminapi.Marketplace) { f.Products[0].SellerAccountID = otherID }},
+		{"products[0].type", metering.Conflict, func(f *adminapi.Marketplace) { f.Products[0].Type = "ami" }},
+		{"products[0].integration", metering.Conflict, func(f *adminapi.Marketplace) { f.Products[0].Integration = "concurrent" }},
+		{"products[0].title", metering.Conflict, func(f *adminapi.Marketplace) { f.Products[0].Title = "Other" }},
+		{"products[0].product_id", metering.Conflict, func(f *adminapi.Marketplace) { f.Products[0].ProductID = "prod-other" }},
+		{"products[0].dimensions", metering.Conflict, func(f *adminapi.Marketplace) { f.Products[0].Dimensions = []string{"gb", "users"} }},
+		{"products[1].regions", metering.Conflict, func(f *adminapi.Marketplace) { f.Products[1].Regions = []string{"us-east-1"} }},
+		{"products[2].public_keys[0].version", metering.Conflict, func(f *adminapi.Marketplace) {
+			f.Products[2].PublicKeys = []adminapi.PublicKey{{Version: 1, PEM: "another"}}
+		}},
+		{"buyers[0].name", metering.Conflict, func(f *adminapi.Marketplace) { f.Buyers[0].Name = "Worst" }},
+		{"buyers[2].suspended", metering.Conflict, func(f *adminapi.Marketplace) { f.Buyers[2].Suspended = true }},
+		{"buyers[0].customer_identifiers[0].customer_identifier", metering.Conflict, func(f *adminapi.Marketplace) { f.Buyers[0].Identifiers[0].CustomerIdentifier = "x" }},
+		{"agreements[0].end_time", metering.Conflict, func(f *adminapi.Marketplace) { f.Agreements[0].EndTime = new(began.Add(2 * time.Hour)) }},
+		{"agreements[0].license_arn", metering.Conflict, func(f *adminapi.Marketplace) {
+			f.Agreements[0].LicenseARN = "arn:aws:license-manager::111122223333:license:l-2"
+		}},
+		{"users[0].allow", metering.Conflict, func(f *adminapi.Marketplace) { f.Users[0].Allow = []string{"*"} }},
+		{"users[0].access_keys[0].secret_access_key", metering.Conflict, func(f *adminapi.Marketplace) {
+			f.Users[0].AccessKeys[0].SecretAccessKey = strings.Repeat("x", 40)
+		}},
+		{"users[0].access_keys[1].status", metering.Conflict, func(f *adminapi.Marketplace) { f.Users[0].AccessKeys[1].Status = "Active" }},
+		{"users[1].access_keys[0].access_key_id", metering.Conflict, func(f *adminapi.Marketplace) { f.Users[1].AccessKeys = f.Users[0].AccessKeys[:1] }},
+		{"roles[0].deny", metering.Conflict, func(f *adminapi.Marketplace) { f.Roles[0].Deny = []string{} }},
+		{"workloads[0].region", metering.Conflict, func(f *adminapi.Marketplace) { f.Workloads[0].Region = "us-east-2" }},
+		{"workloads[0].role", metering.Conflict, func(f *adminapi.Marketplace) { f.Workloads[0].Role = ledger.WorkloadRole }},
+
+		// Mistakes at the end of a file whose start is new and right.
+		{"buyers[17].agreements[0].product_code", metering.NotFound, func(f *adminapi.Marketplace) {
+			for i := range 20 {
+				f.Buyers = append(f.Buyers, adminapi.Buyer{AccountID: fmt.Sprintf("%012d", 20+i), Agreements: []adminapi.Agreement{{ProductCode: "new"}}})
+			}
+			f.Buyers[17].Agreements[0].ProductCode = "newer"
+		}},
+		{"buyers[3].account_id", metering.Validation, func(f *adminapi.Marketplace) { f.Buyers = append(f.Buyers, adminapi.Buyer{AccountID: "12"}) }},
+		{"buyers[3].agreements[1].buyer_account_id", metering.Conflict, func(f *adminapi.Marketplace) {
+			f.Buyers = append(f.Buyers, adminapi.Buyer{AccountID: "000000000099", Agreements: []adminapi.Agreement{{ProductCode: "old"}, {ProductCode: "old"}}})
+		}},
+		{"products[3].product_code: is missing", metering.Validation, func(f *adminapi.Marketplace) {
+			f.Products = append(f.Products, adminapi.Product{SellerAccountID: sellerID, Type: "saas"})
+		}},
+		{"workloads[2].platform", metering.Validation, func(f *adminapi.Marketplace) {
+			f.Buyers = append(f.Buyers, adminapi.Buyer{AccountID: "000000000099"})
+			f.Users = append(f.Users, adminapi.Principal{AccountID: "000000000099", Name: "new"})
+			f.Workloads = append(f.Workloads, adminapi.Workload{AccountID: "000000000099", Platform: "vm", ResourceID: "x", Region: "us-east-1"})
+		}},
+	} {
+		t.Run(c.place, func(t *testing.T) {
+			f := bazaar(began)
+			c.change(f)
+			_, err := m.l.Import(m.op, f)
+			refused(t, err, c.kind, c.place)
+			if got := must(m.l.Buyers(m.op, "", 0)).Items; len(got) != late {
+				t.Errorf("%d buyers, want %d", len(got), late)
+			}
+		})
+	}
+	m.reopen()
+	if d := cmp.Diff(before, m.everything()); d != "" {
+		t.Errorf("something was stored:\n%s", d)
+	}
+}
+
+func TestRegionsAreBounded(t *testing.T) {
+	m := newMarket(t, false)
+	f := &adminapi.Marketplace{}
+	for i := range 256 - len(m.everything().Regions) {
+		f.Regions = append(f.Regions, adminapi.Region{Name: fmt.Sprintf("xx-%d", i)})
+	}
+	last := len(f.Regions) - 1
+	_, err := m.l.Import(m.op, f)
+	refused(t, err, metering.Conflict, fmt.Sprintf("regions[%d].name: there are 255", last))
+	f.Regions = f.Regions[:last]
+	must(m.l.Import(m.op, f))
+	if n := len(must(m.l.Regions(m.op, "", ledger.MaxPage)).Items); n != 255 {
+		t.Errorf("%d regions", n)
+	}
+	if !m.l.KnownRegion("xx-0") {
+		t.Error("an added region is not known")
+	}
+}
+
+// BenchmarkImport imports a million buyers with an agreement each, or METERD_TEST_BUYERS, and tells what the
+// catalogue needs for each.
+func BenchmarkImport(b *testing.B) {
+	buyers := 1_000_000
+	if s := os.Getenv("METERD_TEST_BUYERS"); s != "" {
+		fmt.Sscan(s, &buyers)
+	}
+	file := &adminapi.Marketplace{
+		Sellers:  []adminapi.Seller{{AccountID: sellerID}},
+		Products: []adminapi.Product{{ProductCode: "p", SellerAccountID: sellerID, Type: "saas", Dimensions: []string{"users"}}},
+	}
+	for i := range buyers {
+		file.Buyers = append(file.Buyers, adminapi.Buyer{AccountID: fmt.Sprintf("%012d", 1_000_000+i), Agreements: []adminapi.Agreement{{ProductCode: "p"}}})
+	}
+	for b.Loop() {
+		b.StopTimer()
+		m := newMarket(b, false)
+		before := heap()
+		b.StartTimer()
+		must(m.l.Import(m.op, file))
+		b.StopTimer()
+		b.ReportMetric(float64(heap()-before)/float64(buyers), "B/buyer")
+		if err := m.l.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	runtime.KeepAlive(file)
 }
 
 func heap() uint64 {
@@ -46,16 +256,4 @@ func heap() uint64 {
 	var s runtime.MemStats
 	runtime.ReadMemStats(&s)
 	return s.HeapAlloc
-}
-
-func openBench(b *testing.B) *ledger.Ledger {
-	cfg := ledger.Config{Dir: b.TempDir(), MasterKey: make([]byte, 32)}
-	if err := ledger.Create(cfg); err != nil {
-		b.Fatal(err)
-	}
-	l, err := ledger.Open(cfg)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return l
 }

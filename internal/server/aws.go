@@ -120,10 +120,10 @@ func (s *AWS) serve(x *exchange, r *http.Request, id uuid.UUID) (operation strin
 	operation, ok := wire.Operation(target)
 	op, known := metering.ParseOperation(operation)
 	if !ok || !known {
-		return "", s.exception(metering.Errorf(metering.UnknownOperation, "X-Amz-Target %q names no operation of this service. Use %sBatchMeterUsage, MeterUsage, RegisterUsage or ResolveCustomer.", target, wire.TargetPrefix), id)
+		return "", s.exception(metering.Errorf(metering.UnknownOperation, "X-Amz-Target %.100q names no operation of this service. Use %sBatchMeterUsage, MeterUsage, RegisterUsage or ResolveCustomer.", target, wire.TargetPrefix), id)
 	}
-	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); r.Header.Get("Content-Type") != wire.ContentType && (err != nil || media != wire.ContentType) {
-		return operation, s.exception(metering.Errorf(metering.UnknownOperation, "Content-Type must be %s, not %q.", wire.ContentType, r.Header.Get("Content-Type")), id)
+	if got := r.Header.Get("Content-Type"); !isJSON11(got) {
+		return operation, s.exception(metering.Errorf(metering.UnknownOperation, "Content-Type must be %s, not %.100q.", wire.ContentType, got), id)
 	}
 	call, failed := s.ledger.Begin(ledger.Caller{Identity: caller.Principal, Region: caller.Region, Source: source, RequestID: id}, op)
 	if failed != nil {
@@ -216,6 +216,15 @@ func (s *AWS) resolveCustomer(x *exchange, call *ledger.Call) *metering.Error {
 		CustomerAWSAccountID: resolved.CustomerAWSAccountID, LicenseARN: resolved.LicenseARN}
 	x.answer = out.Append(x.answer[:0])
 	return nil
+}
+
+// isJSON11 tells whether a Content-Type is that of the protocol, with or without parameters.
+func isJSON11(contentType string) bool {
+	if contentType == wire.ContentType {
+		return true
+	}
+	media, _, err := mime.ParseMediaType(contentType)
+	return err == nil && media == wire.ContentType
 }
 
 func syntax(err error) *metering.Error {

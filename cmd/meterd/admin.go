@@ -1,0 +1,975 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/report"
+)
+
+// adminCmd administers a running service through its admin API.
+type adminCmd struct {
+	Endpoint  string `default:"http://127.0.0.1:4881" env:"METERD_ADMIN_ENDPOINT" placeholder:"URL" help:"Admin API of the service."`
+	Token     string `env:"METERD_ADMIN_TOKEN" help:"Admin token; other users of the machine can see command lines, so prefer the environment."`
+	TokenFile string `type:"path" env:"METERD_ADMIN_TOKEN_FILE" placeholder:"FILE" help:"File that holds the admin token."`
+	Output    string `default:"table" enum:"table,json,csv" short:"o" help:"table, json, or csv (usage only)."`
+
+	Seller     sellerCmd     `cmd:"" help:"Accounts that publish products."`
+	Buyer      buyerCmd      `cmd:"" help:"Accounts that buy them."`
+	Product    productCmd    `cmd:"" help:"Products, their dimensions and public keys."`
+	Agreement  agreementCmd  `cmd:"" help:"Agreements and their licences."`
+	User       principalCmd  `cmd:"" help:"Users, who sign with access keys."`
+	Role       principalCmd  `cmd:"" help:"Roles, whose sessions workloads sign with."`
+	Key        keyCmd        `cmd:"" help:"Access keys of users."`
+	Workload   workloadCmd   `cmd:"" help:"Instances, tasks, pods and runtimes, and their credentials."`
+	Tokens     tokenCmd      `cmd:"" name:"token" help:"Registration tokens."`
+	AdminToken adminTokenCmd `cmd:"" help:"Bearer tokens of the admin API."`
+	Region     regionCmd     `cmd:"" help:"Regions that signatures may name."`
+	Import     importCmd     `cmd:"" help:"Import a marketplace file, all of it or nothing."`
+	Usage      usageCmd      `cmd:"" help:"List usage records, or sum them up."`
+	Call       callCmd       `cmd:"" help:"Show the audit of a call."`
+	Clock      clockCmd      `cmd:"" help:"Read and move the clock of a sandbox."`
+}
+
+// client returns the client that the flags describe.
+func (a *adminCmd) client() (*adminapi.Client, error) {
+	token := a.Token
+	switch {
+	case token != "" && a.TokenFile != "":
+		return nil, errors.New("--token and --token-file exclude each other; give one of them")
+	case a.TokenFile != "":
+		b, err := os.ReadFile(a.TokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("--token-file: %w", err)
+		}
+		token = strings.TrimSpace(string(b))
+	}
+	if token == "" {
+		return nil, errors.New("there is no admin token; set METERD_ADMIN_TOKEN, or give --token-file; meterd init prints the first one")
+	}
+	return adminapi.New(a.Endpoint, token), nil
+}
+
+// ask calls the admin API and shows the answer: as JSON, or with table.
+func ask[T any](c *console, a *adminCmd, call func(context.Context, *adminapi.Client) (T, error), table func(io.Writer, T) error) error {
+	if a.Output == "csv" {
+		return errors.New("--output csv is for meterd admin usage only; take table or json")
+	}
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	answer, err := call(c.ctx, client)
+	if err != nil {
+		return a.failed(err)
+	}
+	if a.Output == "json" {
+		e := json.NewEncoder(c.stdout)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		return e.Encode(answer)
+	}
+	return table(c.stdout, answer)
+}
+
+// failed says what to do when the service cannot be reached.
+func (a *adminCmd) failed(err error) error {
+	var refused *adminapi.Problem
+	if errors.As(err, &refused) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%w; is the service running? --endpoint says where", err)
+}
+
+// run is ask for calls without an answer.
+func (a *adminCmd) run(c *console, call func(context.Context, *adminapi.Client) error) error {
+	return ask(c, a, func(ctx context.Context, client *adminapi.Client) (struct{}, error) {
+		return struct{}{}, call(ctx, client)
+	}, func(io.Writer, struct{}) error { return nil })
+}
+
+// all gets every page of a list.
+func all[T any](page func(adminapi.List) (adminapi.Page[T], error)) (adminapi.Page[T], error) {
+	list := adminapi.List{Limit: 1000}
+	out := adminapi.Page[T]{Items: []T{}}
+	for {
+		p, err := page(list)
+		if err != nil {
+			return out, err
+		}
+		out.Items = append(out.Items, p.Items...)
+		if list.After = p.Next; p.Next == "" {
+			return out, nil
+		}
+	}
+}
+
+// columns are what a table shows of a thing.
+type columns[T any] struct {
+	header []string
+	row    func(*T) []string
+}
+
+func (t columns[T]) one(w io.Writer, v T) error { return t.many(w, adminapi.Page[T]{Items: []T{v}}) }
+
+func (t columns[T]) many(w io.Writer, p adminapi.Page[T]) error {
+	rows := make([][]string, len(p.Items))
+	for i := range p.Items {
+		rows[i] = t.row(&p.Items[i])
+	}
+	return report.Table(w, t.header, rows)
+}
+
+func when(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02T15:04:05Z")
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+var sellers = columns[adminapi.Seller]{[]string{"account", "name"}, func(s *adminapi.Seller) []string { return []string{s.AccountID, s.Name} }}
+
+type sellerCmd struct {
+	Create sellerCreateCmd `cmd:"" help:"Make an account a seller."`
+	List   sellerListCmd   `cmd:"" help:"List sellers."`
+	Get    sellerGetCmd    `cmd:"" help:"Show a seller."`
+}
+
+type sellerCreateCmd struct {
+	Account string `arg:"" help:"12 digits."`
+	Name    string `help:"Your word for the seller."`
+}
+
+func (cmd *sellerCreateCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Seller, error) {
+		return api.CreateSeller(ctx, adminapi.Seller{AccountID: cmd.Account, Name: cmd.Name})
+	}, sellers.one)
+}
+
+type sellerListCmd struct{}
+
+func (cmd *sellerListCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Seller], error) {
+		return all(func(l adminapi.List) (adminapi.Page[adminapi.Seller], error) { return api.Sellers(ctx, l) })
+	}, sellers.many)
+}
+
+type sellerGetCmd struct {
+	Account string `arg:"" help:"12 digits."`
+}
+
+func (cmd *sellerGetCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Seller, error) {
+		return api.Seller(ctx, cmd.Account)
+	}, sellers.one)
+}
+
+var buyers = columns[adminapi.Buyer]{[]string{"account", "name", "suspended", "customer identifiers"}, func(b *adminapi.Buyer) []string {
+	var known []string
+	for _, i := range b.Identifiers {
+		known = append(known, i.SellerAccountID+"="+i.CustomerIdentifier)
+	}
+	return []string{b.AccountID, b.Name, yes(b.Suspended), strings.Join(known, " ")}
+}}
+
+type buyerCmd struct {
+	Create  buyerCreateCmd  `cmd:"" help:"Make an account a buyer."`
+	List    buyerListCmd    `cmd:"" help:"List buyers."`
+	Get     buyerGetCmd     `cmd:"" help:"Show a buyer."`
+	Suspend buyerSuspendCmd `cmd:"" help:"Suspend a buyer: it is not subscribed to anything."`
+	Resume  buyerResumeCmd  `cmd:"" help:"End a buyer's suspension."`
+}
+
+type buyerCreateCmd struct {
+	Account string `arg:"" help:"12 digits."`
+	Name    string `help:"Your word for the buyer."`
+}
+
+func (cmd *buyerCreateCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Buyer, error) {
+		return api.CreateBuyer(ctx, adminapi.Buyer{AccountID: cmd.Account, Name: cmd.Name})
+	}, buyers.one)
+}
+
+type buyerListCmd struct{}
+
+func (cmd *buyerListCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Buyer], error) {
+		return all(func(l adminapi.List) (adminapi.Page[adminapi.Buyer], error) { return api.Buyers(ctx, l) })
+	}, buyers.many)
+}
+
+type buyerGetCmd struct {
+	Account string `arg:"" help:"12 digits."`
+}
+
+func (cmd *buyerGetCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Buyer, error) {
+		return api.Buyer(ctx, cmd.Account)
+	}, buyers.one)
+}
+
+type buyerSuspendCmd struct {
+	Account string `arg:"" help:"12 digits."`
+}
+
+func (cmd *buyerSuspendCmd) Run(c *console, a *adminCmd) error {
+	return suspend(c, a, cmd.Account, true)
+}
+
+type buyerResumeCmd struct {
+	Account string `arg:"" help:"12 digits."`
+}
+
+func (cmd *buyerResumeCmd) Run(c *console, a *adminCmd) error {
+	return suspend(c, a, cmd.Account, false)
+}
+
+func suspend(c *console, a *adminCmd, account string, suspended bool) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Buyer, error) {
+		return api.ChangeBuyer(ctx, account, adminapi.BuyerChange{Suspended: &suspended})
+	}, buyers.one)
+}
+
+var products = columns[adminapi.Product]{[]string{"product code", "product id", "seller", "type", "integration", "dimensions", "title"}, func(p *adminapi.Product) []string {
+	return []string{p.ProductCode, p.ProductID, p.SellerAccountID, p.Type, p.Integration, strings.Join(p.Dimensions, " "), p.Title}
+}}
+
+type productCmd struct {
+	Create    productCreateCmd    `cmd:"" help:"Publish a product."`
+	List      productListCmd      `cmd:"" help:"List products."`
+	Get       productGetCmd       `cmd:"" help:"Show a product."`
+	Dimension productDimensionCmd `cmd:"" help:"Add a dimension to a product. There is no way to remove one."`
+	Keys      productKeysCmd      `cmd:"" help:"List the versions of a product's public key."`
+	RotateKey productRotateCmd    `cmd:"" help:"Make the next version of a product's public key."`
+	ExpireKey productExpireCmd    `cmd:"" help:"Mark a version of a product's public key as replaced."`
+}
+
+type productCreateCmd struct {
+	Seller      string   `required:"" placeholder:"ACCOUNT" help:"12 digits."`
+	Type        string   `required:"" enum:"saas,container,ami" help:"saas, container or ami."`
+	Code        string   `help:"Product code; made if not given."`
+	ID          string   `name:"id" placeholder:"prod-…" help:"Product id; made if not given."`
+	Title       string   `help:"Title."`
+	Integration string   `help:"legacy, or concurrent (LicenseArn only); concurrent if not given for saas, legacy for the others."`
+	Dimension   []string `sep:"none" placeholder:"NAME" help:"API name of a dimension. Repeatable."`
+	Region      []string `placeholder:"NAME" help:"Where it may be metered; everywhere if not given. Repeatable."`
+}
+
+func (cmd *productCreateCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Product, error) {
+		return api.CreateProduct(ctx, adminapi.Product{SellerAccountID: cmd.Seller, Type: cmd.Type, ProductCode: cmd.Code, ProductID: cmd.ID, Title: cmd.Title,
+			Integration: cmd.Integration, Dimensions: cmd.Dimension, Regions: cmd.Region})
+	}, products.one)
+}
+
+type productListCmd struct {
+	Seller string `placeholder:"ACCOUNT" help:"Of this seller only."`
+}
+
+func (cmd *productListCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Product], error) {
+		return all(func(l adminapi.List) (adminapi.Page[adminapi.Product], error) {
+			return api.Products(ctx, cmd.Seller, l)
+		})
+	}, products.many)
+}
+
+type productGetCmd struct {
+	Code string `arg:"" help:"Product code."`
+}
+
+func (cmd *productGetCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Product, error) {
+		return api.Product(ctx, cmd.Code)
+	}, products.one)
+}
+
+type productDimensionCmd struct {
+	Code string `arg:"" help:"Product code."`
+	Name string `arg:"" help:"API name of the dimension."`
+}
+
+func (cmd *productDimensionCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Product, error) {
+		return api.AddDimension(ctx, cmd.Code, adminapi.NewDimension{Dimension: cmd.Name})
+	}, products.one)
+}
+
+// keys shows public keys: what can be typed in a table, and the keys themselves below.
+func keys(w io.Writer, p adminapi.Page[adminapi.PublicKey]) error {
+	table := columns[adminapi.PublicKey]{[]string{"version", "expired", "created", "replaced"}, func(k *adminapi.PublicKey) []string {
+		return []string{strconv.Itoa(int(k.Version)), yes(k.Expired), when(k.CreatedAt), when(k.RotatedAt)}
+	}}
+	if err := table.many(w, p); err != nil {
+		return err
+	}
+	for _, k := range p.Items {
+		if _, err := fmt.Fprintf(w, "\nversion %d\n%s", k.Version, k.PEM); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func key(w io.Writer, k adminapi.PublicKey) error {
+	return keys(w, adminapi.Page[adminapi.PublicKey]{Items: []adminapi.PublicKey{k}})
+}
+
+type productKeysCmd struct {
+	Code string `arg:"" help:"Product code."`
+}
+
+func (cmd *productKeysCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.PublicKey], error) {
+		return api.PublicKeys(ctx, cmd.Code)
+	}, keys)
+}
+
+type productRotateCmd struct {
+	Code string `arg:"" help:"Product code."`
+}
+
+func (cmd *productRotateCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.PublicKey, error) {
+		return api.RotatePublicKey(ctx, cmd.Code)
+	}, key)
+}
+
+type productExpireCmd struct {
+	Code    string `arg:"" help:"Product code."`
+	Version int32  `arg:"" help:"Version of the public key."`
+}
+
+func (cmd *productExpireCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.PublicKey, error) {
+		return api.ExpirePublicKey(ctx, cmd.Code, cmd.Version)
+	}, key)
+}
+
+var agreements = columns[adminapi.Agreement]{[]string{"agreement", "product code", "buyer", "customer identifier", "status", "start", "end", "licence"}, func(a *adminapi.Agreement) []string {
+	return []string{a.AgreementID, a.ProductCode, a.BuyerAccountID, a.CustomerIdentifier, a.Status, when(a.StartTime), when(a.EndTime), a.LicenseARN}
+}}
+
+type agreementCmd struct {
+	Create agreementCreateCmd `cmd:"" help:"Make an agreement, and the licence that comes with it."`
+	List   agreementListCmd   `cmd:"" help:"List agreements."`
+	Get    agreementGetCmd    `cmd:"" help:"Show an agreement."`
+	Cancel agreementCancelCmd `cmd:"" help:"Let an agreement begin to end; an hour later it has ended."`
+	End    agreementEndCmd    `cmd:"" help:"End an agreement at once."`
+}
+
+type agreementCreateCmd struct {
+	Product            string     `arg:"" help:"Product code."`
+	Buyer              string     `arg:"" help:"12 digits."`
+	ID                 string     `name:"id" placeholder:"agmt-…" help:"Agreement id; made if not given."`
+	LicenseARN         string     `name:"license-arn" placeholder:"ARN" help:"Licence ARN; made if not given."`
+	CustomerIdentifier string     `placeholder:"ID" help:"How the seller's products know the buyer; made if not given."`
+	Start              *time.Time `placeholder:"TIME" help:"When it starts, such as 2026-11-23T14:00:00Z; now if not given."`
+	Ending             *time.Time `placeholder:"TIME" help:"When it begins to end."`
+	End                *time.Time `placeholder:"TIME" help:"When it has ended; an hour after --ending if not given."`
+}
+
+func (cmd *agreementCreateCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Agreement, error) {
+		return api.CreateAgreement(ctx, adminapi.Agreement{ProductCode: cmd.Product, BuyerAccountID: cmd.Buyer, AgreementID: cmd.ID, LicenseARN: cmd.LicenseARN,
+			CustomerIdentifier: cmd.CustomerIdentifier, StartTime: cmd.Start, EndingTime: cmd.Ending, EndTime: cmd.End})
+	}, agreements.one)
+}
+
+type agreementListCmd struct {
+	Product string `placeholder:"CODE" help:"For this product only."`
+	Buyer   string `placeholder:"ACCOUNT" help:"Of this buyer only."`
+	Status  string `help:"pending, active, ending or ended."`
+}
+
+func (cmd *agreementListCmd) Run(c *console, a *adminCmd) error {
+	filter := adminapi.AgreementFilter{ProductCode: cmd.Product, BuyerAccountID: cmd.Buyer, Status: cmd.Status}
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Agreement], error) {
+		return all(func(l adminapi.List) (adminapi.Page[adminapi.Agreement], error) {
+			return api.Agreements(ctx, filter, l)
+		})
+	}, agreements.many)
+}
+
+type agreementGetCmd struct {
+	ID string `arg:"" help:"Agreement id."`
+}
+
+func (cmd *agreementGetCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Agreement, error) {
+		return api.Agreement(ctx, cmd.ID)
+	}, agreements.one)
+}
+
+type agreementCancelCmd struct {
+	ID string     `arg:"" help:"Agreement id."`
+	At *time.Time `placeholder:"TIME" help:"When it begins to end; now if not given."`
+}
+
+func (cmd *agreementCancelCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Agreement, error) {
+		return api.CancelAgreement(ctx, cmd.ID, adminapi.Cancellation{At: cmd.At})
+	}, agreements.one)
+}
+
+type agreementEndCmd struct {
+	ID string `arg:"" help:"Agreement id."`
+}
+
+func (cmd *agreementEndCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Agreement, error) {
+		return api.EndAgreement(ctx, cmd.ID)
+	}, agreements.one)
+}
+
+var principals = columns[adminapi.Principal]{[]string{"account", "name", "allow", "deny", "access keys"}, func(p *adminapi.Principal) []string {
+	var keys []string
+	for _, k := range p.AccessKeys {
+		keys = append(keys, k.AccessKeyID+"="+k.Status)
+	}
+	return []string{p.AccountID, p.Name, strings.Join(p.Allow, " "), strings.Join(p.Deny, " "), strings.Join(keys, " ")}
+}}
+
+// principalCmd administers users or roles.
+type principalCmd struct {
+	Create      principalCreateCmd      `cmd:"" help:"Make one."`
+	List        principalListCmd        `cmd:"" help:"List them."`
+	Get         principalGetCmd         `cmd:"" help:"Show one."`
+	Permissions principalPermissionsCmd `cmd:"" help:"Replace its permissions, also in sessions that are open."`
+	Delete      principalDeleteCmd      `cmd:"" help:"Delete it, with its access keys or sessions."`
+}
+
+// kind tells which of the two a command is about.
+func (a *adminCmd) kind(p *principalCmd) adminapi.Kind {
+	if p == &a.User {
+		return adminapi.Users
+	}
+	return adminapi.Roles
+}
+
+type principalName struct {
+	Account string `arg:"" help:"12 digits."`
+	Name    string `arg:"" help:"Its name."`
+}
+
+type permissionFlags struct {
+	Allow []string `placeholder:"ACTION" help:"Actions such as aws-marketplace:BatchMeterUsage, wildcards, or names of AWS managed policies. Repeatable."`
+	Deny  []string `placeholder:"ACTION" help:"The same; wins over --allow. Repeatable."`
+}
+
+type principalCreateCmd struct {
+	principalName
+	permissionFlags
+}
+
+func (cmd *principalCreateCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Principal, error) {
+		return api.CreatePrincipal(ctx, a.kind(p), adminapi.Principal{AccountID: cmd.Account, Name: cmd.Name, Allow: cmd.Allow, Deny: cmd.Deny})
+	}, principals.one)
+}
+
+type principalListCmd struct {
+	Account string `help:"Of this account only."`
+}
+
+func (cmd *principalListCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Principal], error) {
+		return all(func(l adminapi.List) (adminapi.Page[adminapi.Principal], error) {
+			return api.Principals(ctx, a.kind(p), cmd.Account, l)
+		})
+	}, principals.many)
+}
+
+type principalGetCmd struct{ principalName }
+
+func (cmd *principalGetCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Principal, error) {
+		return api.Principal(ctx, a.kind(p), cmd.Account, cmd.Name)
+	}, principals.one)
+}
+
+type principalPermissionsCmd struct {
+	principalName
+	permissionFlags
+}
+
+func (cmd *principalPermissionsCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Principal, error) {
+		return api.PutPermissions(ctx, a.kind(p), cmd.Account, cmd.Name, adminapi.Permissions{Allow: cmd.Allow, Deny: cmd.Deny})
+	}, principals.one)
+}
+
+type principalDeleteCmd struct{ principalName }
+
+func (cmd *principalDeleteCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
+	return a.run(c, func(ctx context.Context, api *adminapi.Client) error {
+		return api.DeletePrincipal(ctx, a.kind(p), cmd.Account, cmd.Name)
+	})
+}
+
+var accessKeys = columns[adminapi.AccessKey]{[]string{"access key id", "secret access key", "status", "user"}, func(k *adminapi.AccessKey) []string {
+	secret := k.SecretAccessKey
+	if secret == "" {
+		secret = "-"
+	}
+	return []string{k.AccessKeyID, secret, k.Status, k.UserARN}
+}}
+
+type keyCmd struct {
+	Create     keyCreateCmd     `cmd:"" help:"Make an access key for a user; its secret is shown this once."`
+	Activate   keyActivateCmd   `cmd:"" help:"Activate an access key."`
+	Deactivate keyDeactivateCmd `cmd:"" help:"Deactivate an access key."`
+	Delete     keyDeleteCmd     `cmd:"" help:"Delete an access key."`
+}
+
+type keyCreateCmd struct{ principalName }
+
+func (cmd *keyCreateCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.AccessKey, error) {
+		return api.CreateAccessKey(ctx, cmd.Account, cmd.Name)
+	}, accessKeys.one)
+}
+
+type keyActivateCmd struct {
+	ID string `arg:"" help:"Access key id."`
+}
+
+func (cmd *keyActivateCmd) Run(c *console, a *adminCmd) error {
+	return setKey(c, a, cmd.ID, adminapi.Active)
+}
+
+type keyDeactivateCmd struct {
+	ID string `arg:"" help:"Access key id."`
+}
+
+func (cmd *keyDeactivateCmd) Run(c *console, a *adminCmd) error {
+	return setKey(c, a, cmd.ID, adminapi.Inactive)
+}
+
+func setKey(c *console, a *adminCmd, id, status string) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.AccessKey, error) {
+		return api.ChangeAccessKey(ctx, id, adminapi.AccessKeyChange{Status: status})
+	}, accessKeys.one)
+}
+
+type keyDeleteCmd struct {
+	ID string `arg:"" help:"Access key id."`
+}
+
+func (cmd *keyDeleteCmd) Run(c *console, a *adminCmd) error {
+	return a.run(c, func(ctx context.Context, api *adminapi.Client) error { return api.DeleteAccessKey(ctx, cmd.ID) })
+}
+
+var workloads = columns[adminapi.Workload]{[]string{"account", "platform", "resource id", "region", "role"}, func(w *adminapi.Workload) []string {
+	return []string{w.AccountID, w.Platform, w.ResourceID, w.Region, w.Role}
+}}
+
+type workloadCmd struct {
+	Create workloadCreateCmd `cmd:"" help:"Get credentials for a workload, which is made if it is new."`
+	List   workloadListCmd   `cmd:"" help:"List workloads."`
+}
+
+type workloadCreateCmd struct {
+	Account    string        `arg:"" help:"The buyer's 12 digits."`
+	Platform   string        `arg:"" enum:"ec2,ecs,eks,agentcore" help:"ec2, ecs, eks or agentcore."`
+	ResourceID string        `arg:"" help:"Such as i-0123456789abcdef0, a task id, a pod name."`
+	Region     string        `default:"us-east-1" help:"Where it runs."`
+	Role       string        `help:"The role whose session it signs with; meterd-workload, made as needed, if not given."`
+	Duration   time.Duration `help:"Life of the credentials, 15m to 12h; 1h if not given, for ever in a sandbox."`
+}
+
+func (cmd *workloadCreateCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.WorkloadCredentials, error) {
+		return api.CreateWorkloadCredentials(ctx, adminapi.WorkloadRequest{DurationSeconds: int64(cmd.Duration / time.Second),
+			Workload: adminapi.Workload{AccountID: cmd.Account, Platform: cmd.Platform, ResourceID: cmd.ResourceID, Region: cmd.Region, Role: cmd.Role}})
+	}, func(w io.Writer, k adminapi.WorkloadCredentials) error { // for the shell
+		_, err := fmt.Fprintf(w, "export AWS_ACCESS_KEY_ID=%s\nexport AWS_SECRET_ACCESS_KEY=%s\nexport AWS_SESSION_TOKEN=%s\nexport AWS_REGION=%s\n",
+			k.AccessKeyID, k.SecretAccessKey, k.SessionToken, k.Region)
+		return err
+	})
+}
+
+type workloadListCmd struct {
+	Account string `help:"Of this account only."`
+}
+
+func (cmd *workloadListCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Workload], error) {
+		return all(func(l adminapi.List) (adminapi.Page[adminapi.Workload], error) {
+			return api.Workloads(ctx, cmd.Account, l)
+		})
+	}, workloads.many)
+}
+
+var tokens = columns[adminapi.Token]{[]string{"id", "product code", "buyer", "issued", "expires", "revoked"}, func(t *adminapi.Token) []string {
+	return []string{t.ID, t.ProductCode, t.BuyerAccountID, when(&t.IssuedAt), when(&t.ExpiresAt), yes(t.Revoked)}
+}}
+
+type tokenCmd struct {
+	Create tokenCreateCmd `cmd:"" help:"Issue a registration token, as the marketplace hands one to a buyer, and print it."`
+	List   tokenListCmd   `cmd:"" help:"List registration tokens."`
+	Revoke tokenRevokeCmd `cmd:"" help:"Make a registration token invalid."`
+}
+
+type tokenCreateCmd struct {
+	Product  string     `arg:"" help:"Product code."`
+	Buyer    string     `arg:"" help:"12 digits, or a customer identifier of the product's seller."`
+	IssuedAt *time.Time `placeholder:"TIME" help:"In a sandbox: as if it had been issued then."`
+}
+
+func (cmd *tokenCreateCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Token, error) {
+		return api.CreateToken(ctx, adminapi.TokenRequest{ProductCode: cmd.Product, Buyer: cmd.Buyer, IssuedAt: cmd.IssuedAt})
+	}, func(w io.Writer, t adminapi.Token) error {
+		_, err := fmt.Fprintln(w, t.RegistrationToken)
+		return err
+	})
+}
+
+type tokenListCmd struct{}
+
+func (cmd *tokenListCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Token], error) {
+		return all(func(l adminapi.List) (adminapi.Page[adminapi.Token], error) { return api.Tokens(ctx, l) })
+	}, tokens.many)
+}
+
+type tokenRevokeCmd struct {
+	ID string `arg:"" help:"Id of the registration token, from meterd admin token list."`
+}
+
+func (cmd *tokenRevokeCmd) Run(c *console, a *adminCmd) error {
+	return a.run(c, func(ctx context.Context, api *adminapi.Client) error { return api.RevokeToken(ctx, cmd.ID) })
+}
+
+var adminTokens = columns[adminapi.AdminToken]{[]string{"id", "name", "created"}, func(t *adminapi.AdminToken) []string {
+	return []string{t.ID, t.Name, when(&t.CreatedAt)}
+}}
+
+type adminTokenCmd struct {
+	Create adminTokenCreateCmd `cmd:"" help:"Make an admin token and print it, this once."`
+	List   adminTokenListCmd   `cmd:"" help:"List admin tokens."`
+	Delete adminTokenDeleteCmd `cmd:"" help:"Delete an admin token, but not the last one."`
+}
+
+type adminTokenCreateCmd struct {
+	Name string `arg:"" help:"Your word for whose it is."`
+}
+
+func (cmd *adminTokenCreateCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.AdminToken, error) {
+		return api.CreateAdminToken(ctx, cmd.Name)
+	}, func(w io.Writer, t adminapi.AdminToken) error {
+		_, err := fmt.Fprintln(w, t.Token)
+		return err
+	})
+}
+
+type adminTokenListCmd struct{}
+
+func (cmd *adminTokenListCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.AdminToken], error) {
+		return all(func(l adminapi.List) (adminapi.Page[adminapi.AdminToken], error) { return api.AdminTokens(ctx, l) })
+	}, adminTokens.many)
+}
+
+type adminTokenDeleteCmd struct {
+	ID string `arg:"" help:"Id of the admin token, from meterd admin admin-token list."`
+}
+
+func (cmd *adminTokenDeleteCmd) Run(c *console, a *adminCmd) error {
+	return a.run(c, func(ctx context.Context, api *adminapi.Client) error { return api.DeleteAdminToken(ctx, cmd.ID) })
+}
+
+var regions = columns[adminapi.Region]{[]string{"region", "enabled"}, func(r *adminapi.Region) []string {
+	return []string{r.Name, yes(r.Enabled != nil && *r.Enabled)}
+}}
+
+type regionCmd struct {
+	Create  regionCreateCmd  `cmd:"" help:"Add a region."`
+	List    regionListCmd    `cmd:"" help:"List regions."`
+	Enable  regionEnableCmd  `cmd:"" help:"Take records in a region."`
+	Disable regionDisableCmd `cmd:"" help:"Take no records in a region."`
+}
+
+type regionCreateCmd struct {
+	Name     string `arg:"" help:"Such as eu-private-1."`
+	Disabled bool   `help:"Take no records there yet."`
+}
+
+func (cmd *regionCreateCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Region, error) {
+		return api.CreateRegion(ctx, adminapi.Region{Name: cmd.Name, Enabled: new(!cmd.Disabled)})
+	}, regions.one)
+}
+
+type regionListCmd struct{}
+
+func (cmd *regionListCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Region], error) {
+		return all(func(l adminapi.List) (adminapi.Page[adminapi.Region], error) { return api.Regions(ctx, l) })
+	}, regions.many)
+}
+
+type regionEnableCmd struct {
+	Name string `arg:"" help:"Name of the region."`
+}
+
+func (cmd *regionEnableCmd) Run(c *console, a *adminCmd) error {
+	return enable(c, a, cmd.Name, true)
+}
+
+type regionDisableCmd struct {
+	Name string `arg:"" help:"Name of the region."`
+}
+
+func (cmd *regionDisableCmd) Run(c *console, a *adminCmd) error {
+	return enable(c, a, cmd.Name, false)
+}
+
+func enable(c *console, a *adminCmd, name string, enabled bool) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Region, error) {
+		return api.ChangeRegion(ctx, name, adminapi.RegionChange{Enabled: enabled})
+	}, regions.one)
+}
+
+type importCmd struct {
+	File string `arg:"" help:"Marketplace file: .yaml, .yml or .json, or - for standard input."`
+}
+
+func (cmd *importCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.ImportResult, error) {
+		in, contentType, err := openMarketplace(cmd.File, c.stdin)
+		if err != nil {
+			return adminapi.ImportResult{}, err
+		}
+		defer in.Close()
+		return api.ImportFile(ctx, contentType, in)
+	}, func(w io.Writer, r adminapi.ImportResult) error {
+		table := columns[adminapi.ImportResult]{[]string{"regions", "sellers", "products", "buyers", "agreements", "users", "roles", "workloads"}, func(r *adminapi.ImportResult) []string {
+			var counts []string
+			for _, n := range []int{r.Regions, r.Sellers, r.Products, r.Buyers, r.Agreements, r.Users, r.Roles, r.Workloads} {
+				counts = append(counts, strconv.Itoa(n))
+			}
+			return counts
+		}}
+		if err := table.one(w, r); err != nil || len(r.Keys) == 0 {
+			return err
+		}
+		fmt.Fprintln(w)
+		return accessKeys.many(w, adminapi.Page[adminapi.AccessKey]{Items: r.Keys})
+	})
+}
+
+// openMarketplace opens a marketplace file, or standard input for "-". It tells YAML from JSON by the file's name, or
+// by how standard input begins.
+func openMarketplace(file string, stdin io.Reader) (in io.ReadCloser, contentType string, err error) {
+	if file == "-" {
+		b := bufio.NewReader(stdin)
+		contentType = "application/yaml"
+		for n := 1; ; n++ {
+			text, err := b.Peek(n)
+			if text = bytes.TrimSpace(text); len(text) > 0 && text[0] == '{' {
+				contentType = "application/json"
+			}
+			if len(text) > 0 || err != nil {
+				return io.NopCloser(b), contentType, nil
+			}
+		}
+	}
+	switch filepath.Ext(file) {
+	case ".json":
+		contentType = "application/json"
+	case ".yaml", ".yml":
+		contentType = "application/yaml"
+	default:
+		return nil, "", fmt.Errorf("%s is neither .yaml, .yml nor .json; rename it, or send it through standard input with -", file)
+	}
+	in, err = os.Open(file)
+	return in, contentType, err
+}
+
+// readMarketplace reads a marketplace file, or standard input for "-".
+func readMarketplace(file string, stdin io.Reader) (*adminapi.Marketplace, error) {
+	in, contentType, err := openMarketplace(file, stdin)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	read := adminapi.ReadYAML
+	if contentType == "application/json" {
+		read = adminapi.ReadJSON
+	}
+	m, err := read(in)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return m, nil
+}
+
+type usageCmd struct {
+	By                 []string  `placeholder:"WHAT" help:"Sum up, for each product_code, license_arn, customer_aws_account_id, customer_identifier, dimension, hour, region or workload. Repeatable, or separated by commas."`
+	Product            string    `placeholder:"CODE" help:"Of this product only."`
+	LicenseARN         string    `name:"license-arn" placeholder:"ARN" help:"On this licence only."`
+	Account            string    `help:"Of this buyer only, 12 digits."`
+	CustomerIdentifier string    `placeholder:"ID" help:"Of this buyer only."`
+	Dimension          string    `placeholder:"NAME" help:"Of this dimension only."`
+	Region             string    `placeholder:"NAME" help:"In this region only."`
+	Workload           string    `placeholder:"ID" help:"Of this resource only."`
+	From               time.Time `placeholder:"TIME" help:"Stamped at or after this time, such as 2026-11-23T14:00:00Z."`
+	To                 time.Time `placeholder:"TIME" help:"Stamped before this time."`
+	Limit              int       `default:"1000" help:"How many records to list; 0 lists all."`
+}
+
+func (cmd *usageCmd) Run(c *console, a *adminCmd) error {
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	filter := adminapi.UsageFilter{ProductCode: cmd.Product, LicenseARN: cmd.LicenseARN, CustomerAWSAccountID: cmd.Account, CustomerIdentifier: cmd.CustomerIdentifier,
+		Dimension: cmd.Dimension, Region: cmd.Region, Workload: cmd.Workload, From: cmd.From, To: cmd.To}
+	if len(cmd.By) > 0 {
+		sums, err := client.UsageSums(c.ctx, filter, cmd.By)
+		if err != nil {
+			return a.failed(err)
+		}
+		return report.Sums(c.stdout, a.Output, cmd.By, sums)
+	}
+	out := adminapi.UsagePage{Records: []adminapi.UsageRecord{}}
+	list := adminapi.List{}
+	for {
+		list.Limit = 1000
+		if cmd.Limit > 0 {
+			list.Limit = min(1000, cmd.Limit-len(out.Records))
+		}
+		page, err := client.Usage(c.ctx, filter, list)
+		if err != nil {
+			return a.failed(err)
+		}
+		out.Records = append(out.Records, page.Records...)
+		if page.Next == "" {
+			break
+		}
+		if list.After = page.Next; cmd.Limit > 0 && len(out.Records) >= cmd.Limit {
+			fmt.Fprintf(c.stderr, "meterd: there are more than %d records; --limit 0 lists all\n", cmd.Limit)
+			break
+		}
+	}
+	return report.Records(c.stdout, a.Output, out)
+}
+
+type callCmd struct {
+	RequestID string `arg:"" help:"Request id, as in x-amzn-RequestId."`
+}
+
+func (cmd *callCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Call, error) {
+		return api.Call(ctx, cmd.RequestID)
+	},
+		func(w io.Writer, k adminapi.Call) error {
+			rows := [][]string{{"request id", k.RequestID}, {"at", when(&k.At)}, {"operation", k.Operation}, {"principal", k.Principal}, {"access key", k.AccessKeyID}, {"source", k.Source},
+				{"region", k.Region}, {"error", k.Error}, {"message", k.Message}, {"request", k.Request}}
+			set := rows[:0]
+			for _, r := range rows {
+				if r[1] != "" {
+					set = append(set, r)
+				}
+			}
+			if err := report.Table(w, []string{"member", "value"}, set); err != nil || len(k.Results) == 0 {
+				return err
+			}
+			fmt.Fprintln(w)
+			return columns[adminapi.CallResult]{[]string{"result", "stored", "metering record id", "product code", "account", "dimension", "hour", "quantity"}, func(r *adminapi.CallResult) []string {
+				u := &r.Record
+				return []string{r.Status, yes(r.Stored), u.MeteringRecordID, u.ProductCode, u.CustomerAWSAccountID, u.Dimension, when(&u.Hour), strconv.FormatInt(u.Quantity, 10)}
+			}}.many(w, adminapi.Page[adminapi.CallResult]{Items: k.Results})
+		})
+}
+
+type clockCmd struct {
+	Get     clockGetCmd     `cmd:"" default:"1" help:"Read the clock."`
+	Set     clockSetCmd     `cmd:"" help:"Set the clock to a time."`
+	Advance clockAdvanceCmd `cmd:"" help:"Move the clock by a duration such as 90m, or -- -1h."`
+	Freeze  clockFreezeCmd  `cmd:"" help:"Stop the clock."`
+	Run     clockRunCmd     `cmd:"" help:"Let the clock run on from where it is."`
+	Reset   clockResetCmd   `cmd:"" help:"Follow the wall clock again."`
+}
+
+func clock(w io.Writer, k adminapi.Clock) error {
+	how := "running"
+	if k.Frozen {
+		how = "frozen"
+	}
+	_, err := fmt.Fprintln(w, k.Now.UTC().Format("2006-01-02T15:04:05.000Z"), how)
+	return err
+}
+
+func changeClock(c *console, a *adminCmd, in adminapi.ClockChange) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Clock, error) {
+		return api.ChangeClock(ctx, in)
+	}, clock)
+}
+
+type clockGetCmd struct{}
+
+func (cmd *clockGetCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Clock, error) { return api.Clock(ctx) }, clock)
+}
+
+type clockSetCmd struct {
+	Time   time.Time `arg:"" help:"Such as 2026-11-23T14:00:00Z."`
+	Freeze bool      `help:"Stop the clock there."`
+}
+
+func (cmd *clockSetCmd) Run(c *console, a *adminCmd) error {
+	in := adminapi.ClockChange{Now: &cmd.Time}
+	if cmd.Freeze {
+		in.Frozen = &cmd.Freeze
+	}
+	return changeClock(c, a, in)
+}
+
+type clockAdvanceCmd struct {
+	Duration string `arg:"" help:"Such as 90m, or -1h."`
+}
+
+func (cmd *clockAdvanceCmd) Run(c *console, a *adminCmd) error {
+	return changeClock(c, a, adminapi.ClockChange{Advance: cmd.Duration})
+}
+
+type clockFreezeCmd struct{}
+
+func (cmd *clockFreezeCmd) Run(c *console, a *adminCmd) error {
+	return changeClock(c, a, adminapi.ClockChange{Frozen: new(true)})
+}
+
+type clockRunCmd struct{}
+
+func (cmd *clockRunCmd) Run(c *console, a *adminCmd) error {
+	return changeClock(c, a, adminapi.ClockChange{Frozen: new(false)})
+}
+
+type clockResetCmd struct{}
+
+func (cmd *clockResetCmd) Run(c *console, a *adminCmd) error {
+	return changeClock(c, a, adminapi.ClockChange{Reset: true})
+}
