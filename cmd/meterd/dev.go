@@ -74,7 +74,7 @@ func welcome(w io.Writer, d *sandbox.Description, now time.Time, data string) {
 	}
 	fmt.Fprintf(w, "\n  AWS endpoint  %s\n  admin API     %s\n  operations    %s\n", d.Endpoint, d.AdminEndpoint, d.OpsEndpoint)
 	timestamp := "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
-	if now.Sub(time.Now()).Abs() > time.Minute { // the clock was moved
+	if time.Until(now).Abs() > time.Minute { // the clock was moved
 		timestamp = now.UTC().Format(time.RFC3339)
 	}
 	seller, buyer, subscription, dimension := firstRecord(d)

@@ -647,13 +647,10 @@ func (p *plan) addPublicKey(product uint32, in *adminapi.PublicKey) *metering.Er
 }
 
 func (p *plan) putPublicKey(k metering.PublicKey) *metering.Error {
-	if _, there := p.versions[k.Product][k.Version]; there {
-		return invalid("version: %d is there twice: number the versions 1, 2, …", k.Version)
+	if last := p.version[k.Product]; k.Version <= last {
+		return invalid("version: %d comes after %d: list each version once, in ascending order", k.Version, last)
 	}
-	if p.versions[k.Product] == nil {
-		p.versions[k.Product] = map[int32]struct{}{}
-	}
-	p.versions[k.Product][k.Version] = struct{}{}
+	p.version[k.Product] = k.Version
 	p.publicKeys = append(p.publicKeys, k)
 	return nil
 }

@@ -45,12 +45,12 @@ type plan struct {
 	customer      map[subscriber]string
 	buyerOf       map[customerName]uint32
 
-	newest   map[subscriber]uint32         // :: latest agreement that the plan adds
-	previous map[uint32]uint32             // :: agreement that the plan adds → the one before it, of the same buyer and product
-	versions map[uint32]map[int32]struct{} // :: product → versions of its public key that the plan adds
-	titled   map[title]uint32              // :: products without regard to the plan; made by productTitled
-	matched  map[uint32]struct{}           // :: agreements that an import has found to be there already
-	secrets  map[uint32]string             // :: access key → its secret, of those that the plan adds or changes
+	newest   map[subscriber]uint32 // :: latest agreement that the plan adds
+	previous map[uint32]uint32     // :: agreement that the plan adds → the one before it, of the same buyer and product
+	version  map[uint32]int32      // :: product → last version of its public key that the plan adds
+	titled   map[title]uint32      // :: products without regard to the plan; made by productTitled
+	matched  map[uint32]struct{}   // :: agreements that an import has found to be there already
+	secrets  map[uint32]string     // :: access key → its secret, of those that the plan adds or changes
 }
 
 type subscriber struct{ of, buyer uint32 } // of a product, or of a seller
@@ -82,7 +82,7 @@ func newPlan(l *Ledger) *plan {
 		regionNamed: map[string]uint32{}, accountByID: map[uint64]uint32{}, productByCode: map[string]uint32{}, productByID: map[string]uint32{},
 		agreementByID: map[string]uint32{}, byLicense: map[string]uint32{}, workloadNamed: map[workloadName]uint32{}, named: map[principalName]uint32{},
 		customer: map[subscriber]string{}, buyerOf: map[customerName]uint32{}, newest: map[subscriber]uint32{}, previous: map[uint32]uint32{},
-		versions: map[uint32]map[int32]struct{}{}, matched: map[uint32]struct{}{}, secrets: map[uint32]string{},
+		version: map[uint32]int32{}, matched: map[uint32]struct{}{}, secrets: map[uint32]string{},
 	}
 }
 

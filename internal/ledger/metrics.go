@@ -23,6 +23,7 @@ type Metrics struct {
 
 	openRecords atomic.Int64
 	outcomes    [Unprocessed + 1]prometheus.Counter
+	succeeded   [metering.ResolveCustomer + 1]prometheus.Counter
 }
 
 // productAge reports, for each product, how long ago its last record was accepted: metering that has failed looks
@@ -70,6 +71,9 @@ func newMetrics(l *Ledger) *Metrics {
 		NotSubscribed: "not_subscribed", Unprocessed: "unprocessed"} {
 		m.outcomes[o] = m.records.WithLabelValues(name)
 	}
+	for _, op := range metering.Operations {
+		m.succeeded[op] = m.calls.WithLabelValues(op.String(), "none")
+	}
 	return m
 }
 
@@ -86,8 +90,12 @@ func (m *Metrics) group(calls []*Call, open int, took time.Duration) {
 	m.age.mu.Lock()
 	defer m.age.mu.Unlock()
 	for _, c := range calls {
-		if c.op != 0 {
-			m.calls.WithLabelValues(c.op.String(), refusalName(c.refusal)).Inc()
+		switch {
+		case c.op == 0: // administration
+		case c.refusal == nil:
+			m.succeeded[c.op].Inc()
+		default:
+			m.calls.WithLabelValues(c.op.String(), c.refusal.Kind.String()).Inc()
 		}
 		switch w := c.work.(type) {
 		case *batchWork:
@@ -134,11 +142,4 @@ func (a *productAge) Collect(ch chan<- prometheus.Metric) {
 	for p, at := range last {
 		ch <- prometheus.MustNewConstMetric(a.desc, prometheus.GaugeValue, now.Sub(at).Seconds(), a.l.catalog.Product(p).Code)
 	}
-}
-
-func refusalName(e *metering.Error) string {
-	if e == nil {
-		return "none"
-	}
-	return e.Kind.String()
 }

@@ -208,8 +208,12 @@ func handleEmpty[I any](a *admin, method, path, summary string, f func(ledger.Op
 
 func describe(method, path, summary string) huma.Operation {
 	id := strings.NewReplacer("/v1/", "-", "/", "-", "{", "", "}", "", "_", "-").Replace(path)
-	return huma.Operation{OperationID: strings.ToLower(method) + id, Method: method, Path: path, Summary: summary,
-		Errors: []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable}}
+	errors := []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity,
+		http.StatusInternalServerError, http.StatusServiceUnavailable}
+	if method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch {
+		errors = append(errors, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+	}
+	return huma.Operation{OperationID: strings.ToLower(method) + id, Method: method, Path: path, Summary: summary, Errors: errors}
 }
 
 // The parameters that operations share. They are exported for the library to find them where they are embedded.
@@ -347,7 +351,6 @@ func (a *admin) marketplace() {
 
 	marketplace := &huma.MediaType{Schema: a.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[adminapi.Marketplace](), true, "")}
 	operation := describe("POST", "/v1/import", "Import a marketplace, all of it or nothing")
-	operation.Errors = append(operation.Errors, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	huma.Register(a.api, operation, func(ctx context.Context, in *importInput) (*output[adminapi.ImportResult], error) {
 		m, p := in.read()
 		if p != nil {

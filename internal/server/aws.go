@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,6 +29,7 @@ type AWS struct {
 	log      *slog.Logger
 	metrics  *AWSMetrics
 	failures failures
+	date     date
 	pool     sync.Pool // *exchange
 }
 
@@ -76,7 +78,7 @@ func (s *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			s.pool.Put(x)
 		}
 	}()
-	status, code := http.StatusOK, "none"
+	status, code := http.StatusOK, noRefusal
 	operation, refusal := s.serve(x, r, id)
 	if refusal != nil {
 		status, code = refusal.Status, refusal.Code
@@ -88,10 +90,27 @@ func (s *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h["Content-Type"] = contentType
 	h["X-Amzn-Requestid"] = []string{id.String()}
 	h["Content-Length"] = []string{strconv.Itoa(len(x.answer))}
-	h["Date"] = []string{s.ledger.Wall().UTC().Format(http.TimeFormat)} // SDKs correct their clock by it
+	h["Date"] = s.date.header(s.ledger.Wall()) // SDKs correct their clock by it
 	w.WriteHeader(status)
 	w.Write(x.answer)
 	s.metrics.observe(operation, code, time.Since(started))
+}
+
+// date is the Date header of the current second.
+type date struct{ now atomic.Pointer[dated] }
+
+type dated struct {
+	second int64
+	header []string
+}
+
+func (d *date) header(now time.Time) []string {
+	at := d.now.Load()
+	if at == nil || at.second != now.Unix() {
+		at = &dated{now.Unix(), []string{now.UTC().Format(http.TimeFormat)}}
+		d.now.Store(at)
+	}
+	return at.header
 }
 
 var contentType = []string{wire.ContentType}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/metering"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -16,19 +17,38 @@ import (
 type AWSMetrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	served   map[string]served // :: operation, for answers that are no refusals
+}
+
+// served are the figures of one operation, found without a look-up by label.
+type served struct {
+	requests prometheus.Counter
+	seconds  prometheus.Observer
 }
 
 // NewAWSMetrics returns figures that stand at zero.
 func NewAWSMetrics() *AWSMetrics {
-	return &AWSMetrics{
+	m := &AWSMetrics{served: map[string]served{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meterd_requests_total",
 			Help: "Requests to the AWS endpoint by operation and error code, those that could not be authenticated included."}, []string{"operation", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "meterd_request_seconds",
 			Help: "Time to answer a request, by operation.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)}, []string{"operation"}),
 	}
+	for _, op := range metering.Operations {
+		m.served[op.String()] = served{m.requests.WithLabelValues(op.String(), noRefusal), m.seconds.WithLabelValues(op.String())}
+	}
+	return m
 }
 
+// noRefusal is the code of an answer that is no refusal.
+const noRefusal = "none"
+
 func (m *AWSMetrics) observe(operation, code string, took time.Duration) {
+	if s, ok := m.served[operation]; ok && code == noRefusal {
+		s.requests.Inc()
+		s.seconds.Observe(took.Seconds())
+		return
+	}
 	m.requests.WithLabelValues(operation, code).Inc()
 	m.seconds.WithLabelValues(operation).Observe(took.Seconds())
 }
