@@ -1,0 +1,162 @@
+package adminapi_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/meterd/meterd/internal/adminapi"
+)
+
+// TestRequests: what the client sends, for names that paths and queries could misread.
+func TestRequests(t *testing.T) {
+	var got string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got = strings.Join(strings.Fields(fmt.Sprintln(r.Method, r.RequestURI, r.Header.Get("Authorization"), r.Header.Get("Content-Type"), r.Header.Get("Accept"), string(body))), " ")
+		io.WriteString(w, "{}")
+	}))
+	defer s.Close()
+	c, ctx := adminapi.New(s.URL+"/", "secret"), t.Context()
+	from := time.Date(2026, 11, 23, 15, 0, 0, 5e6, time.FixedZone("", 3600))
+	for _, test := range []struct {
+		want string
+		call func() error
+	}{
+		{"GET /v1/products/a%2Fb:c=d@e%3Ff%23 Bearer secret", func() error { _, err := c.Product(ctx, "a/b:c=d@e?f#"); return err }},
+		{"GET /v1/products/%2E%2E Bearer secret", func() error { _, err := c.Product(ctx, ".."); return err }},
+		{"GET /v1/roles/111122223333/%2E Bearer secret", func() error { _, err := c.Principal(ctx, adminapi.Roles, "111122223333", "."); return err }},
+		{"GET /v1/sellers Bearer secret", func() error { _, err := c.Sellers(ctx, adminapi.List{}); return err }},
+		{"GET /v1/sellers?after=a%26b&limit=7 Bearer secret", func() error { _, err := c.Sellers(ctx, adminapi.List{After: "a&b", Limit: 7}); return err }},
+		{"POST /v1/sellers Bearer secret application/json {\"account_id\":\"1\"}", func() error { _, err := c.CreateSeller(ctx, adminapi.Seller{AccountID: "1"}); return err }},
+		{"POST /v1/products/p/public-keys/2/expire Bearer secret", func() error { _, err := c.ExpirePublicKey(ctx, "p", 2); return err }},
+		{"DELETE /v1/tokens/x Bearer secret", func() error { return c.RevokeToken(ctx, "x") }},
+		{"POST /v1/import Bearer secret application/yaml sellers: []", func() error {
+			_, err := c.ImportFile(ctx, "application/yaml", strings.NewReader("sellers: []"))
+			return err
+		}},
+		{"GET /v1/usage?dimension=a+b&from=2026-11-23T15%3A00%3A00.005%2B01%3A00 Bearer secret", func() error {
+			_, err := c.Usage(ctx, adminapi.UsageFilter{Dimension: "a b", From: from}, adminapi.List{})
+			return err
+		}},
+		{"GET /v1/usage/sum?by=hour%2Cregion Bearer secret text/csv", func() error {
+			_, err := c.UsageSumsCSV(ctx, adminapi.UsageFilter{}, []string{"hour", "region"})
+			return err
+		}},
+		{"PUT /v1/clock Bearer secret application/json {\"frozen\":false}", func() error { _, err := c.ChangeClock(ctx, adminapi.ClockChange{Frozen: new(false)}); return err }},
+	} {
+		if err := test.call(); err != nil {
+			t.Errorf("%s: %v", test.want, err)
+		}
+		if d := cmp.Diff(test.want, got); d != "" {
+			t.Errorf("-want +got:\n%s", d)
+		}
+	}
+}
+
+// TestProblems: whatever answers with an error, the client's error is a Problem of one line.
+func TestProblems(t *testing.T) {
+	for _, test := range []struct {
+		status            int
+		contentType, body string
+		want              string
+	}{
+		{409, "application/problem+json", `{"status":409,"title":"Conflict","detail":"name: is\ntaken"}`, "name: is taken"},
+		{502, "text/html", "<html>\n<h1>Bad Gateway</h1>", "the answer is HTTP status 502 Bad Gateway, and not from meterd's admin API: check the endpoint"},
+		{404, "application/json", `{"detail":"x"}`, "the answer is HTTP status 404 Not Found, and not from meterd's admin API: check the endpoint"},
+		{400, "application/problem+json", `{"detail":`, "the answer is HTTP status 400 Bad Request, and not from meterd's admin API: check the endpoint"},
+		{307, "", "", "the answer is HTTP status 307 Temporary Redirect, and not from meterd's admin API: check the endpoint"},
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", test.contentType)
+			w.WriteHeader(test.status)
+			io.WriteString(w, test.body)
+		}))
+		_, err := adminapi.New(s.URL, "secret").Clock(t.Context())
+		var p *adminapi.Problem
+		if !errors.As(err, &p) || p.Status != test.status || err.Error() != test.want {
+			t.Errorf("%d %s: %#v, want %q", test.status, test.body, err, test.want)
+		}
+		s.Close()
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") }))
+	defer s.Close()
+	if _, err := adminapi.New(s.URL, "secret").Clock(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "reading the answer of GET /v1/clock: ") {
+		t.Errorf("an answer that is no JSON: %v", err)
+	}
+}
+
+// TestForms: JSON and YAML say the same.
+func TestForms(t *testing.T) {
+	at := time.Date(2026, 11, 23, 14, 0, 0, 0, time.UTC)
+	want := &adminapi.Marketplace{
+		Regions:  []adminapi.Region{{Name: "eu-private-1", Enabled: new(false)}},
+		Sellers:  []adminapi.Seller{{AccountID: "111122223333"}},
+		Products: []adminapi.Product{{ProductCode: "p", SellerAccountID: "111122223333", Type: "saas", Dimensions: []string{"users"}}},
+		Buyers:   []adminapi.Buyer{{AccountID: "012345678901", Agreements: []adminapi.Agreement{{ProductCode: "p", StartTime: &at}}}},
+		Users:    []adminapi.Principal{{AccountID: "111122223333", Name: "u", AccessKeys: []adminapi.AccessKey{{AccessKeyID: "A", SecretAccessKey: "S"}}}},
+		Workloads: []adminapi.Workload{
+			{AccountID: "012345678901", Platform: "ec2", ResourceID: "i-1", Region: "us-east-1"}},
+	}
+	fromJSON, err := adminapi.ReadJSON(strings.NewReader(`{"regions":[{"name":"eu-private-1","enabled":false}],"sellers":[{"account_id":"111122223333"}],
+		"products":[{"product_code":"p","seller_account_id":"111122223333","type":"saas","dimensions":["users"]}],
+		"buyers":[{"account_id":"012345678901","agreements":[{"product_code":"p","start_time":"2026-11-23T14:00:00Z"}]}],
+		"users":[{"account_id":"111122223333","name":"u","access_keys":[{"access_key_id":"A","secret_access_key":"S"}]}],
+		"workloads":[{"account_id":"012345678901","platform":"ec2","resource_id":"i-1","region":"us-east-1"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fromYAML, err := adminapi.ReadYAML(strings.NewReader(`
+regions: [{name: eu-private-1, enabled: false}]
+sellers: [{account_id: "111122223333"}]
+products:
+- {product_code: p, seller_account_id: "111122223333", type: saas, dimensions: [users]}
+buyers:
+- account_id: 012345678901
+  agreements:
+  - product_code: p
+    start_time: 2026-11-23T14:00:00Z
+users:
+- {account_id: "111122223333", name: u, access_keys: [{access_key_id: A, secret_access_key: S}]}
+workloads:
+- {account_id: "012345678901", platform: ec2, resource_id: i-1, region: us-east-1}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for form, got := range map[string]*adminapi.Marketplace{"JSON": fromJSON, "YAML": fromYAML} {
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", form, d)
+		}
+	}
+	for _, text := range []string{"", "{}", "# nothing\n"} {
+		if got, err := adminapi.ReadYAML(strings.NewReader(text)); err != nil || !cmp.Equal(got, &adminapi.Marketplace{}) {
+			t.Errorf("%q: %+v, %v", text, got, err)
+		}
+	}
+}
+
+// FuzzMarketplace: whatever is read, in either form, is read without a panic, and an error is one line.
+func FuzzMarketplace(f *testing.F) {
+	f.Add(`{"sellers":[{"account_id":"111122223333"}]}`)
+	f.Add("buyers:\n- account_id: \"012345678901\"\n  agreements: [{product_code: p, start_time: 2026-11-23T14:00:00Z}]\n")
+	f.Add("a: &a [*a]")
+	f.Add(`{"users":[{"access_keys":[{"status":1}]}]}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, read := range []func(io.Reader) (*adminapi.Marketplace, error){adminapi.ReadJSON, adminapi.ReadYAML} {
+			m, err := read(strings.NewReader(text))
+			if (m == nil) == (err == nil) {
+				t.Errorf("%v, %v", m, err)
+			}
+			if err != nil && strings.Contains(err.Error(), "\n") {
+				t.Errorf("not one line: %v", err)
+			}
+		}
+	})
+}
