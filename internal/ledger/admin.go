@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -27,12 +28,21 @@ func (l *Ledger) act(op Operator, f func(*plan) *metering.Error) error {
 	defer func() { *p = plan{} }() // the committer holds on to the last act, and a plan can be large
 	err := f(p)
 	if err == nil {
-		err = l.administer(op, p.act, p.put, p.enter)
+		err = l.administer(op, clipped(p.act), p.put, p.enter)
 	}
 	if err != nil {
 		return err
 	}
 	return nil // not err, which would be an error that holds a nil pointer
+}
+
+// clipped bounds the text of an audit row.
+func clipped(act string) string {
+	const most = 1000
+	if len(act) > most {
+		act = strings.ToValidUTF8(act[:most], "") + "…"
+	}
+	return act
 }
 
 // find checks the operator and reads one thing from the catalogue or the directory.

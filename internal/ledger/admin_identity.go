@@ -36,8 +36,8 @@ func (p *plan) addPrincipal(kind iam.Kind, in *adminapi.Principal) (id uint32, e
 	if bad := iam.ValidName(in.Name); bad != nil {
 		return 0, false, invalid("%v", bad)
 	}
-	if bad := (iam.Permissions{Allow: in.Allow, Deny: in.Deny}).Validate(); bad != nil {
-		return 0, false, invalid("%v", bad)
+	if err := checkPermissions(in.Allow, in.Deny); err != nil {
+		return 0, false, err
 	}
 	if kind == iam.Role && len(in.AccessKeys) > 0 {
 		return 0, false, invalid("access_keys: a role has none: leave them out, and get a workload's credentials with: meterd admin workload create")
@@ -59,6 +59,19 @@ func (p *plan) addPrincipal(kind iam.Kind, in *adminapi.Principal) (id uint32, e
 		}
 	}
 	return id, exists, nil
+}
+
+// maxPermissions bounds the entries that each call of a principal is checked against.
+const maxPermissions = 100
+
+func checkPermissions(allow, deny []string) *metering.Error {
+	if n := len(allow) + len(deny); n > maxPermissions {
+		return invalid("allow: there are %d entries of allow and deny, but at most %d are taken: use wildcards such as aws-marketplace:*", n, maxPermissions)
+	}
+	if bad := (iam.Permissions{Allow: allow, Deny: deny}).Validate(); bad != nil {
+		return invalid("%v", bad)
+	}
+	return nil
 }
 
 func differentPermissions(field string, kind iam.Kind, in *adminapi.Principal, there []string) *metering.Error {
@@ -187,15 +200,14 @@ func noPrincipal(kind iam.Kind, accountID, name string) *metering.Error {
 // PutPermissions replaces the permissions of a user or role. They are in force at once, in sessions too.
 func (l *Ledger) PutPermissions(op Operator, kind iam.Kind, accountID, name string, in adminapi.Permissions) (adminapi.Principal, error) {
 	err := l.act(op, func(p *plan) *metering.Error {
-		permissions := iam.Permissions{Allow: in.Allow, Deny: in.Deny}
-		if bad := permissions.Validate(); bad != nil {
-			return invalid("%v", bad)
+		if err := checkPermissions(in.Allow, in.Deny); err != nil {
+			return err
 		}
 		q, err := p.principalNamed(kind, accountID, name)
 		if err != nil {
 			return err
 		}
-		p.principals.change(q.ID).Permissions = permissions
+		p.principals.change(q.ID).Permissions = iam.Permissions{Allow: in.Allow, Deny: in.Deny}
 		p.act = "put permissions of " + kind.String() + " " + accountID + "/" + name + ": allow " + strings.Join(in.Allow, " ") + "; deny " + strings.Join(in.Deny, " ")
 		return nil
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -691,7 +692,7 @@ func TestRefusals(t *testing.T) {
 		{"dimensions: there are 1001", metering.Validation, product(func(p *adminapi.Product) { p.Dimensions = make([]string, 1001) })},
 		{"regions[0]: region \"mars-1\"", metering.NotFound, product(func(p *adminapi.Product) { p.Regions = []string{"mars-1"} })},
 		{"regions[1]", metering.Validation, product(func(p *adminapi.Product) { p.Regions = []string{"us-east-1", "us-east-1"} })},
-		{"public_keys[0].version", metering.Validation, product(func(p *adminapi.Product) { p.PublicKeys = []adminapi.PublicKey{{}} })},
+		{"public_keys[0].version: must be 1", metering.Validation, product(func(p *adminapi.Product) { p.PublicKeys = []adminapi.PublicKey{{}} })},
 		{"public_keys[0].private_pem: is missing", metering.Validation, product(func(p *adminapi.Product) { p.PublicKeys = []adminapi.PublicKey{{Version: 1, PEM: "x"}} })},
 		{"public_keys[0].private_pem: is not", metering.Validation, product(func(p *adminapi.Product) { p.PublicKeys = []adminapi.PublicKey{{Version: 1, PrivatePEM: "x"}} })},
 		{"dimension: product", metering.Conflict, func() error {
@@ -725,6 +726,7 @@ func TestRefusals(t *testing.T) {
 
 		{"account_id", metering.NotFound, user(func(p *adminapi.Principal) { p.AccountID = "999988887777" })},
 		{"name", metering.Validation, user(func(p *adminapi.Principal) { p.Name = "" })},
+		{"allow: there are 101", metering.Validation, user(func(p *adminapi.Principal) { p.Allow = slices.Repeat([]string{"*"}, 101) })},
 		{"deny entry 1", metering.Validation, user(func(p *adminapi.Principal) { p.Deny = []string{"x"} })},
 		{"access_keys[0].access_key_id", metering.Validation, key("AKIA", "0123456789012345678901234567890123456789")},
 		{"access_keys[0].access_key_id", metering.Validation, key("ASIA0123456789ABCDEF", "0123456789012345678901234567890123456789")},

@@ -82,22 +82,31 @@ func (b *batchWork) write(g *group, c *Call) error {
 
 func (b *batchWork) apply(*Ledger, *Call) {}
 
-// decide tells what becomes of a record whose call was admitted: the first write of a key wins, a re-send with
-// the same quantity is the same success, and another quantity is a duplicate (metering-api 2.2).
+// decide tells what becomes of a record whose call was admitted (metering-api 2.2 to 2.4).
 func (g *group) decide(line *metering.Line) Outcome {
 	if !line.Subscribed {
 		return NotSubscribed
 	}
+	outcome := g.weigh(line)
+	switch {
+	case outcome == Replayed && g.l.settings.ResendIdentical == "duplicate":
+		return Duplicate
+	case outcome == Stored && g.l.cfg.Faults.Unprocessed != nil && g.injected(line):
+		return Unprocessed
+	}
+	return outcome
+}
+
+// weigh holds a record against the index: the first write of a key wins, a re-send with the same quantity is the
+// same success, and another quantity is a duplicate.
+func (g *group) weigh(line *metering.Line) Outcome {
 	if quantity, ok := g.window.quantity(line.Hour, &line.Key); ok {
-		if quantity == line.Quantity && g.l.settings.ResendIdentical == "success" {
+		if quantity == line.Quantity {
 			return Replayed
 		}
 		return Duplicate
 	}
-	if g.window.records >= g.l.cfg.MaxOpenRecords {
-		return Unprocessed
-	}
-	if g.l.cfg.Faults.Unprocessed != nil && g.injected(line) {
+	if g.window.held() >= g.l.cfg.MaxOpenRecords {
 		return Unprocessed
 	}
 	return Stored

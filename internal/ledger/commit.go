@@ -46,7 +46,7 @@ func loadCommitter(l *Ledger, r *store.Reader, last *store.Call) (*committer, er
 		return nil, err
 	}
 	err = k.window.load(r, l.clock.now())
-	l.Metrics.setOpen(k.window.records)
+	l.Metrics.setOpen(k.window.held())
 	return k, err
 }
 
@@ -88,7 +88,7 @@ func (l *Ledger) commitGroup(calls []*Call) {
 		err = l.db.Update(func(tx *store.Tx) error {
 			g.tx = tx
 			if k.window.advance(g.now) && !l.Sandbox() { // whose clock may go back to where they count
-				if err := tx.DropClientTokens((g.now.Hour() - tokenLife).Start()); err != nil {
+				if err := tx.DropClientTokens(k.window.forgets(g.now).Start()); err != nil {
 					return err
 				}
 			}
@@ -121,7 +121,7 @@ func (l *Ledger) commitGroup(calls []*Call) {
 		default:
 		}
 	}
-	l.Metrics.group(calls, k.window.records, time.Since(started))
+	l.Metrics.group(calls, k.window.held(), time.Since(started))
 }
 
 func (l *Ledger) stoppedBy() error {

@@ -70,12 +70,10 @@ func (m *meterWork) write(g *group, c *Call) error {
 			return nil
 		}
 	}
-	if m.byToken {
-		if g.window.records >= g.l.cfg.MaxOpenRecords {
-			outcome = Unprocessed
-		}
-	} else {
-		outcome = g.decide(&m.line)
+	if !m.byToken {
+		outcome = g.weigh(&m.line)
+	} else if g.window.held() >= g.l.cfg.MaxOpenRecords {
+		outcome = Unprocessed
 	}
 	switch outcome {
 	case Duplicate:

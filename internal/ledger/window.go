@@ -13,6 +13,7 @@ type window struct {
 	hours       map[metering.Hour]map[indexKey]int32
 	started     map[metering.Hour]struct{} // every hour that has a row, whether held or not
 	records     int                        // in all hours held
+	tokenCount  int
 	tokens      map[metering.Hour]map[metering.TokenKey]token
 }
 
@@ -39,8 +40,15 @@ func pack(k *metering.Key) indexKey {
 	return indexKey{kind, k.Product, k.Buyer}
 }
 
-// tokenLife is how long a ClientToken is remembered after its call was accepted, at least.
-const tokenLife = 25 // hours
+// held returns how many records and ClientTokens are kept in memory.
+func (w *window) held() int { return w.records + w.tokenCount }
+
+// forgets returns the hour before which ClientTokens are forgotten at the time now: they are known for 24 hours
+// after their call was accepted, and as long as the hour of their usage is open.
+func (w *window) forgets(now metering.Instant) metering.Hour {
+	first, _ := w.settings.OpenHours(now)
+	return min(now.Hour()-25, first-1)
+}
 
 func newWindow(s *metering.Settings) *window {
 	return &window{settings: s, hours: map[metering.Hour]map[indexKey]int32{}, started: map[metering.Hour]struct{}{},
@@ -52,7 +60,7 @@ func (w *window) load(r *store.Reader, now metering.Instant) error {
 	w.first, w.last = w.settings.OpenHours(now)
 	w.hours = map[metering.Hour]map[indexKey]int32{}
 	w.tokens = map[metering.Hour]map[metering.TokenKey]token{}
-	w.records = 0
+	w.records, w.tokenCount = 0, 0
 	from := int64(-1)
 	err := r.Hours(func(h metering.Hour, firstSeq int64) error {
 		w.started[h] = struct{}{}
@@ -79,8 +87,9 @@ func (w *window) load(r *store.Reader, now metering.Instant) error {
 			return err
 		}
 	}
+	forgets := w.forgets(now)
 	return r.ClientTokens(func(t *store.ClientToken) error {
-		if t.At.Hour() >= now.Hour()-tokenLife {
+		if t.At.Hour() >= forgets {
 			w.putToken(t.At.Hour(), t.Key, token{t.Parameters, t.Record})
 		}
 		return nil
@@ -99,8 +108,10 @@ func (w *window) advance(now metering.Instant) bool {
 			delete(w.hours, h)
 		}
 	}
-	for h := range w.tokens {
-		if h < now.Hour()-tokenLife {
+	forgets := w.forgets(now)
+	for h, tokens := range w.tokens {
+		if h < forgets {
+			w.tokenCount -= len(tokens)
 			delete(w.tokens, h)
 		}
 	}
@@ -142,5 +153,7 @@ func (w *window) putToken(h metering.Hour, k metering.TokenKey, t token) {
 	if w.tokens[h] == nil {
 		w.tokens[h] = map[metering.TokenKey]token{}
 	}
+	before := len(w.tokens[h])
 	w.tokens[h][k] = t
+	w.tokenCount += len(w.tokens[h]) - before
 }

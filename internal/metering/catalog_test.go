@@ -147,9 +147,8 @@ func TestCatalogKnowsNothingElse(t *testing.T) {
 	if m.WorkloadNamed(buyerA, metering.ECS, "task-1").ID != task || m.Customer(acme, "ifAPi5AcF3").ID != buyerA || m.CustomerIdentifier(acme, buyerA) != "ifAPi5AcF3" || m.CustomerCount() != 2 {
 		t.Error("the catalogue does not know what was put into it")
 	}
-	k := m.PublicKeys(container)
 	m.PutPublicKey(metering.PublicKey{Product: container, Version: 2, PEM: "replaced"})
-	if k = m.PublicKeys(container); len(k) != 2 || k[1].PEM != "replaced" {
+	if k := m.PublicKeys(container); len(k) != 2 || k[1].PEM != "replaced" {
 		t.Errorf("keys of the product: %v", k)
 	}
 }

@@ -109,6 +109,7 @@ func TestRecordIDOf(t *testing.T) {
 		"instance":                of(onTask, "token", func(l *metering.Line) { l.Key.Workload = instance }),
 		"task, product":           of(onTask, "token", func(l *metering.Line) { l.Key.Product = legacy }),
 		"runtime":                 of(onRuntime, "token"),
+		"runtime, next hour":      of(onRuntime, "token", nextHour),
 		"runtime, another token":  of(onRuntime, "token2"),
 		"the buyer as a workload": of(onTask, "", func(l *metering.Line) { l.Key.Workload = 0 }),
 	} {
@@ -118,9 +119,9 @@ func TestRecordIDOf(t *testing.T) {
 		different[id] = name
 	}
 	for name, same := range map[string][2]metering.RecordID{
-		"quantity, minute, form and allocations":   {of(byBuyer, ""), of(byBuyer, "", quantity)},
-		"the ClientToken of a task":                {of(onTask, "token"), of(onTask, "token2")},
-		"hour and dimension of usage by its token": {of(onRuntime, "token"), of(onRuntime, "token", nextHour, otherDimension)},
+		"quantity, minute, form and allocations": {of(byBuyer, ""), of(byBuyer, "", quantity)},
+		"the ClientToken of a task":              {of(onTask, "token"), of(onTask, "token2")},
+		"the dimension of usage by its token":    {of(onRuntime, "token"), of(onRuntime, "token", otherDimension)},
 	} {
 		if same[0] != same[1] {
 			t.Errorf("%s must not change the id", name)

@@ -341,9 +341,12 @@ func (a *admin) marketplace() {
 	})
 	handle(a, "POST", "/v1/agreements/{agreement_id}/cancel", "Let an agreement begin to end: an hour later it has ended", func(op ledger.Operator, in *struct {
 		AgreementPath
-		Body adminapi.Cancellation `required:"false"`
+		Body *adminapi.Cancellation // a pointer may be left out
 	}) (adminapi.Agreement, error) {
-		return l.CancelAgreement(op, in.AgreementID, in.Body)
+		if in.Body == nil {
+			in.Body = &adminapi.Cancellation{}
+		}
+		return l.CancelAgreement(op, in.AgreementID, *in.Body)
 	})
 	handle(a, "POST", "/v1/agreements/{agreement_id}/end", "End an agreement at once", func(op ledger.Operator, in *AgreementPath) (adminapi.Agreement, error) {
 		return l.EndAgreement(op, in.AgreementID)
@@ -520,7 +523,9 @@ func (a *admin) usage() {
 	handle(a, "GET", "/v1/calls/{request_id}", "Get the audit of a call", func(op ledger.Operator, in *struct {
 		RequestID string `path:"request_id"`
 	}) (adminapi.Call, error) {
-		return l.CallRecord(op, in.RequestID)
+		c, err := l.CallRecord(op, in.RequestID)
+		c.Error = exceptionNamed(c.Error, l.Settings())
+		return c, err
 	})
 	handle(a, "GET", "/v1/clock", "Read the ledger clock of a sandbox", func(op ledger.Operator, _ *struct{}) (adminapi.Clock, error) {
 		return l.Clock(op)

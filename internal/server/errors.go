@@ -58,3 +58,13 @@ func exceptionOf(kind metering.Kind, s *metering.Settings) exception {
 	}
 	return e
 }
+
+// exceptionNamed returns the exception's name for the name of a kind, or "" for none.
+func exceptionNamed(kind string, s *metering.Settings) string {
+	for _, k := range metering.Kinds() {
+		if k.String() == kind {
+			return exceptionOf(k, s).name
+		}
+	}
+	return ""
+}
