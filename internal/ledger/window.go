@@ -44,10 +44,10 @@ func pack(k *metering.Key) indexKey {
 func (w *window) held() int { return w.records + w.tokenCount }
 
 // forgets returns the hour before which ClientTokens are forgotten at the time now: they are known for 24 hours
-// after their call was accepted, and as long as the hour of their usage is open.
+// after their call was accepted, and as long as the hour of their usage is open, which may lie ahead of that time.
 func (w *window) forgets(now metering.Instant) metering.Hour {
 	first, _ := w.settings.OpenHours(now)
-	return min(now.Hour()-25, first-1)
+	return min(now.Hour()-25, first-1-metering.Hour(w.settings.FutureTolerance.Hours()))
 }
 
 func newWindow(s *metering.Settings) *window {

@@ -3,6 +3,7 @@ package metering
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"sort"
 	"strings"
 	"unicode/utf8"
@@ -197,12 +198,13 @@ func checkAmount(i int, dimension, dimensionMember string, quantity int32, quant
 	return nil
 }
 
-// validTag tells whether s consists of the characters that the model's pattern admits. Its " -=" is a range, so
-// that more than the prose lists is admitted, and its "\/" is a slash, not a backslash (metering-api 1.7, pattern trap).
+// validTag tells whether s consists of the characters that the model's pattern or its prose admits. The pattern's
+// " -=" is a range, so that it admits more than the prose lists; the prose lists the backslash too, which its "\/"
+// seems to mean (metering-api 1.7, pattern trap).
 func validTag(s string) bool {
 	for i := range len(s) {
 		c := s[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= ' ' && c <= '=' || c == '_' || c == '@') {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= ' ' && c <= '=' || c == '_' || c == '@' || c == '\\') {
 			return false
 		}
 	}
@@ -240,9 +242,9 @@ func checkAllocations(allocations []Allocation, quantity int32) *Error {
 			case len(t.Value) < 1 || len(t.Value) > 256:
 				return Errorf(InvalidTag, "%s: the Value of tag %q is %d characters long; a Value has 1 to 256.", where, t.Key, len(t.Value))
 			case !validTag(t.Key):
-				return Errorf(InvalidTag, `%s: tag Key %q has a character that is not allowed; use letters, digits, spaces and + - = . _ : / @.`, where, t.Key)
+				return Errorf(InvalidTag, `%s: tag Key %q has a character that is not allowed; use letters, digits, spaces and + - = . _ : \ / @.`, where, t.Key)
 			case !validTag(t.Value):
-				return Errorf(InvalidTag, `%s: the Value of tag %q has a character that is not allowed; use letters, digits, spaces and + - = . _ : / @.`, where, t.Key)
+				return Errorf(InvalidTag, `%s: the Value of tag %q has a character that is not allowed; use letters, digits, spaces and + - = . _ : \ / @.`, where, t.Key)
 			case j > 0 && sorted[j-1].Key == t.Key:
 				return Errorf(InvalidTag, "%s has the tag Key %q twice; each Key may stand once in an allocation.", where, t.Key)
 			}
@@ -331,7 +333,11 @@ func ParseAllocations(b []byte) ([]Allocation, error) {
 	}
 	all := make([]Allocation, n)
 	for i := range all {
-		all[i] = Allocation{Quantity: int32(number()), HasQuantity: true}
+		quantity := number()
+		if quantity > math.MaxInt32 {
+			return nil, errAllocations
+		}
+		all[i] = Allocation{Quantity: int32(quantity), HasQuantity: true}
 		if tags := number(); tags > MaxTags {
 			return nil, errAllocations
 		} else if tags > 0 {

@@ -256,11 +256,15 @@ func dryRun(body []byte) bool {
 	return in.Decode(body) == nil && in.DryRun
 }
 
+// maxDrain is how many bytes of a body that is too large are read and thrown away.
+const maxDrain = 8 << 20
+
 // read reads the request's body, which must be less than 1 MB.
 func (x *exchange) read(r *http.Request) *metering.Error {
 	tooLarge := metering.Errorf(metering.TooLarge, "The request body must be less than 1 MB (1,048,576 bytes). Send fewer records or fewer tags in one call.")
 	x.body = x.body[:0]
 	if r.ContentLength > metering.MaxBodyBytes {
+		io.CopyN(io.Discard, r.Body, maxDrain) // many clients read no answer before they have written everything
 		return tooLarge
 	}
 	if n := int(r.ContentLength); n > cap(x.body) {
@@ -274,6 +278,7 @@ func (x *exchange) read(r *http.Request) *metering.Error {
 		x.body = x.body[:len(x.body)+n]
 		switch {
 		case len(x.body) > metering.MaxBodyBytes:
+			io.CopyN(io.Discard, r.Body, maxDrain)
 			return tooLarge
 		case err == io.EOF:
 			return nil
