@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/google/uuid"
 )
 
 // cli is the command line. Every flag can be given as an environment variable too; help names it.
@@ -33,6 +34,7 @@ type console struct {
 }
 
 func main() {
+	uuid.EnableRandPool() // request ids need not be secret, and each would cost a system call
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	stop()

@@ -114,17 +114,18 @@ func (p *Product) sells(in Region) bool {
 	return false
 }
 
-// Agreement is a buyer's agreement for a product, and the licence that comes with it.
+// Agreement is a buyer's agreement for a product, and the licence that comes with it. What every record is judged by
+// stands together in memory.
 type Agreement struct {
 	ID          uint32
 	Product     uint32
 	Buyer       uint32
 	previous    uint32  // the same buyer's agreement for the same product before this one
-	AgreementID string  // "agmt-…"
-	LicenseARN  string  // "arn:aws:license-manager::…:license:l-…"
 	Start       Instant // usage counts from the hour of this instant
 	EndingAt    Instant // when it began, or will begin, to end; 0 if open
 	EndedAt     Instant // from then on no record is taken; 0 if open
+	AgreementID string  // "agmt-…"
+	LicenseARN  string  // "arn:aws:license-manager::…:license:l-…"
 }
 
 // State is where an agreement stands at some time.

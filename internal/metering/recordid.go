@@ -1,11 +1,8 @@
 package metering
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
-	"hash"
-	"sync"
 )
 
 // RecordID is a MeteringRecordId: a UUID, version 8.
@@ -14,41 +11,41 @@ type RecordID [16]byte
 // RecordIDs derives metering record ids from a ledger's secret. An id is not drawn but computed from what the
 // record is, so it is the same on every node, after a restart, a restore or a copy, and a replay needs no look-up
 // to answer with the id of the first write (metering-api 2.3).
-type RecordIDs struct {
-	secret []byte
-	pool   sync.Pool // *idState; sync only to share the pool, no state is visible outside
-}
+type RecordIDs struct{ inner, outer [sha256.BlockSize]byte } // HMAC's two pads
 
-type idState struct {
-	mac hash.Hash
-	buf []byte
-	sum [sha256.Size]byte
-}
-
-// NewRecordIDs returns the ids of the ledger with the given secret.
+// NewRecordIDs returns the ids of the ledger with the given secret, of at most 64 bytes.
 func NewRecordIDs(secret []byte) *RecordIDs {
-	r := &RecordIDs{secret: append([]byte(nil), secret...)}
-	r.pool.New = func() any { return &idState{mac: hmac.New(sha256.New, r.secret), buf: make([]byte, 0, 256)} }
+	if len(secret) > sha256.BlockSize {
+		panic("internal error: the ledger's secret is too long")
+	}
+	r := new(RecordIDs)
+	copy(r.inner[:], secret)
+	copy(r.outer[:], secret)
+	for i := range r.inner {
+		r.inner[i] ^= 0x36
+		r.outer[i] ^= 0x5c
+	}
 	return r
 }
 
 // Of returns the id of the record that is named by the given external strings and hour. The parts are framed by
 // their lengths, so no two lists of parts give the same input.
 func (r *RecordIDs) Of(h Hour, parts ...string) RecordID {
-	st := r.pool.Get().(*idState)
-	b := binary.BigEndian.AppendUint32(st.buf[:0], uint32(h))
+	// HMAC-SHA256 by hand: several a record are computed, and crypto/hmac costs twice as much with its state.
+	var space [320]byte
+	b := append(space[:0], r.inner[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(h))
 	for _, p := range parts {
 		b = binary.AppendUvarint(b, uint64(len(p)))
 		b = append(b, p...)
 	}
-	st.mac.Reset()
-	st.mac.Write(b)
-	sum := st.mac.Sum(st.sum[:0])
-	var id RecordID
-	copy(id[:], sum)
+	var last [sha256.BlockSize + sha256.Size]byte
+	copy(last[:], r.outer[:])
+	sum := sha256.Sum256(b)
+	copy(last[sha256.BlockSize:], sum[:])
+	sum = sha256.Sum256(last[:])
+	id := RecordID(sum[:16])
 	id[6] = id[6]&0x0f | 0x80
 	id[8] = id[8]&0x3f | 0x80
-	st.buf = b
-	r.pool.Put(st)
 	return id
 }
