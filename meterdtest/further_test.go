@@ -112,11 +112,12 @@ var further = []row{
 		m.sum(meterdtest.Usage{}, 6)
 	}},
 	{id: "X13", what: "month-grace=true and window-from-hour=true (2.1)", now: "2026-12-01T05:30:00Z", config: meterdtest.Config{Settings: map[string]string{"month-grace": "true", "window-from-hour": "true"}}, test: func(t *testing.T, m *market) {
-		old := []types.UsageRecord{m.users(3, "2026-11-30T00:10:00Z"), m.users(4, "2026-11-20T12:10:00Z")}
+		old := []types.UsageRecord{m.users(3, "2026-11-30T00:10:00Z"), m.users(4, "2026-11-30T01:10:00Z")}
 		one := m.want(m.batch(P1, old...), success, success)
 		two := m.want(m.batch(P1, old...), success, success)
 		m.same(true, one.id(1), two.id(1))
-		m.want(m.batch(P1, m.users(5, "2026-11-20T12:20:00Z")), duplicate)
+		m.want(m.batch(P1, m.users(5, "2026-11-30T01:20:00Z")), duplicate)
+		m.refuse("TimestampOutOfBoundsException", P1, m.users(1, "2026-11-29T23:59:59Z"))
 		m.Clock.Set(moment(t, "2026-12-02T15:50:00Z"))
 		m.want(m.batch(P1, m.users(1, "2026-12-01T15:00:00Z")), success)
 		m.refuse("TimestampOutOfBoundsException", P1, m.users(1, "2026-12-01T14:59:59Z"))

@@ -36,8 +36,8 @@ import (
 
 // Config changes what [New] starts. The zero value of a field is its default.
 type Config struct {
-	// Now is where the ledger clock starts; it stands still until the test moves it. Zero lets it follow the wall
-	// clock. Signatures always follow the wall clock.
+	// Now is where the clock of a new ledger starts; it stands still until the test moves it. Zero lets it follow the
+	// wall clock. Signatures always follow the wall clock. A ledger that Dir holds already keeps its clock.
 	Now time.Time
 
 	// Settings changes behaviours that AWS leaves open, by the names of docs/compatibility.md.
@@ -51,7 +51,8 @@ type Config struct {
 	Refuse func(operation string) (code string)
 
 	// Unprocessed, if not nil, is asked for each new record of BatchMeterUsage: true puts it into
-	// UnprocessedRecords, where it is not stored.
+	// UnprocessedRecords, where it is not stored. It runs inside the service: it must neither call the Server nor
+	// end the test.
 	Unprocessed func(productCode, dimension string, quantity int32) bool
 
 	// Dir keeps the ledger in this folder, so that a second server can be started on it. A temporary one if empty.

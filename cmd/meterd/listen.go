@@ -148,6 +148,7 @@ func (s *service) run(ctx context.Context) error {
 		errs = append(errs, err)
 	}
 	s.log.Info("stopping")
+	s.ledger.Drain()
 	bound, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for i, e := range s.endpoints {
@@ -155,7 +156,8 @@ func (s *service) run(ctx context.Context) error {
 			errs = append(errs, s.ledger.Close())
 		}
 		if err := e.server.Shutdown(bound); err != nil {
-			errs = append(errs, fmt.Errorf("--%s: %w", e.name, err), e.server.Close())
+			s.log.Warn("a client would not be done; its connection is cut", "listener", e.name, "error", err)
+			errs = append(errs, e.server.Close())
 		}
 	}
 	serving.Wait()

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"github.com/meterd/meterd/internal/metering"
 )
@@ -28,16 +29,8 @@ type batchWork struct {
 // BatchMeterUsage meters a seller's records. It returns a line and its outcome for each record, in input order,
 // when those that are [Stored] are on disk; or a refusal of the whole call, of which nothing is stored.
 func (c *Call) BatchMeterUsage(in *metering.Batch, body []byte) ([]metering.Line, []Outcome, *metering.Error) {
-	l, b := c.l, &c.batch
-	now := l.clock.now()
-	l.mu.RLock()
-	lines, refusal := l.catalog.AdmitBatch(in, c.caller.Account, c.region, now, b.lines[:0])
-	for i := range lines {
-		if lines[i].Subscribed {
-			lines[i].ID = l.catalog.RecordIDOf(l.ids, &lines[i], "")
-		}
-	}
-	l.mu.RUnlock()
+	b := &c.batch
+	lines, refusal := c.admitBatch(in)
 	if refusal != nil {
 		return nil, nil, c.Refuse(refusal, body)
 	}
@@ -52,11 +45,26 @@ func (c *Call) BatchMeterUsage(in *metering.Batch, body []byte) ([]metering.Line
 	return b.lines, b.outcomes, nil
 }
 
+// admitBatch decides the call against the catalogue as it is now.
+func (c *Call) admitBatch(in *metering.Batch) ([]metering.Line, *metering.Error) {
+	l := c.l
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	lines, refusal := l.catalog.AdmitBatch(in, c.caller.Account, c.region, l.clock.now(), c.batch.lines[:0])
+	for i := range lines {
+		if lines[i].Subscribed {
+			lines[i].ID = l.catalog.RecordIDOf(l.ids, &lines[i], "")
+		}
+	}
+	return lines, refusal
+}
+
 // write decides each record. The window is checked again with the group's time before anything is appended,
 // because a call that waited must not slip through a closed hour.
 func (b *batchWork) write(g *group, c *Call) error {
 	for i := range b.lines {
 		if err := g.window.settings.CheckBatchTimestamp(b.lines[i].Timestamp, g.now); err != nil {
+			err.Message = fmt.Sprintf("UsageRecords[%d]: %s", i, err.Message)
 			c.refusal = err
 			return nil
 		}
@@ -106,7 +114,7 @@ func (g *group) weigh(line *metering.Line) Outcome {
 		}
 		return Duplicate
 	}
-	if g.window.held() >= g.l.cfg.MaxOpenRecords {
+	if g.window.records >= g.l.cfg.MaxOpenRecords {
 		return Unprocessed
 	}
 	return Stored

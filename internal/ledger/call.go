@@ -52,10 +52,10 @@ func (l *Ledger) Begin(caller Caller, op metering.Operation) (*Call, *metering.E
 	}
 	var refusal *metering.Error
 	switch {
+	case !l.limits.allow(l.cfg.Limits, caller.Account, c.region, op): // those who may not call it are counted too
+		refusal = metering.Errorf(metering.Throttling, "Rate exceeded: the account may call %v no more often in this region for now. Retry with exponential backoff.", op)
 	case !allowed:
 		refusal = metering.Errorf(metering.AccessDenied, "%s", caller.Denied(actions[op]))
-	case !l.limits.allow(l.cfg.Limits, caller.Account, c.region, op):
-		refusal = metering.Errorf(metering.Throttling, "Rate exceeded: the account may call %v no more often in this region for now. Retry with exponential backoff.", op)
 	case l.cfg.Faults.Refuse != nil:
 		refusal = l.cfg.Faults.Refuse(op)
 	}
@@ -94,8 +94,16 @@ func (c *Call) Refuse(why *metering.Error, body []byte) *metering.Error {
 // Throttled tells whether the call was refused because there are too many.
 func (c *Call) Throttled() bool { return c.refusal != nil && c.refusal.Kind == metering.Throttling }
 
-// End gives the call's memory back.
-func (c *Call) End() { c.l.calls.Put(c) }
+// End gives the call's memory back, without anything of the request: one that was large must not live on in it.
+func (c *Call) End() {
+	clear(c.batch.lines[:cap(c.batch.lines)])
+	c.batch.in, c.body, c.work, c.refusal, c.caller = nil, nil, nil, nil, Caller{}
+	c.meter, c.register, c.resolve = meterWork{}, registerWork{}, resolveWork{}
+	if cap(c.audit.Detail) > 4096 {
+		c.audit.Detail = nil
+	}
+	c.l.calls.Put(c)
+}
 
 // submit has the committer do the call's work, and waits until that is durable. The error is one that prevented
 // it; a refusal that the committer decided on is in c.refusal.
@@ -117,8 +125,8 @@ func (c *Call) submit() *metering.Error {
 		return metering.Errorf(metering.Throttling, "Rate exceeded: %d calls are waiting to be written. Retry with exponential backoff; nothing of this call was stored.", cap(l.queue))
 	}
 	<-c.answered
-	if c.refusal != nil && c.refusal == errCommit {
-		return errCommit
+	if c.refusal == errCommit || c.refusal == errStopped {
+		return c.refusal
 	}
 	return nil
 }

@@ -47,6 +47,17 @@ func (c *clock) now() metering.Instant {
 	return c.nowLocked()
 }
 
+// ahead returns how far the clock stands before the wall clock with its offset: after the machine's clock was ahead
+// for a while, ledger time waits for it to catch up.
+func (c *clock) ahead() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state.Frozen != 0 {
+		return 0
+	}
+	return c.nowLocked().Sub(metering.InstantOf(c.wall()) + metering.Instant(c.state.Offset))
+}
+
 func (c *clock) nowLocked() metering.Instant {
 	now := c.state.Frozen
 	if now == 0 {

@@ -46,7 +46,7 @@ func loadCommitter(l *Ledger, r *store.Reader, last *store.Call) (*committer, er
 		return nil, err
 	}
 	err = k.window.load(r, l.clock.now())
-	l.Metrics.setOpen(k.window.held())
+	l.Metrics.setOpen(k.window.records)
 	return k, err
 }
 
@@ -70,7 +70,8 @@ func (l *Ledger) commit() {
 			}
 		}
 		l.commitGroup(calls)
-		for _, c := range calls {
+		for i, c := range calls {
+			calls[i] = nil // the call is its caller's again
 			c.answered <- struct{}{}
 		}
 	}
@@ -102,9 +103,13 @@ func (l *Ledger) commitGroup(calls []*Call) {
 	}
 	if err != nil {
 		// The index already holds what this group decided, so there is no going on even if the store could.
+		answer := errCommit
+		if l.failure.Load() != nil {
+			answer = errStopped // this group was never tried
+		}
 		l.fail(err)
 		for _, c := range calls {
-			c.refusal = errCommit
+			c.refusal = answer
 		}
 		return
 	}
@@ -121,7 +126,8 @@ func (l *Ledger) commitGroup(calls []*Call) {
 		default:
 		}
 	}
-	l.Metrics.group(calls, k.window.held(), time.Since(started))
+	clear(k.applies)
+	l.Metrics.group(calls, k.window.records, time.Since(started))
 }
 
 func (l *Ledger) stoppedBy() error {

@@ -168,7 +168,7 @@ func (l *Ledger) session(accessKeyID, sessionToken string) (sigv4.Credential[*Id
 	if err != nil || s.AccessKeyID != accessKeyID {
 		return none, sigv4.UnrecognizedClient()
 	}
-	if s.ExpiresAt != 0 && l.cfg.Now().UnixMilli() >= s.ExpiresAt {
+	if s.Expired(l.cfg.Now()) {
 		return none, sigv4.ExpiredToken()
 	}
 	l.mu.RLock()

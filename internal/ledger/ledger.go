@@ -68,6 +68,7 @@ type Ledger struct {
 
 	administration sync.Mutex // one act of administration at a time: its checks hold until it is committed
 
+	draining  atomic.Bool  // no longer ready, but still taking calls
 	admission sync.RWMutex // guards closed and sends to queue
 	closed    bool
 	queue     chan *Call
@@ -181,7 +182,7 @@ func (l *Ledger) load() error {
 		if err := r.Catalog(l.catalog); err != nil {
 			return fmt.Errorf("reading the catalogue: %w", err)
 		}
-		if err := l.enableRegions(); err != nil {
+		if err := l.serveRegions(); err != nil {
 			return err
 		}
 		var err error
@@ -202,29 +203,49 @@ func (l *Ledger) load() error {
 		if err := l.clock.restore(clockState, last); err != nil {
 			return err
 		}
+		if ahead := l.clock.ahead(); ahead > maxAhead {
+			l.cfg.Log.Error("ledger time is ahead of the machine's clock and does not run backwards", "ahead", ahead)
+		}
 		l.committer, err = loadCommitter(l, r, last)
 		return err
 	})
 }
 
-// enableRegions narrows the enabled regions to those of the configuration.
-func (l *Ledger) enableRegions() error {
+// serveRegions narrows the regions that this node serves to those of the configuration.
+func (l *Ledger) serveRegions() error {
 	if len(l.cfg.Regions) == 0 {
 		return nil
 	}
-	enabled := map[string]bool{}
+	serves := map[string]bool{}
 	for _, name := range l.cfg.Regions {
-		if l.catalog.RegionNamed(name) == nil {
+		switch r := l.catalog.RegionNamed(name); {
+		case r == nil:
 			return fmt.Errorf("region %q is not known; add it with: meterd admin region create %s", name, name)
+		case !r.Enabled:
+			return fmt.Errorf("region %q is not enabled; enable it with: meterd admin region enable %s", name, name)
 		}
-		enabled[name] = true
+		serves[name] = true
 	}
-	for _, r := range l.catalog.Regions() {
-		r.Enabled = enabled[r.Name]
-		l.catalog.PutRegion(r)
-	}
+	l.catalog.Serves = func(region string) bool { return serves[region] }
 	return nil
 }
+
+// ServedRegions returns the names of the regions that this node serves.
+func (l *Ledger) ServedRegions() []string {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	served := []string{}
+	for _, r := range l.catalog.Regions() {
+		if r.Enabled && (l.catalog.Serves == nil || l.catalog.Serves(r.Name)) {
+			served = append(served, r.Name)
+		}
+	}
+	return served
+}
+
+// Drain has the ledger tell that it is not ready, while it goes on taking calls: whoever sends them here shall
+// send them elsewhere.
+func (l *Ledger) Drain() { l.draining.Store(true) }
 
 // Close answers everyone who waits, refuses whoever comes, and releases the store.
 func (l *Ledger) Close() error {
@@ -261,13 +282,19 @@ func (l *Ledger) Ready() error {
 	if err := l.failure.Load(); err != nil {
 		return fmt.Errorf("the store has failed and nothing more is taken until a restart: %w", *err)
 	}
+	if ahead := l.clock.ahead(); ahead > maxAhead {
+		return fmt.Errorf("ledger time is %v ahead of the machine's clock and does not run backwards: the machine's clock was ahead when something was committed; records will be judged by that time until the clock has caught up", ahead.Round(time.Second))
+	}
 	l.admission.RLock()
 	defer l.admission.RUnlock()
-	if l.closed {
+	if l.closed || l.draining.Load() {
 		return errors.New("the service is shutting down")
 	}
 	return nil
 }
+
+// maxAhead is how far ledger time may be ahead of the machine's clock before the service is not ready.
+const maxAhead = 5 * time.Minute
 
 // fail stops the ledger for good: after a failed commit or sync nothing may be acknowledged, because what is in
 // memory may not be what is on disk.

@@ -5,15 +5,14 @@ import (
 	"time"
 
 	"github.com/meterd/meterd/internal/metering"
-	"golang.org/x/time/rate"
 )
 
 // limits counts calls by account, region and operation. The accounts are those of verified callers, so an attacker
 // cannot make it grow.
 type limits struct {
-	now     func() time.Time
-	mu      sync.Mutex
-	buckets map[limitKey]*rate.Limiter
+	now    func() time.Time
+	mu     sync.Mutex
+	recent map[limitKey]*recent
 }
 
 type limitKey struct {
@@ -22,22 +21,35 @@ type limitKey struct {
 	op      metering.Operation
 }
 
-func (l *limits) allow(max Limits, account uint32, region metering.Region, op metering.Operation) bool {
-	perSecond := [...]int{metering.BatchMeterUsage: max.BatchMeterUsage, metering.MeterUsage: max.MeterUsage,
-		metering.RegisterUsage: max.RegisterUsage, metering.ResolveCustomer: max.ResolveCustomer}[op]
+// recent is when the last calls were let through: as many as may come in a second, the oldest at next.
+type recent struct {
+	times []time.Time
+	next  int
+}
+
+// allow tells whether one more call may come now: in no second may there be more than the limit.
+func (l *limits) allow(most Limits, account uint32, region metering.Region, op metering.Operation) bool {
+	perSecond := [...]int{metering.BatchMeterUsage: most.BatchMeterUsage, metering.MeterUsage: most.MeterUsage,
+		metering.RegisterUsage: most.RegisterUsage, metering.ResolveCustomer: most.ResolveCustomer}[op]
 	if perSecond <= 0 {
 		return true
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.buckets == nil {
-		l.buckets = map[limitKey]*rate.Limiter{}
+	if l.recent == nil {
+		l.recent = map[limitKey]*recent{}
 	}
 	key := limitKey{account, region, op}
-	b := l.buckets[key]
-	if b == nil {
-		b = rate.NewLimiter(rate.Limit(perSecond), perSecond)
-		l.buckets[key] = b
+	r := l.recent[key]
+	if r == nil {
+		r = &recent{times: make([]time.Time, perSecond)}
+		l.recent[key] = r
 	}
-	return b.AllowN(l.now(), 1)
+	now := l.now()
+	if now.Sub(r.times[r.next]) < time.Second {
+		return false
+	}
+	r.times[r.next] = now
+	r.next = (r.next + 1) % perSecond
+	return true
 }

@@ -19,17 +19,7 @@ type meterWork struct {
 func (c *Call) MeterUsage(in *metering.Meter, body []byte) (metering.RecordID, *metering.Error) {
 	l, m := c.l, &c.meter
 	*m = meterWork{in: in}
-	now := l.clock.now()
-	l.mu.RLock()
-	refusal := metering.NotOnWorkload(metering.MeterUsage)
-	if w := l.catalog.Workload(c.caller.Workload); w != nil {
-		m.line, refusal = l.catalog.AdmitMeter(in, w, c.region, now)
-		if refusal == nil {
-			m.byToken = w.Platform == metering.AgentCore
-			m.id = l.catalog.RecordIDOf(l.ids, &m.line, in.ClientToken)
-		}
-	}
-	l.mu.RUnlock()
+	refusal := m.admit(l, c)
 	if refusal == nil && in.DryRun {
 		refusal = metering.Errorf(metering.DryRunOperation, "Request would have succeeded, but DryRun flag is set.")
 	}
@@ -47,6 +37,21 @@ func (c *Call) MeterUsage(in *metering.Meter, body []byte) (metering.RecordID, *
 		return metering.RecordID{}, c.refusal
 	}
 	return m.id, nil
+}
+
+// admit decides the call against the catalogue as it is now.
+func (m *meterWork) admit(l *Ledger, c *Call) (refusal *metering.Error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	w := l.catalog.Workload(c.caller.Workload)
+	if w == nil {
+		return metering.NotOnWorkload(metering.MeterUsage)
+	}
+	if m.line, refusal = l.catalog.AdmitMeter(m.in, w, c.region, l.clock.now()); refusal == nil {
+		m.byToken = w.Platform == metering.AgentCore
+		m.id = l.catalog.RecordIDOf(l.ids, &m.line, m.in.ClientToken)
+	}
+	return refusal
 }
 
 // write decides the record: first by its ClientToken, then, except for AgentCore, by its hour (metering-api 2.6).
@@ -72,7 +77,7 @@ func (m *meterWork) write(g *group, c *Call) error {
 	}
 	if !m.byToken {
 		outcome = g.weigh(&m.line)
-	} else if g.window.held() >= g.l.cfg.MaxOpenRecords {
+	} else if g.window.records+g.window.tokenCount >= g.l.cfg.MaxOpenRecords {
 		outcome = Unprocessed
 	}
 	switch outcome {
@@ -89,7 +94,8 @@ func (m *meterWork) write(g *group, c *Call) error {
 			return err
 		}
 	}
-	if in.HasClientToken {
+	// Replays come with fresh tokens for ever; beyond the bound theirs are let go, and the hour still tells them.
+	if in.HasClientToken && (outcome == Stored || g.window.tokenCount < g.l.cfg.MaxOpenRecords) {
 		if err := g.rememberToken(m.tokenKey, token{m.parameters, m.id}); err != nil {
 			return err
 		}

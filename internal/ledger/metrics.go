@@ -46,7 +46,7 @@ func newMetrics(l *Ledger) *Metrics {
 		commitTime: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "meterd_commit_seconds",
 			Help: "Time to decide, append, commit and sync one group.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 15)}),
 		open: prometheus.NewGauge(prometheus.GaugeOpts{Name: "meterd_open_records",
-			Help: "Records and ClientTokens of the open window that are kept in memory."}),
+			Help: "Records of the open window that are kept in memory."}),
 		limit: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_open_records_limit",
 			Help: "The bound on open records (--max-open-records)."}, func() float64 { return float64(l.cfg.MaxOpenRecords) }),
 		ready: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_ready",

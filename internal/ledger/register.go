@@ -28,19 +28,7 @@ type Registered struct {
 func (c *Call) RegisterUsage(in *metering.Register, body []byte) (Registered, *metering.Error) {
 	l := c.l
 	now := l.clock.now()
-	l.mu.RLock()
-	var product *metering.Product
-	var found *metering.PublicKey
-	refusal := metering.NotOnWorkload(metering.RegisterUsage)
-	if w := l.catalog.Workload(c.caller.Workload); w != nil {
-		product, found, refusal = l.catalog.AdmitRegister(in, w, c.region, now)
-	}
-	var key metering.PublicKey
-	var code string
-	if refusal == nil {
-		key, code = *found, product.Code
-	}
-	l.mu.RUnlock()
+	key, code, refusal := c.admitRegister(in, now)
 	if refusal != nil {
 		return Registered{}, c.Refuse(refusal, body)
 	}
@@ -54,7 +42,28 @@ func (c *Call) RegisterUsage(in *metering.Register, body []byte) (Registered, *m
 	if err := c.submit(); err != nil {
 		return Registered{}, err
 	}
-	return Registered{Signature: signature, RotatedAt: key.RotatedAt}, c.refusal
+	answer := Registered{Signature: signature}
+	if key.RotatedAt <= now {
+		answer.RotatedAt = key.RotatedAt
+	}
+	return answer, c.refusal
+}
+
+// admitRegister decides the call against the catalogue as it is now, and returns the key that signs the answer and
+// the product's code.
+func (c *Call) admitRegister(in *metering.Register, now metering.Instant) (metering.PublicKey, string, *metering.Error) {
+	l := c.l
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	w := l.catalog.Workload(c.caller.Workload)
+	if w == nil {
+		return metering.PublicKey{}, "", metering.NotOnWorkload(metering.RegisterUsage)
+	}
+	product, key, refusal := l.catalog.AdmitRegister(in, w, c.region, now)
+	if refusal != nil {
+		return metering.PublicKey{}, "", refusal
+	}
+	return *key, product.Code, nil
 }
 
 func (r *registerWork) write(g *group, c *Call) error {

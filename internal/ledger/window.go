@@ -40,9 +40,6 @@ func pack(k *metering.Key) indexKey {
 	return indexKey{kind, k.Product, k.Buyer}
 }
 
-// held returns how many records and ClientTokens are kept in memory.
-func (w *window) held() int { return w.records + w.tokenCount }
-
 // forgets returns the hour before which ClientTokens are forgotten at the time now: they are known for 24 hours
 // after their call was accepted, and as long as the hour of their usage is open, which may lie ahead of that time.
 func (w *window) forgets(now metering.Instant) metering.Hour {

@@ -262,18 +262,18 @@ func (c *Catalog) workloadsProduct(code string) (*Product, *Error) {
 
 // checkWorkload checks where the workload calls from: the endpoint's region must be its own (metering-api 2.6, 2.7).
 func (c *Catalog) checkWorkload(w *Workload, region Region, op Operation, p *Product) *Error {
+	kind := InvalidEndpointRegion
+	if op == RegisterUsage {
+		kind = InvalidRegion
+	}
 	if region != w.Region {
-		kind := InvalidEndpointRegion
-		if op == RegisterUsage {
-			kind = InvalidRegion
-		}
 		return Errorf(kind, "%v must be called in the region that the resource runs in: %s runs in %s, but the call was signed for %s.", op, w.ResourceID, c.Region(w.Region).Name, c.Region(region).Name)
 	}
 	if err := c.CheckRegion(region, op, w.Platform); err != nil {
 		return err
 	}
 	if !p.sells(region) {
-		return Errorf(DisabledAPI, "Product %q is not metered in %s.", p.Code, c.Region(region).Name)
+		return Errorf(kind, "Product %q is not metered in %s. Run the software in a region that the product is enabled in.", p.Code, c.Region(region).Name)
 	}
 	return nil
 }
@@ -291,7 +291,7 @@ func (c *Catalog) entitled(w *Workload, p *Product, ts, now Instant) *Error {
 	return err
 }
 
-// NotOnWorkload is the refusal of MeterUsage for callers that are no workload.
+// NotOnWorkload is the refusal of MeterUsage and RegisterUsage for callers that are no workload.
 func NotOnWorkload(op Operation) *Error {
 	if op == RegisterUsage {
 		return Errorf(PlatformNotSupported, "This operation can only be called from within an ECS task or an EKS pod. Call it with the credentials of the task's or pod's own role.")

@@ -198,6 +198,7 @@ type pair struct{ a, b uint32 }
 // safe for concurrent use.
 type Catalog struct {
 	Settings *Settings
+	Serves   func(region string) bool // regions that are served here; all that are enabled if nil
 
 	regions       []RegionInfo // by Region - 1, as are all slices below by their number
 	accounts      []Account
@@ -478,7 +479,7 @@ func (c *Catalog) CustomerCount() int { return len(c.customers) }
 // nil means yes. metering-api 1.6: elsewhere DisabledApiException.
 func (c *Catalog) CheckRegion(id Region, op Operation, p Platform) *Error {
 	r := c.Region(id)
-	if r == nil || !r.Enabled || !regionOffers(r.Name, op, p) {
+	if r == nil || !r.Enabled || c.Serves != nil && !c.Serves(r.Name) || !regionOffers(r.Name, op, p) {
 		name := "the region"
 		if r != nil {
 			name = r.Name

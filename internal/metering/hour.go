@@ -60,7 +60,7 @@ func (s *Settings) CheckBatchTimestamp(ts, now Instant) *Error {
 	if ts < month && now >= closing {
 		return Errorf(TimestampOutOfBounds, "Timestamp %v lies in a month that closed at %v: usage of a month is accepted until %v after it ends, whatever its age. It can no longer be metered.", ts, closing, FormatDuration(s.MonthClose))
 	}
-	if s.MonthGrace && ts < month && now < closing && ts >= monthStart(month-1) {
+	if s.MonthGrace && ts < month && now < closing && ts >= month.Add(-24*time.Hour) {
 		return nil
 	}
 	oldest := now
@@ -103,9 +103,6 @@ func (s *Settings) OpenHours(now Instant) (first, last Hour) {
 	first = now.Add(-window).Hour()
 	if s.WindowFromHour {
 		first = min(first, now.Hour().Start().Add(-window).Hour())
-	}
-	if s.MonthGrace && now < monthStart(now).Add(s.MonthClose) {
-		first = min(first, monthStart(monthStart(now)-1).Hour())
 	}
 	return first, now.Add(s.FutureTolerance).Hour() + 1
 }

@@ -74,8 +74,9 @@ func TestBatchWindow(t *testing.T) {
 
 		{"the close can be moved", "month-close=3h", "2026-04-01T03:00:00Z", "2026-03-31T23:30:00Z", false},
 		{"the close can be moved", "month-close=0s", "2026-04-01T00:00:00Z", "2026-03-31T23:59:59.999Z", false},
-		{"with grace the previous month is taken whole until the close", "month-grace=true", "2026-04-01T05:30:00Z", "2026-03-31T03:00:00Z", true},
-		{"with grace the previous month is taken whole until the close", "month-grace=true", "2026-04-01T05:59:59.999Z", "2026-03-01T00:00:00Z", true},
+		{"with grace the previous month's last day is taken whole until the close", "month-grace=true", "2026-04-01T05:30:00Z", "2026-03-31T03:00:00Z", true},
+		{"with grace the previous month's last day is taken whole until the close", "month-grace=true", "2026-04-01T05:59:59.999Z", "2026-03-31T00:00:00Z", true},
+		{"grace is for the last day", "month-grace=true", "2026-04-01T05:30:00Z", "2026-03-30T23:59:59.999Z", false},
 		{"grace ends with the close", "month-grace=true", "2026-04-01T06:00:00Z", "2026-03-31T23:00:00Z", false},
 		{"grace is for one month", "month-grace=true", "2026-04-01T05:30:00Z", "2026-02-28T23:59:59.999Z", false},
 		{"grace is for the previous month only", "month-grace=true", "2026-04-02T05:30:00Z", "2026-04-01T03:00:00Z", false},
@@ -176,6 +177,19 @@ func TestOpenHoursCoverWhatIsTaken(t *testing.T) {
 		first, last := s.OpenHours(now)
 		if (batch || meter) && (ts.Hour() < first || last < ts.Hour()) {
 			t.Errorf("%v is taken at %v (batch %v, meter %v), but lies outside the open hours %v to %v", ts, now, batch, meter, first, last)
+		}
+	})
+}
+
+// The index drops hours and never loads them again, so an hour that has left the window must not come back.
+func TestOpenHoursNeverGoBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := drawWindowSettings(t)
+		now := drawNow(t)
+		later := now + metering.Instant(rapid.Int64Range(0, 40*24*3_600_000).Draw(t, "later"))
+		first, _ := s.OpenHours(now)
+		if then, _ := s.OpenHours(later); then < first {
+			t.Errorf("at %v hours are open from %v, later at %v from %v", now, first, later, then)
 		}
 	})
 }

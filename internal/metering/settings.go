@@ -18,7 +18,7 @@ type Settings struct {
 	BatchWindow        time.Duration // age at which BatchMeterUsage refuses a record
 	WindowFromHour     bool          // measure that age from the start of the current hour
 	MonthClose         time.Duration // how long after its end a month stays open
-	MonthGrace         bool          // before the close, take any record of the previous month's last day and hours
+	MonthGrace         bool          // before the close, take any record of the previous month's last day
 	MeterWindow        time.Duration // age beyond which MeterUsage refuses a record
 	FutureTolerance    time.Duration // how far ahead a timestamp may be
 	FinalWindow        time.Duration // how long records are taken after an agreement began to end
@@ -58,7 +58,7 @@ var settings = []Setting{
 		func(s *Settings) any { return &s.WindowFromHour }},
 	{"month-close", "6h", nil, "How long after its end a UTC month takes records in BatchMeterUsage.", "metering-api 2.1",
 		func(s *Settings) any { return &s.MonthClose }},
-	{"month-grace", "false", yesNo, "Whether records of the previous month are taken until its close even when they are older than the window.", "metering-api 2.1",
+	{"month-grace", "false", yesNo, "Whether records of the previous month's last day are taken until its close even when they are older than the window.", "metering-api 2.1",
 		func(s *Settings) any { return &s.MonthGrace }},
 	{"meter-window", "6h", nil, "Age beyond which MeterUsage refuses a record.", "metering-api 2.1",
 		func(s *Settings) any { return &s.MeterWindow }},

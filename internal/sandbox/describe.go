@@ -19,16 +19,7 @@ const MaxDescribed = 100
 func Describe(l *ledger.Ledger, e Endpoints) (*Description, error) {
 	op := l.Local()
 	d := &Description{Version: 1, Endpoint: e.AWS, AdminEndpoint: e.Admin, OpsEndpoint: e.Ops, AdminToken: AdminToken,
-		Regions: []string{}, Sellers: []Seller{}, Buyers: []Buyer{}, Products: []Product{}}
-	regions, err := l.Regions(op, "", ledger.MaxPage)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range regions.Items {
-		if r.Enabled != nil && *r.Enabled {
-			d.Regions = append(d.Regions, r.Name)
-		}
-	}
+		Regions: l.ServedRegions(), Sellers: []Seller{}, Buyers: []Buyer{}, Products: []Product{}}
 	if len(d.Regions) > 0 {
 		d.Region = d.Regions[0]
 	}

@@ -16,7 +16,7 @@ type Description struct {
 	AdminEndpoint string    `json:"admin_endpoint"`
 	AdminToken    string    `json:"admin_token"`
 	OpsEndpoint   string    `json:"ops_endpoint"`
-	Region        string    `json:"region"`  // the one that workloads run in
+	Region        string    `json:"region"`  // the first that is served
 	Regions       []string  `json:"regions"` // all that are served
 	Sellers       []Seller  `json:"sellers"`
 	Buyers        []Buyer   `json:"buyers"`

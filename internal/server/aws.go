@@ -122,12 +122,11 @@ func (s *AWS) serve(x *exchange, r *http.Request, id uuid.UUID) (operation strin
 		return "", s.exception(err, id)
 	}
 	now := s.ledger.Wall()
-	if !s.failures.allow(source, now) {
-		return "", s.exception(metering.Errorf(metering.Throttling, "Too many requests from this address could not be authenticated. Check the access key, the secret and the clock, then retry with exponential backoff."), id)
-	}
 	caller, err := s.verifier.Verify(r, x.body, now)
 	if err != nil {
-		s.failures.count(source, now)
+		if !s.failures.allow(source, now) {
+			return "", s.exception(metering.Errorf(metering.Throttling, "Too many requests from this address could not be authenticated. Check the access key, the secret and the clock, then retry with exponential backoff."), id)
+		}
 		var e *sigv4.Error
 		if !errors.As(err, &e) {
 			s.log.Error("looking up a credential", "request", id, "error", err)
