@@ -1,0 +1,12 @@
+// Package crash holds tests only: they run the real meterd, end it in every way a machine can end a process, make
+// its disk fail, and then hold it to what it had acknowledged.
+//
+// Whatever happened, after a restart every acknowledged record is there once, with the id and the quantity of its
+// answer; of a call that got no answer either everything is there or nothing; nothing else is there; a replay
+// changes nothing; and meterd verify agrees. A service whose disk has failed acknowledges nothing more.
+//
+// What ends a process leaves the page cache alone, so these tests cannot show a missing sync. The power cuts of
+// packages store and ledger do that, with a file system that forgets.
+//
+// METERD_TEST_CRASH_ROUNDS sets the number of kills under load, METERD_TEST_CRASH_SEED repeats a run.
+package crash
