@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/store"
 )
@@ -32,6 +33,20 @@ func (d *dataFlags) masterKeyFile() (string, error) {
 	return file, nil
 }
 
+// locate fills in where the ledger is and its master key.
+func (d *dataFlags) locate(cfg *ledger.Config) error {
+	file, err := d.masterKeyFile()
+	if err != nil {
+		return err
+	}
+	if !store.Exists(d.Data) {
+		return fmt.Errorf("%w in %s; if the folder should hold one, check that its volume is mounted, else create it with: meterd init --data %s", store.ErrNotExist, d.Data, d.Data)
+	}
+	cfg.Dir = d.Data
+	cfg.MasterKey, err = readKey(file)
+	return err
+}
+
 // initCmd creates a production ledger.
 type initCmd struct {
 	dataFlags
@@ -42,31 +57,55 @@ func (cmd *initCmd) Run(c *console) error {
 	if err != nil {
 		return err
 	}
+	exists := fmt.Errorf("%w in %s; serve it with meterd serve, or choose another folder; if its admin tokens are lost, make another one with: meterd recover-token --data %s", store.ErrExist, cmd.Data, cmd.Data)
 	if store.Exists(cmd.Data) {
-		return fmt.Errorf("%w in %s; serve it with meterd serve, or choose another folder", store.ErrExist, cmd.Data)
+		return exists
+	}
+	token, hash, err := iam.NewBearerToken(rand.Reader)
+	if err != nil {
+		return err
 	}
 	key, made, err := readOrMakeKey(file)
 	if err != nil {
 		return err
 	}
-	cfg := ledger.Config{Dir: cmd.Data, MasterKey: key}
-	if err := ledger.Create(cfg); err != nil {
+	err = ledger.Create(ledger.Config{Dir: cmd.Data, MasterKey: key}, hash)
+	switch {
+	case errors.Is(err, store.ErrExist):
+		return exists
+	case err != nil:
+		return err
+	}
+	var said strings.Builder
+	fmt.Fprintf(&said, "Created a ledger in %s.\n", cmd.Data)
+	if made {
+		fmt.Fprintf(&said, "Made the master key %s. Keep a copy of it apart from copies of the ledger: without it no secret can be read.\n", file)
+	}
+	fmt.Fprintf(&said, "\nAdmin token, shown once:\n  %s\n\nServe it:\n  meterd serve --data %s\nAdminister it:\n  export METERD_ADMIN_TOKEN=%s\n  meterd admin seller create 111122223333 --name Acme\n", token, cmd.Data, token)
+	_, err = io.WriteString(c.stdout, said.String())
+	return err
+}
+
+// recoverTokenCmd makes an admin token without one: whoever has the folder and the master key may.
+type recoverTokenCmd struct {
+	dataFlags
+}
+
+func (cmd *recoverTokenCmd) Run(c *console) error {
+	var cfg ledger.Config
+	if err := cmd.locate(&cfg); err != nil {
 		return err
 	}
 	l, err := ledger.Open(cfg)
 	if err != nil {
 		return err
 	}
-	token, err := l.CreateAdminToken(l.Local(), adminapi.AdminToken{Name: "init"})
+	token, err := l.CreateAdminToken(l.Local(), adminapi.AdminToken{Name: "recovered"})
 	if err = errors.Join(err, l.Close()); err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stdout, "Created a ledger in %s.\n", cmd.Data)
-	if made {
-		fmt.Fprintf(c.stdout, "Made the master key %s. Keep a copy of it apart from copies of the ledger: without it no secret can be read.\n", file)
-	}
-	fmt.Fprintf(c.stdout, "\nAdmin token, shown once:\n  %s\n\nServe it:\n  meterd serve --data %s\nAdminister it:\n  export METERD_ADMIN_TOKEN=%s\n  meterd admin seller create 111122223333 --name Acme\n", token.Token, cmd.Data, token.Token)
-	return nil
+	_, err = fmt.Fprintf(c.stdout, "Admin token %s, shown once:\n  %s\n\nThe others are still good; delete those that are lost, once the ledger is served:\n  export METERD_ADMIN_TOKEN=%s\n  meterd admin admin-token list\n  meterd admin admin-token delete ID\n", token.ID, token.Token, token.Token)
+	return err
 }
 
 // serveCmd serves a production ledger.
@@ -81,15 +120,7 @@ func (cmd *serveCmd) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	file, err := cmd.masterKeyFile()
-	if err != nil {
-		return err
-	}
-	if !store.Exists(cmd.Data) {
-		return fmt.Errorf("%w in %s; if the folder should hold one, check that its volume is mounted, else create it with: meterd init --data %s", store.ErrNotExist, cmd.Data, cmd.Data)
-	}
-	cfg.Dir = cmd.Data
-	if cfg.MasterKey, err = readKey(file); err != nil {
+	if err := cmd.locate(&cfg); err != nil {
 		return err
 	}
 	l, err := ledger.Open(cfg)
@@ -109,8 +140,12 @@ func readKey(file string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("master key: %w; name its file with --master-key-file", err)
 	}
-	key, err := hex.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(key) != 32 {
+	digits := strings.TrimSpace(string(text))
+	key, err := hex.DecodeString(digits)
+	switch {
+	case len(digits) < 64 && strings.Trim(digits, "0123456789abcdef") == "":
+		return nil, fmt.Errorf("master key: %s holds %d of 64 hexadecimal digits; it may be the rest of a meterd init that was interrupted: if no ledger was made with it, delete it and run meterd init again, else restore it from its copy", file, len(digits))
+	case err != nil || len(key) != 32:
 		return nil, fmt.Errorf("master key: %s must hold 64 hexadecimal digits and nothing else", file)
 	}
 	return key, nil
@@ -125,12 +160,23 @@ func readOrMakeKey(file string) (key []byte, made bool, err error) {
 	if _, err := rand.Read(key); err != nil {
 		return nil, false, err
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	temp := file + ".new" // the key gets its name once it is whole
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, false, fmt.Errorf("master key: %w", err)
 	}
 	_, err = f.WriteString(hex.EncodeToString(key) + "\n")
-	return key, true, errors.Join(err, f.Sync(), f.Close())
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(temp, file)
+	}
+	if err == nil {
+		err = store.SyncDir(filepath.Dir(file))
+	}
+	if err != nil {
+		os.Remove(temp)
+		return nil, false, fmt.Errorf("master key: %w", err)
+	}
+	return key, true, nil
 }
 
 // verifyCmd recomputes a ledger from its rows.
@@ -141,6 +187,7 @@ type verifyCmd struct {
 func (cmd *verifyCmd) Run(c *console) error {
 	report, err := ledger.Verify(cmd.Data, ledger.VerifyOptions{})
 	if err != nil {
+		printProblems(c.stdout, report) // found before
 		return err
 	}
 	return printReport(c.stdout, report)
@@ -155,8 +202,12 @@ func printReport(w io.Writer, r ledger.Report) error {
 		fmt.Fprintln(w, "Everything agrees.")
 		return nil
 	}
+	printProblems(w, r)
+	return fmt.Errorf("the ledger disagrees with itself in %d places; stop the service, keep a copy of the folder, and restore a backup", r.ProblemCount)
+}
+
+func printProblems(w io.Writer, r ledger.Report) {
 	for _, p := range r.Problems {
 		fmt.Fprintln(w, "problem:", p)
 	}
-	return fmt.Errorf("the ledger disagrees with itself in %d places; stop the service, keep a copy of the folder, and restore a backup", r.ProblemCount)
 }

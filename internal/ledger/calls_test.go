@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -77,5 +78,20 @@ func TestParseDetailRefuses(t *testing.T) {
 	}
 	if _, err := parseDetail(nil); err != nil {
 		t.Errorf("none: %v", err)
+	}
+}
+
+// TestCaught: a panic while a ledger is checked must never look like success.
+func TestCaught(t *testing.T) {
+	var none []int
+	err := caught(func() error { return fmt.Errorf("%d", none[len(t.Name())]) })
+	if err == nil || !strings.Contains(err.Error(), "damaged in an unknown way") || !strings.Contains(err.Error(), "index out of range") {
+		t.Errorf("got %v", err)
+	}
+	if err := caught(func() error { return nil }); err != nil {
+		t.Errorf("of nothing: %v", err)
+	}
+	if err := caught(func() error { return errDetail }); err != errDetail {
+		t.Errorf("of an error: %v", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
@@ -83,8 +84,10 @@ type Ledger struct {
 // masterCheck is sealed with the master key when a ledger is made, to notice a wrong key when it is opened.
 const masterCheck = "meterd"
 
-// Create makes a new ledger in the folder, with AWS's regions and nothing else. It fails if there is one already.
-func Create(cfg Config) error {
+// Create makes a new ledger in the folder, with AWS's regions, an admin token for each of the given hashes, and
+// nothing else. It fails if there is one already. All of it is one step: whatever interrupts it, the folder holds a
+// whole ledger or none.
+func Create(cfg Config, tokens ...[32]byte) error {
 	cfg.setDefaults()
 	sealer, err := iam.NewSealer(cfg.MasterKey)
 	if err != nil {
@@ -94,23 +97,35 @@ func Create(cfg Config) error {
 	if _, err := io.ReadFull(cfg.Random, secret); err != nil {
 		return err
 	}
-	err = store.Create(cfg.Dir, store.Meta{Secret: secret, Sandbox: cfg.Sandbox, Created: cfg.Now().UnixMilli(), Check: sealer.Seal("check", []byte(masterCheck))})
-	if err != nil {
-		return err
-	}
-	db, err := store.Open(cfg.Dir)
-	if err != nil {
-		return err
-	}
-	err = db.Update(func(tx *store.Tx) error {
+	now := cfg.Now()
+	meta := store.Meta{Secret: secret, Sandbox: cfg.Sandbox, Created: now.UnixMilli(), Check: sealer.Seal("check", []byte(masterCheck))}
+	return store.Create(cfg.Dir, meta, func(tx *store.Tx) error {
 		for _, r := range metering.AWSRegions() {
 			if err := tx.PutRegion(r); err != nil {
 				return err
 			}
 		}
+		for i, hash := range tokens {
+			if err := createFirstToken(tx, uint32(i+1), hash, metering.InstantOf(now)); err != nil {
+				return err
+			}
+		}
 		return nil
 	})
-	return errors.Join(err, db.Close())
+}
+
+// createFirstToken is [Ledger.CreateAdminToken] for a ledger that is in the making.
+func createFirstToken(tx *store.Tx, id uint32, hash [32]byte, now metering.Instant) error {
+	request, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	t := store.AdminToken{ID: id, Name: "init", Hash: hash, Created: now}
+	if err := tx.PutAdminToken(t); err != nil {
+		return err
+	}
+	return tx.AppendCall(&store.Call{Seq: int64(id), At: now, Request: request, Operation: adminOperation, Source: "local",
+		Refusal: store.NoRefusal, FirstUsage: 1, Detail: append([]byte{detailText}, fmt.Sprintf("create admin token %d, %s", t.ID, t.Name)...)})
 }
 
 func (cfg *Config) setDefaults() {

@@ -568,6 +568,10 @@ func TestCallRecordAmongMany(t *testing.T) {
 		id, _, _ := s.batch(sellerKey, "legacy", s.record("222222222222", fmt.Sprint([]string{"users", "gb"}[i%2]), 0, int32(i)))
 		ids = append(ids, id)
 	}
+	ledger.SetUsageBounds(t, 1<<20, 4, 7)
+	if _, err := s.l.CallRecord(s.op, s.requestID().String()); !refusedAs(err, metering.NotFound) {
+		t.Errorf("of no call: %v", err)
+	}
 	for i, id := range ids {
 		call, err := s.l.CallRecord(s.op, id)
 		if err != nil || call.RequestID != id || len(call.Results) != 1 || call.Results[0].Record.Quantity != int64(i) {

@@ -40,11 +40,11 @@ type ProductSum struct {
 
 // Verify recomputes the ledger in the folder from its raw rows and reports what disagrees. It reads one state,
 // beside a running server if there is one, and needs no master key. An error means that the ledger could not be
-// read to its end; the report then holds what was found until there.
+// read to its end, or its catalogue not at all; the report then holds what was found until there.
 //
 // It checks that SQLite finds its file whole; that usage and audit rows are numbered without gaps; that each usage
-// row was written by exactly one call; that no key was accepted twice; that every number stands for something in
-// the catalogue, and an agreement for the record's own product and buyer; that quantities, times and allocations
+// row was written by exactly one call; that no key was accepted twice; that the catalogue has all its rows, that
+// every number stands for something in it, and an agreement for the record's own product and buyer; that quantities, times and allocations
 // are what the service admits; that the marks of hours are right; that calls are in the order of the ledger clock
 // unless a sandbox's clock was moved; and that ClientTokens stand for records that exist.
 //
@@ -53,8 +53,20 @@ type ProductSum struct {
 // about 50 B for each of their records. While it runs, a server's write-ahead log cannot be reused and grows.
 func Verify(dir string, w VerifyOptions) (Report, error) {
 	v := verifier{report: Report{Sums: []ProductSum{}, Problems: []string{}}}
-	err := store.OpenReader(dir, func(r *store.Reader, meta store.Meta) error { return v.run(r, meta, w) })
+	err := caught(func() error {
+		return store.OpenReader(dir, func(r *store.Reader, meta store.Meta) error { return v.run(r, meta, w) })
+	})
 	return v.report, err
+}
+
+// caught returns the error of f, or its panic as one: rows can be damaged in ways that no check has thought of.
+func caught(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the ledger is damaged in an unknown way, on which checking it has failed: %v", p)
+		}
+	}()
+	return f()
 }
 
 type verifier struct {
@@ -101,7 +113,6 @@ func (v *verifier) run(r *store.Reader, meta store.Meta, w VerifyOptions) error 
 	if err := r.Catalog(v.catalog); err != nil {
 		return fmt.Errorf("reading the catalogue: %w", err)
 	}
-	v.checkCatalog()
 	if v.lastUsage, err = r.LastUsage(); err != nil {
 		return err
 	}
@@ -121,45 +132,6 @@ func (v *verifier) run(r *store.Reader, meta store.Meta, w VerifyOptions) error 
 	}
 	slices.SortFunc(v.report.Sums, func(a, b ProductSum) int { return strings.Compare(a.ProductCode, b.ProductCode) })
 	return nil
-}
-
-// The catalogue's numbers are dense; what is missing is zero in its lists.
-func (v *verifier) account(id uint32) bool {
-	a := v.catalog.Account(id)
-	return a != nil && a.ID != 0
-}
-
-func (v *verifier) product(id uint32) bool {
-	p := v.catalog.Product(id)
-	return p != nil && p.ID != 0
-}
-
-func (v *verifier) region(id metering.Region) bool {
-	r := v.catalog.Region(id)
-	return r != nil && r.ID != 0
-}
-
-func (v *verifier) workload(id uint32) bool {
-	w := v.catalog.Workload(id)
-	return w != nil && w.ID != 0
-}
-
-func (v *verifier) checkCatalog() {
-	for _, p := range v.catalog.Products() {
-		if p.ID != 0 && !v.account(p.Seller) {
-			v.problem("product %d: its seller, account %d, does not exist", p.ID, p.Seller)
-		}
-	}
-	for _, a := range v.catalog.Agreements() {
-		if a.ID != 0 && (!v.product(a.Product) || !v.account(a.Buyer)) {
-			v.problem("agreement %d: product %d or its buyer, account %d, does not exist", a.ID, a.Product, a.Buyer)
-		}
-	}
-	for _, w := range v.catalog.Workloads() {
-		if w.ID != 0 && (!v.account(w.Account) || !v.region(w.Region)) {
-			v.problem("workload %d: account %d or region %d does not exist", w.ID, w.Account, w.Region)
-		}
-	}
 }
 
 // checkCalls checks the audit rows. That they share out the usage rows without gap or overlap, while those are
@@ -201,7 +173,7 @@ func (v *verifier) checkCalls() error {
 		if c.Operation == adminOperation {
 			known = tokens
 		}
-		if c.Principal > known || c.AccessKey > keys || c.Workload != 0 && !v.workload(c.Workload) || c.Region != 0 && !v.region(c.Region) {
+		if c.Principal > known || c.AccessKey > keys || c.Workload != 0 && v.catalog.Workload(c.Workload) == nil || c.Region != 0 && v.catalog.Region(c.Region) == nil {
 			v.problem("call row %d: principal %d, access key %d, workload %d or region %d does not exist", c.Seq, c.Principal, c.AccessKey, c.Workload, c.Region)
 		}
 		if d, err := parseDetail(c.Detail); err != nil || len(d.outcomes) > 0 && d.outcomes[len(d.outcomes)-1].index >= c.UsageRows+len(d.outcomes) {
@@ -258,7 +230,7 @@ func (v *verifier) checkHours() error {
 
 func (v *verifier) readTokens() error {
 	return v.r.ClientTokens(func(t *store.ClientToken) error {
-		if !v.workload(t.Key.Workload) {
+		if v.catalog.Workload(t.Key.Workload) == nil {
 			v.problem("a ClientToken belongs to workload %d, which does not exist", t.Key.Workload)
 		}
 		v.tokenOf[t.Record] = t.Key.Workload // a record has one workload, if several tokens
@@ -297,19 +269,19 @@ func (v *verifier) checkUsage() error {
 // checkNumbers tells whether the row's numbers stand for something and agree with each other.
 func (v *verifier) checkNumbers(u *store.Usage) bool {
 	k, before := &u.Key, v.report.ProblemCount
-	if !v.region(k.Region) {
+	if v.catalog.Region(k.Region) == nil {
 		v.problem("usage row %d: region %d does not exist", u.Seq, k.Region)
 	}
-	if !v.account(k.Buyer) {
+	if v.catalog.Account(k.Buyer) == nil {
 		v.problem("usage row %d: its buyer, account %d, does not exist", u.Seq, k.Buyer)
 	}
-	if !v.product(k.Product) {
+	if p := v.catalog.Product(k.Product); p == nil {
 		v.problem("usage row %d: product %d does not exist", u.Seq, k.Product)
-	} else if n := len(v.catalog.Product(k.Product).Dimensions); k.Dimension < 1 || int(k.Dimension) > n {
+	} else if n := len(p.Dimensions); k.Dimension < 1 || int(k.Dimension) > n {
 		v.problem("usage row %d: dimension %d does not exist; product %d has %d", u.Seq, k.Dimension, k.Product, n)
 	}
 	if k.Agreement != 0 {
-		if a := v.catalog.Agreement(k.Agreement); a == nil || a.ID == 0 {
+		if a := v.catalog.Agreement(k.Agreement); a == nil {
 			v.problem("usage row %d: agreement %d does not exist", u.Seq, k.Agreement)
 		} else if a.Product != k.Product || a.Buyer != k.Buyer {
 			v.problem("usage row %d: agreement %d is for product %d and buyer %d, but the row for product %d and buyer %d", u.Seq, k.Agreement, a.Product, a.Buyer, k.Product, k.Buyer)
@@ -317,10 +289,9 @@ func (v *verifier) checkNumbers(u *store.Usage) bool {
 	}
 	agentCore := false
 	if k.Workload != 0 {
-		if !v.workload(k.Workload) {
+		if w := v.catalog.Workload(k.Workload); w == nil {
 			v.problem("usage row %d: workload %d does not exist", u.Seq, k.Workload)
 		} else {
-			w := v.catalog.Workload(k.Workload)
 			agentCore = w.Platform == metering.AgentCore
 			if w.Account != k.Buyer || w.Region != k.Region {
 				v.problem("usage row %d: workload %d is of account %d in region %d, but the row of buyer %d in region %d", u.Seq, k.Workload, w.Account, w.Region, k.Buyer, k.Region)

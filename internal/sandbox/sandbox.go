@@ -21,11 +21,10 @@ type Options struct {
 const AdminToken = "meterd_sandbox_published_admin_token"
 
 // Open opens the sandbox in cfg.Dir, and makes it first if the folder holds none. A marketplace that is loaded
-// already is left as it is.
+// already is left as it is. A start that was cut short is carried on: as long as there is no seller, the sandbox is new.
 func Open(cfg ledger.Config, o Options) (*ledger.Ledger, error) {
 	cfg.Sandbox, cfg.MasterKey, cfg.SandboxToken = true, MasterKey(), AdminToken
-	made := !store.Exists(cfg.Dir)
-	if made {
+	if !store.Exists(cfg.Dir) {
 		if err := ledger.Create(cfg); err != nil {
 			return nil, err
 		}
@@ -34,14 +33,19 @@ func Open(cfg ledger.Config, o Options) (*ledger.Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := load(l, made, o); err != nil {
+	if err := load(l, o); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
 
-func load(l *ledger.Ledger, made bool, o Options) error {
+func load(l *ledger.Ledger, o Options) error {
 	op := l.Local()
+	sellers, err := l.Sellers(op, "", 1)
+	if err != nil {
+		return err
+	}
+	made := len(sellers.Items) == 0
 	if made && !o.Now.IsZero() {
 		frozen := true
 		if _, err := l.ChangeClock(op, adminapi.ClockChange{Now: &o.Now, Frozen: &frozen}); err != nil {
@@ -50,12 +54,11 @@ func load(l *ledger.Ledger, made bool, o Options) error {
 	}
 	m := o.Marketplace
 	if m == nil {
-		sellers, err := l.Sellers(op, "", 1)
-		if err != nil || len(sellers.Items) > 0 {
-			return err // a start that was cut short before its seed left none
+		if !made {
+			return nil
 		}
 		m = Marketplace(l.Now().Time())
 	}
-	_, err := l.Import(op, m)
+	_, err = l.Import(op, m)
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/sandbox"
 	"github.com/meterd/meterd/internal/store"
@@ -104,6 +105,31 @@ func TestAgain(t *testing.T) {
 	}
 	if !reflect.DeepEqual(before, after) {
 		t.Errorf("before %+v\nafter %+v", before, after)
+	}
+}
+
+// TestCutShort starts a sandbox again that was killed when its ledger had been made, but not its marketplace.
+func TestCutShort(t *testing.T) {
+	dir := t.TempDir()
+	if err := ledger.Create(ledger.Config{Dir: dir, MasterKey: sandbox.MasterKey(), Sandbox: true}); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, dir, sandbox.Options{Now: now})
+	if d := describe(t, l); len(d.Sellers) != 2 || len(d.Products) != 5 || len(d.Buyers) != 3 {
+		t.Errorf("%d sellers, %d products, %d buyers", len(d.Sellers), len(d.Products), len(d.Buyers))
+	}
+	if at := l.Now().Time(); !at.Equal(now) {
+		t.Errorf("its clock stands at %v, not %v", at, now)
+	}
+	later := now.Add(time.Hour)
+	if _, err := l.ChangeClock(l.Local(), adminapi.ClockChange{Now: &later}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if at := open(t, dir, sandbox.Options{Now: now}).Now().Time(); !at.Equal(later) {
+		t.Errorf("started again, its clock stands at %v, not %v", at, later)
 	}
 }
 

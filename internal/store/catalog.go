@@ -2,6 +2,8 @@ package store
 
 import (
 	"encoding/json"
+	"fmt"
+	"math"
 
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/metering"
@@ -124,97 +126,211 @@ func (tx *Tx) PutRegistrationToken(t RegistrationToken) error {
 		t.ID[:], t.Product, t.Buyer, t.Agreement, int64(t.Issued), int64(t.Expires), t.Revoked)
 }
 
-// Catalog reads regions, accounts, products, public keys, agreements, customers, workloads and registrations into c.
+// row reads the columns of one row and keeps the first that cannot be what was written. Damage must be refused where
+// it is read: in memory it would be an index out of range.
+type row struct {
+	*sqlite3.Stmt
+	damage error
+}
+
+// rows calls f for each row that a statement returns. An error says which table's and what the row's first column is.
+func (r *Reader) rows(table, sql string, f func(*row) error, args ...any) error {
+	var one row // damage ends the query, so it serves for all
+	return query(r.c, sql, func(s *sqlite3.Stmt) error {
+		one.Stmt = s
+		if err := f(&one); err != nil {
+			return fmt.Errorf("%s row with %s %s: %w", table, s.ColumnName(0), s.ColumnText(0), err)
+		}
+		return nil
+	}, args...)
+}
+
+// number reads a number that must be least to most.
+func (r *row) number(column int, least, most int64) int64 {
+	n := r.ColumnInt64(column)
+	if (n < least || n > most) && r.damage == nil {
+		r.damage = fmt.Errorf("%s is %d; it must be %d to %d", r.ColumnName(column), n, least, most)
+	}
+	return n
+}
+
+// id reads the row's own number, which must be the one after n: the numbers of a table have no gaps.
+func (r *row) id(n int) uint32 {
+	id := r.ColumnInt64(0)
+	if id != int64(n)+1 && r.damage == nil {
+		r.damage = fmt.Errorf("it should be %d: rows have been lost or added", n+1)
+	}
+	return uint32(id)
+}
+
+// one reads the number of something of which there are n.
+func (r *row) one(column, n int) uint32 { return uint32(r.number(column, 1, int64(n))) }
+
+// list reads a JSON list.
+func (r *row) list(column int, into any) {
+	if err := json.Unmarshal(r.ColumnRawText(column), into); err != nil && r.damage == nil {
+		r.damage = fmt.Errorf("%s is not a list: %w", r.ColumnName(column), err)
+	}
+}
+
+// bytes reads a value that must fill into.
+func (r *row) bytes(column int, into []byte) {
+	b := r.ColumnRawBlob(column)
+	if copy(into, b); len(b) != len(into) && r.damage == nil {
+		r.damage = fmt.Errorf("%s has %d bytes; it must have %d", r.ColumnName(column), len(b), len(into))
+	}
+}
+
+func (r *row) instant(column int) metering.Instant { return metering.Instant(r.ColumnInt64(column)) }
+
+// last returns how many rows a table has whose numbers have no gaps.
+func (r *Reader) last(table string) (int, error) {
+	n, err := r.number("SELECT coalesce(max(id), 0) FROM " + table)
+	return int(n), err
+}
+
+// Catalog reads regions, accounts, products, public keys, agreements, customers, workloads and registrations into c,
+// which must be empty. It refuses rows that cannot have been written: numbers must have no gaps, and what a row
+// refers to must be there.
 func (r *Reader) Catalog(c *metering.Catalog) error {
+	principals, err := r.last("principal")
+	if err != nil {
+		return err
+	}
 	for _, t := range []struct {
-		sql string
-		row func(*sqlite3.Stmt) error
+		table, sql string
+		row        func(*row) error
 	}{
-		{"SELECT id, name, enabled FROM region ORDER BY id", func(s *sqlite3.Stmt) error {
-			c.PutRegion(metering.RegionInfo{ID: metering.Region(s.ColumnInt64(0)), Name: s.ColumnText(1), Enabled: s.ColumnBool(2)})
-			return nil
+		{"region", "SELECT id, name, enabled FROM region ORDER BY id", func(s *row) error {
+			s.number(0, 1, math.MaxUint8)
+			v := metering.RegionInfo{ID: metering.Region(s.id(len(c.Regions()))), Name: s.ColumnText(1), Enabled: s.ColumnBool(2)}
+			if s.damage == nil {
+				c.PutRegion(v)
+			}
+			return s.damage
 		}},
-		{"SELECT id, account_id, name, seller, buyer, suspended FROM account ORDER BY id", func(s *sqlite3.Stmt) error {
-			c.PutAccount(metering.Account{ID: uint32(s.ColumnInt64(0)), AccountID: uint64(s.ColumnInt64(1)), Name: s.ColumnText(2),
-				Seller: s.ColumnBool(3), Buyer: s.ColumnBool(4), Suspended: s.ColumnBool(5)})
-			return nil
+		{"account", "SELECT id, account_id, name, seller, buyer, suspended FROM account ORDER BY id", func(s *row) error {
+			v := metering.Account{ID: s.id(len(c.Accounts())), AccountID: uint64(s.number(1, 0, 999_999_999_999)), Name: s.ColumnText(2),
+				Seller: s.ColumnBool(3), Buyer: s.ColumnBool(4), Suspended: s.ColumnBool(5)}
+			if s.damage == nil {
+				c.PutAccount(v)
+			}
+			return s.damage
 		}},
-		{"SELECT id, seller, product_code, product_id, title, type, concurrent, dimensions, regions FROM product ORDER BY id", func(s *sqlite3.Stmt) error {
-			p := metering.Product{ID: uint32(s.ColumnInt64(0)), Seller: uint32(s.ColumnInt64(1)), Code: s.ColumnText(2), ProductID: s.ColumnText(3),
-				Title: s.ColumnText(4), Type: metering.ProductType(s.ColumnInt64(5)), Concurrent: s.ColumnBool(6)}
+		{"product", "SELECT id, seller, product_code, product_id, title, type, concurrent, dimensions, regions FROM product ORDER BY id", func(s *row) error {
+			v := metering.Product{ID: s.id(len(c.Products())), Seller: s.one(1, len(c.Accounts())), Code: s.ColumnText(2), ProductID: s.ColumnText(3),
+				Title: s.ColumnText(4), Type: metering.ProductType(s.number(5, int64(metering.SaaS), int64(metering.AMI))), Concurrent: s.ColumnBool(6)}
+			s.list(7, &v.Dimensions)
 			var regions []int
-			if err := json.Unmarshal(s.ColumnRawText(7), &p.Dimensions); err != nil {
-				return err
+			s.list(8, &regions)
+			for _, n := range regions {
+				if n < 1 || n > len(c.Regions()) {
+					return fmt.Errorf("region %d does not exist", n)
+				}
+				v.Regions = append(v.Regions, metering.Region(n))
 			}
-			if err := json.Unmarshal(s.ColumnRawText(8), &regions); err != nil {
-				return err
+			if s.damage == nil {
+				c.PutProduct(v)
 			}
-			for _, r := range regions {
-				p.Regions = append(p.Regions, metering.Region(r))
+			return s.damage
+		}},
+		{"public_key", "SELECT product, version, pem, sealed, created, rotated_at FROM public_key ORDER BY product, version", func(s *row) error {
+			v := metering.PublicKey{Product: s.one(0, len(c.Products())), Version: int32(s.number(1, 1, math.MaxInt32)), PEM: s.ColumnText(2),
+				Sealed: s.ColumnBlob(3, nil), Created: s.instant(4), RotatedAt: s.instant(5)}
+			if s.damage == nil {
+				c.PutPublicKey(v)
 			}
-			c.PutProduct(p)
-			return nil
+			return s.damage
 		}},
-		{"SELECT product, version, pem, sealed, created, rotated_at FROM public_key ORDER BY product, version", func(s *sqlite3.Stmt) error {
-			c.PutPublicKey(metering.PublicKey{Product: uint32(s.ColumnInt64(0)), Version: int32(s.ColumnInt64(1)), PEM: s.ColumnText(2),
-				Sealed: s.ColumnBlob(3, nil), Created: metering.Instant(s.ColumnInt64(4)), RotatedAt: metering.Instant(s.ColumnInt64(5))})
-			return nil
+		{"agreement", "SELECT id, product, buyer, agreement_id, license_arn, start, ending_at, ended_at FROM agreement ORDER BY id", func(s *row) error {
+			v := metering.Agreement{ID: s.id(len(c.Agreements())), Product: s.one(1, len(c.Products())), Buyer: s.one(2, len(c.Accounts())),
+				AgreementID: s.ColumnText(3), LicenseARN: s.ColumnText(4), Start: s.instant(5), EndingAt: s.instant(6), EndedAt: s.instant(7)}
+			if s.damage == nil {
+				c.PutAgreement(v)
+			}
+			return s.damage
 		}},
-		{"SELECT id, product, buyer, agreement_id, license_arn, start, ending_at, ended_at FROM agreement ORDER BY id", func(s *sqlite3.Stmt) error {
-			c.PutAgreement(metering.Agreement{ID: uint32(s.ColumnInt64(0)), Product: uint32(s.ColumnInt64(1)), Buyer: uint32(s.ColumnInt64(2)),
-				AgreementID: s.ColumnText(3), LicenseARN: s.ColumnText(4), Start: metering.Instant(s.ColumnInt64(5)),
-				EndingAt: metering.Instant(s.ColumnInt64(6)), EndedAt: metering.Instant(s.ColumnInt64(7))})
-			return nil
+		{"customer", "SELECT seller, buyer, identifier FROM customer", func(s *row) error {
+			v := metering.Customer{Seller: s.one(0, len(c.Accounts())), Buyer: s.one(1, len(c.Accounts())), Identifier: s.ColumnText(2)}
+			if s.damage == nil {
+				c.PutCustomer(v)
+			}
+			return s.damage
 		}},
-		{"SELECT seller, buyer, identifier FROM customer", func(s *sqlite3.Stmt) error {
-			c.PutCustomer(metering.Customer{Seller: uint32(s.ColumnInt64(0)), Buyer: uint32(s.ColumnInt64(1)), Identifier: s.ColumnText(2)})
-			return nil
+		{"workload", "SELECT id, account, platform, resource_id, region, role FROM workload ORDER BY id", func(s *row) error {
+			v := metering.Workload{ID: s.id(len(c.Workloads())), Account: s.one(1, len(c.Accounts())),
+				Platform: metering.Platform(s.number(2, int64(metering.EC2), int64(metering.AgentCore))), ResourceID: s.ColumnText(3),
+				Region: metering.Region(s.one(4, len(c.Regions()))), Role: s.one(5, principals)}
+			if s.damage == nil {
+				c.PutWorkload(v)
+			}
+			return s.damage
 		}},
-		{"SELECT id, account, platform, resource_id, region, role FROM workload ORDER BY id", func(s *sqlite3.Stmt) error {
-			w := metering.Workload{ID: uint32(s.ColumnInt64(0)), Account: uint32(s.ColumnInt64(1)), Platform: metering.Platform(s.ColumnInt64(2)),
-				ResourceID: s.ColumnText(3), Region: metering.Region(s.ColumnInt64(4)), Role: uint32(s.ColumnInt64(5))}
-			c.PutWorkload(w)
-			return nil
+		{"registration", "SELECT workload, product, operation, first_call, last_call FROM registration", func(s *row) error {
+			v := metering.Registration{Workload: s.one(0, len(c.Workloads())), Product: s.one(1, len(c.Products())),
+				Operation: metering.Operation(s.number(2, 1, math.MaxUint8)), First: s.instant(3), Last: s.instant(4)}
+			if s.damage == nil {
+				c.PutRegistration(v)
+			}
+			return s.damage
 		}},
 	} {
-		if err := query(r.c, t.sql, t.row); err != nil {
+		if err := r.rows(t.table, t.sql, t.row); err != nil {
 			return err
 		}
 	}
-	return r.Registrations(func(g metering.Registration) error {
-		c.PutRegistration(g)
-		return nil
-	})
+	return nil
 }
 
-// Principals calls row for each user and role, deleted ones too, in the order of their numbers.
-func (r *Reader) Principals(row func(Principal) error) error {
-	return query(r.c, "SELECT id, account, kind, name, allow, deny, deleted FROM principal ORDER BY id", func(s *sqlite3.Stmt) error {
-		p := Principal{ID: uint32(s.ColumnInt64(0)), Account: uint32(s.ColumnInt64(1)), Kind: iam.Kind(s.ColumnInt64(2)), Name: s.ColumnText(3), Deleted: s.ColumnBool(6)}
-		if err := json.Unmarshal(s.ColumnRawText(4), &p.Allow); err != nil {
-			return err
+// Principals calls f for each user and role, deleted ones too, in the order of their numbers. Like [Reader.AccessKeys]
+// and [Reader.AdminTokens] it refuses rows that cannot have been written, as [Reader.Catalog] does.
+func (r *Reader) Principals(f func(Principal) error) error {
+	accounts, err := r.last("account")
+	if err != nil {
+		return err
+	}
+	n := 0
+	return r.rows("principal", "SELECT id, account, kind, name, allow, deny, deleted FROM principal ORDER BY id", func(s *row) error {
+		p := Principal{ID: s.id(n), Account: s.one(1, accounts), Kind: iam.Kind(s.number(2, int64(iam.User), int64(iam.Role))), Name: s.ColumnText(3), Deleted: s.ColumnBool(6)}
+		s.list(4, &p.Allow)
+		s.list(5, &p.Deny)
+		if s.damage != nil {
+			return s.damage
 		}
-		if err := json.Unmarshal(s.ColumnRawText(5), &p.Deny); err != nil {
-			return err
+		n++
+		return f(p)
+	})
+}
+
+// AccessKeys calls f for each access key, deleted ones too, in the order of their numbers.
+func (r *Reader) AccessKeys(f func(AccessKey) error) error {
+	principals, err := r.last("principal")
+	if err != nil {
+		return err
+	}
+	n := 0
+	return r.rows("access_key", "SELECT id, access_key_id, principal, sealed, active, deleted, created FROM access_key ORDER BY id", func(s *row) error {
+		k := AccessKey{ID: s.id(n), AccessKeyID: s.ColumnText(1), Principal: s.one(2, principals),
+			Sealed: s.ColumnBlob(3, nil), Active: s.ColumnBool(4), Deleted: s.ColumnBool(5), Created: s.instant(6)}
+		if s.damage != nil {
+			return s.damage
 		}
-		return row(p)
+		n++
+		return f(k)
 	})
 }
 
-// AccessKeys calls row for each access key, deleted ones too, in the order of their numbers.
-func (r *Reader) AccessKeys(row func(AccessKey) error) error {
-	return query(r.c, "SELECT id, access_key_id, principal, sealed, active, deleted, created FROM access_key ORDER BY id", func(s *sqlite3.Stmt) error {
-		return row(AccessKey{ID: uint32(s.ColumnInt64(0)), AccessKeyID: s.ColumnText(1), Principal: uint32(s.ColumnInt64(2)),
-			Sealed: s.ColumnBlob(3, nil), Active: s.ColumnBool(4), Deleted: s.ColumnBool(5), Created: metering.Instant(s.ColumnInt64(6))})
-	})
-}
-
-// AdminTokens calls row for each token of the admin API, deleted ones too, in the order of their numbers.
-func (r *Reader) AdminTokens(row func(AdminToken) error) error {
-	return query(r.c, "SELECT id, name, hash, created, deleted FROM admin_token ORDER BY id", func(s *sqlite3.Stmt) error {
-		t := AdminToken{ID: uint32(s.ColumnInt64(0)), Name: s.ColumnText(1), Created: metering.Instant(s.ColumnInt64(3)), Deleted: s.ColumnBool(4)}
-		copy(t.Hash[:], s.ColumnRawBlob(2))
-		return row(t)
+// AdminTokens calls f for each token of the admin API, deleted ones too, in the order of their numbers.
+func (r *Reader) AdminTokens(f func(AdminToken) error) error {
+	n := 0
+	return r.rows("admin_token", "SELECT id, name, hash, created, deleted FROM admin_token ORDER BY id", func(s *row) error {
+		t := AdminToken{ID: s.id(n), Name: s.ColumnText(1), Created: s.instant(3), Deleted: s.ColumnBool(4)}
+		s.bytes(2, t.Hash[:])
+		if s.damage != nil {
+			return s.damage
+		}
+		n++
+		return f(t)
 	})
 }
 
@@ -229,18 +345,30 @@ func (r *Reader) RegistrationToken(id [16]byte) (found *RegistrationToken, err e
 	return found, err
 }
 
-// RegistrationTokens calls row for registration tokens whose id comes after the given one, at most limit, in the
+// RegistrationTokens calls f for registration tokens whose id comes after the given one, at most limit, in the
 // order of their ids, which is the order in which they were issued.
-func (r *Reader) RegistrationTokens(after [16]byte, limit int, row func(RegistrationToken) error) error {
-	return r.registrationTokens("WHERE id > ? ORDER BY id LIMIT ?", row, after[:], limit)
+func (r *Reader) RegistrationTokens(after [16]byte, limit int, f func(RegistrationToken) error) error {
+	return r.registrationTokens("WHERE id > ? ORDER BY id LIMIT ?", f, after[:], limit)
 }
 
-func (r *Reader) registrationTokens(where string, row func(RegistrationToken) error, args ...any) error {
-	return query(r.c, registrationTokenColumns+where, func(s *sqlite3.Stmt) error {
-		t := RegistrationToken{Product: uint32(s.ColumnInt64(1)), Buyer: uint32(s.ColumnInt64(2)), Agreement: uint32(s.ColumnInt64(3)),
-			Issued: metering.Instant(s.ColumnInt64(4)), Expires: metering.Instant(s.ColumnInt64(5)), Revoked: s.ColumnBool(6)}
-		copy(t.ID[:], s.ColumnRawBlob(0))
-		return row(t)
+func (r *Reader) registrationTokens(where string, f func(RegistrationToken) error, args ...any) error {
+	products, err := r.last("product")
+	if err != nil {
+		return err
+	}
+	accounts, err := r.last("account")
+	if err != nil {
+		return err
+	}
+	return query(r.c, registrationTokenColumns+where, func(stmt *sqlite3.Stmt) error {
+		s := row{Stmt: stmt}
+		t := RegistrationToken{Product: s.one(1, products), Buyer: s.one(2, accounts), Agreement: uint32(s.number(3, 0, math.MaxUint32)),
+			Issued: s.instant(4), Expires: s.instant(5), Revoked: s.ColumnBool(6)}
+		s.bytes(0, t.ID[:])
+		if s.damage != nil {
+			return fmt.Errorf("registration token %x: %w", t.ID, s.damage)
+		}
+		return f(t)
 	}, args...)
 }
 

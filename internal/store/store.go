@@ -31,8 +31,14 @@ const (
 	file     = "ledger.db"
 	lockFile = "lock"
 
-	walBackground = 4_000  // pages in the log at which a checkpoint is due, 16 MB
-	walForeground = 40_000 // pages at which the writer does it itself, 160 MB
+	maxReaders = 8 // views at once; each has a connection, with a cache and files
+)
+
+// By how many pages the log may grow since it began, or since the last try, before the next one. A try cannot get
+// beyond what the oldest reader sees, so there must not be one after every commit.
+var (
+	walBackground int64 = 4_000  // until a checkpoint is due, 16 MB
+	walForeground int64 = 40_000 // until the writer does it itself, 160 MB
 )
 
 // Errors of opening and creating a store.
@@ -40,6 +46,8 @@ var (
 	ErrNotExist = errors.New("there is no ledger")
 	ErrExist    = errors.New("there is a ledger already")
 	ErrLocked   = errors.New("another process is using the ledger")
+
+	errClosed = errors.New("the store is closed")
 )
 
 // CommitError says that a transaction could not be made durable. Whether its writes are in the database is
@@ -66,8 +74,12 @@ type DB struct {
 	writer   *sqlite3.Conn
 	tx       Tx
 	checker  *sqlite3.Conn // runs checkpoints beside the writer
-	readers  chan *Reader
+	readers  chan *Reader  // places for views; nil is one that has no connection yet. Closed with the store
 	walPages atomic.Int64
+	checked  atomic.Int64 // pages in the log when a checkpoint in the background had nothing to do, 0 if it has begun anew
+	copied   int64        // pages that the last one had copied
+	forced   int64        // the same of the writer's own
+	sound    atomic.Bool  // open, and no write has failed
 	meta     Meta
 }
 
@@ -77,13 +89,15 @@ func Exists(dir string) bool {
 	return err == nil
 }
 
-// Create makes a new, empty store in the folder, which is made too if it is missing. It fails with ErrExist if
-// there is one already, and leaves nothing behind if it fails: the database gets its name once it is whole.
-func Create(dir string, meta Meta) (err error) {
+// Create makes a new store in the folder, which is made too if it is missing, with what fill puts into it. It fails
+// with ErrExist if there is one already, and leaves nothing behind if it fails: the database gets its name once it
+// is whole, so that a folder holds all that fill has put or no store.
+func Create(dir string, meta Meta, fill func(*Tx) error) (err error) {
+	exist := fmt.Errorf("%w in %s", ErrExist, dir)
 	if Exists(dir) {
-		return fmt.Errorf("%w in %s", ErrExist, dir)
+		return exist
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return err
 	}
 	lock, err := lockDir(dir)
@@ -91,7 +105,10 @@ func Create(dir string, meta Meta) (err error) {
 		return err
 	}
 	defer lock.Close()
-	temp := filepath.Join(dir, file+".new")
+	if Exists(dir) { // another process was quicker
+		return exist
+	}
+	path, temp := filepath.Join(dir, file), filepath.Join(dir, file+".new")
 	remove := func() {
 		for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
 			os.Remove(temp + suffix)
@@ -103,8 +120,36 @@ func Create(dir string, meta Meta) (err error) {
 			remove()
 		}
 	}()
-	c, err := open(temp, sqlite3.OPEN_READWRITE|sqlite3.OPEN_CREATE)
+	if err := build(temp, meta, fill); err != nil {
+		return fmt.Errorf("creating %s: %w", temp, err)
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	if err := SyncDir(dir); err != nil {
+		return errors.Join(err, os.Remove(path)) // nobody knows of it yet
+	}
+	return nil
+}
+
+// build writes a new database in one transaction.
+func build(path string, meta Meta, fill func(*Tx) error) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // SQLite's other files get the same mode
 	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	c, err := open(path, sqlite3.OPEN_READWRITE)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeConn(c)) }()
+	if err := c.EnableChecksums("main"); err != nil {
+		return err
+	}
+	if err := c.Exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN;" + schema); err != nil {
 		return err
 	}
 	meta.Format = Format
@@ -112,20 +157,21 @@ func Create(dir string, meta Meta) (err error) {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(c.EnableChecksums("main"), c.Exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN;"+schema))
-	if err == nil {
-		err = exec(c, "INSERT INTO meta (name, value) VALUES ('ledger', ?)", value)
+	var tx Tx
+	for _, step := range []func() error{
+		func() error { return tx.prepare(c) },
+		func() error { return tx.PutMeta("ledger", value) },
+		func() error { return fill(&tx) },
+		tx.flush,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		err = c.Exec("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)")
-	}
-	if err = errors.Join(err, c.Close()); err != nil {
-		return fmt.Errorf("creating %s: %w", temp, err)
-	}
-	if err := os.Rename(temp, filepath.Join(dir, file)); err != nil {
+	if err := c.Exec("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return checkpointOnClose(c)
 }
 
 // Open opens the store in the folder for writing. It never creates one: a folder without a ledger is ErrNotExist,
@@ -138,7 +184,10 @@ func Open(dir string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{dir: dir, lock: lock, readers: make(chan *Reader, 4)}
+	db := &DB{dir: dir, lock: lock, readers: make(chan *Reader, maxReaders)}
+	for range maxReaders {
+		db.readers <- nil
+	}
 	fail := func(err error) (*DB, error) {
 		db.Close()
 		return nil, fmt.Errorf("opening the ledger in %s: %w", dir, err)
@@ -163,6 +212,9 @@ func Open(dir string) (*DB, error) {
 	if db.meta, err = readMeta(db.writer); err != nil {
 		return fail(err)
 	}
+	if err := checkSize(db.writer, path); err != nil {
+		return fail(err)
+	}
 	if db.checker, err = open(path, sqlite3.OPEN_READWRITE); err != nil {
 		return fail(err)
 	}
@@ -170,12 +222,16 @@ func Open(dir string) (*DB, error) {
 		return fail(err)
 	}
 	db.writer.WALHook(func(_ *sqlite3.Conn, _ string, pages int) error {
-		db.walPages.Store(int64(pages))
+		if int64(pages) < db.walPages.Swap(int64(pages)) { // the log has begun anew
+			db.checked.Store(0)
+			db.forced = 0
+		}
 		return nil
 	})
 	if err := db.tx.prepare(db.writer); err != nil {
 		return fail(err)
 	}
+	db.sound.Store(true)
 	return db, nil
 }
 
@@ -190,11 +246,53 @@ func open(path string, flags sqlite3.OpenFlag) (*sqlite3.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.BusyTimeout(10 * time.Second); err != nil {
-		c.Close()
-		return nil, err
+	_, err = c.Config(sqlite3.DBCONFIG_NO_CKPT_ON_CLOSE, true)
+	if err = errors.Join(err, c.BusyTimeout(10*time.Second)); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// checkpointOnClose has a connection, if it is the last one, copy the log into the database when it is closed. One
+// whose work has failed must not: what it read and what it wrote may not be what is on disk, it may not even know
+// that pages have checksums, and go-sqlite3 may panic as without skipChecksums.
+func checkpointOnClose(c *sqlite3.Conn) error {
+	_, err := c.Config(sqlite3.DBCONFIG_NO_CKPT_ON_CLOSE, false)
+	return err
+}
+
+// checkSize notices a database that was cut short: a page that is not whole has no checksum to tell. While the log
+// holds pages the database may have any length.
+func checkSize(c *sqlite3.Conn, path string) error {
+	if wal, err := os.Stat(path + "-wal"); err == nil && wal.Size() > 0 {
+		return nil
+	}
+	db, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	pages, err := pragma(c, "page_count")
+	if err != nil {
+		return err
+	}
+	size, err := pragma(c, "page_size")
+	if err != nil {
+		return err
+	}
+	n, _ := strconv.ParseInt(pages, 10, 64)
+	each, _ := strconv.ParseInt(size, 10, 64)
+	if db.Size() != n*each {
+		return fmt.Errorf("the database is damaged: %s has %d bytes, but should have %d pages of %d; keep a copy of the folder and restore a backup", path, db.Size(), n, each)
+	}
+	return nil
+}
+
+// explain says what an error of SQLite's means where its own text does not.
+func explain(err error) error {
+	if errors.Is(err, sqlite3.IOERR_DATA) {
+		return fmt.Errorf("the database is damaged: a page does not match its checksum, the medium has changed data; keep a copy of the folder and restore a backup (%w)", err)
+	}
+	return err
 }
 
 func readMeta(c *sqlite3.Conn) (m Meta, err error) {
@@ -217,108 +315,155 @@ func readMeta(c *sqlite3.Conn) (m Meta, err error) {
 // Meta returns what the ledger was created with.
 func (db *DB) Meta() Meta { return db.meta }
 
-// Close releases the store. Everything acknowledged is on disk already.
+// Close waits for the views that are running and releases the store. Everything acknowledged is on disk already.
 func (db *DB) Close() error {
 	var errs []error
-	for {
-		select {
-		case r := <-db.readers:
+	for range maxReaders {
+		switch r, open := <-db.readers; {
+		case !open:
+			return errClosed
+		case r != nil:
 			errs = append(errs, r.c.Close())
-			continue
-		default:
-		}
-		break
-	}
-	for _, c := range []*sqlite3.Conn{db.checker, db.writer} {
-		if c != nil {
-			for _, s := range slices.Collect(c.Stmts()) {
-				s.Close() // its error is that of its last run, which has been told
-			}
-			errs = append(errs, c.Close())
 		}
 	}
-	if db.lock != nil {
-		errs = append(errs, db.lock.Close())
+	close(db.readers)
+	if db.sound.Load() {
+		errs = append(errs, checkpointOnClose(db.writer))
 	}
+	errs = append(errs, closeConn(db.checker), closeConn(db.writer), db.lock.Close())
 	return errors.Join(errs...)
+}
+
+// closeConn closes a connection, if there is one, with the statements that it keeps.
+func closeConn(c *sqlite3.Conn) error {
+	if c == nil {
+		return nil
+	}
+	for _, s := range slices.Collect(c.Stmts()) {
+		s.Close() // its error is that of its last run, which has been told
+	}
+	return c.Close()
 }
 
 // Update runs f in a transaction and makes it durable. If f fails the transaction is undone and f's error is
 // returned as it is. A [CommitError] means that the outcome is unknown and that the store must not be written to
 // again in this process: what a failed sync left in memory is not what is on disk.
-func (db *DB) Update(f func(*Tx) error) error {
+func (db *DB) Update(f func(*Tx) error) (err error) {
 	if err := db.tx.begin.Exec(); err != nil {
-		return &CommitError{err}
+		return db.lost(err)
 	}
 	db.tx.waiting = db.tx.waiting[:0]
-	err := f(&db.tx)
+	err = f(&db.tx)
 	if err == nil {
 		err = db.tx.flush()
 	}
 	if err != nil {
 		if rollback := db.tx.rollback.Exec(); rollback != nil {
-			return &CommitError{errors.Join(err, rollback)}
+			return db.lost(errors.Join(err, rollback))
 		}
 		return err
 	}
 	if err := db.tx.commit.Exec(); err != nil {
-		return &CommitError{err}
+		return db.lost(err)
 	}
-	if db.walPages.Load() > walForeground {
-		if err := db.writer.Exec("PRAGMA wal_checkpoint(PASSIVE)"); err != nil {
-			return &CommitError{err}
+	if pages := db.walPages.Load(); pages > db.forced+walForeground {
+		ran, _, err := checkpoint(db.writer)
+		if err != nil {
+			return db.lost(err)
+		}
+		if ran {
+			db.forced = pages
 		}
 	}
 	return nil
 }
 
-// CheckpointDue tells whether the write-ahead log has grown enough for [DB.Checkpoint].
-func (db *DB) CheckpointDue() bool { return db.walPages.Load() > walBackground }
+// lost notes that writing has failed, so that closing writes nothing more.
+func (db *DB) lost(err error) error {
+	db.sound.Store(false)
+	return &CommitError{err}
+}
 
-// Checkpoint copies the write-ahead log into the database, beside the writer. One goroutine at a time may call
-// it. An error is as serious as a [CommitError].
+// CheckpointDue tells whether the write-ahead log has grown enough for [DB.Checkpoint].
+func (db *DB) CheckpointDue() bool { return db.walPages.Load() > db.checked.Load()+walBackground }
+
+// Checkpoint copies the write-ahead log into the database, beside the writer, as far as no reader needs what is
+// there. One goroutine at a time may call it. An error is as serious as a [CommitError].
 func (db *DB) Checkpoint() error {
-	return db.checker.Exec("PRAGMA wal_checkpoint(PASSIVE)")
+	pages := db.walPages.Load()
+	_, copied, err := checkpoint(db.checker)
+	if err != nil {
+		db.sound.Store(false)
+	}
+	if copied == db.copied { // a reader needs what is there: trying again is no use before the log has grown
+		db.checked.Store(pages)
+	}
+	db.copied = copied
+	return err
+}
+
+// checkpoint tells whether it ran, which it does not while another connection makes one, and how many pages of the
+// log have been copied by now.
+func checkpoint(c *sqlite3.Conn) (ran bool, copied int64, err error) {
+	err = query(c, "PRAGMA wal_checkpoint(PASSIVE)", func(s *sqlite3.Stmt) error {
+		ran, copied = !s.ColumnBool(0), s.ColumnInt64(2)
+		return nil
+	})
+	return ran, copied, err
 }
 
 // Reader reads one state of the store.
 type Reader struct{ c *sqlite3.Conn }
 
-// View runs f on the state that is durable now. Readers do not hold up the writer.
-func (db *DB) View(f func(*Reader) error) error {
-	var r *Reader
-	select {
-	case r = <-db.readers:
-	default:
-		c, err := open(filepath.Join(db.dir, file), sqlite3.OPEN_READWRITE)
-		if err != nil {
+// View runs f on the state that is durable now. Readers do not hold up the writer; eight run at once, others wait.
+func (db *DB) View(f func(*Reader) error) (err error) {
+	r, open := <-db.readers
+	if !open {
+		return errClosed
+	}
+	sound := false // what has failed, or f's panic, may have left a transaction open
+	defer func() {
+		if r != nil && !sound {
+			err = errors.Join(err, r.c.Close())
+			r = nil
+		}
+		db.readers <- r
+	}()
+	if r == nil {
+		if r, err = db.reader(); err != nil {
 			return err
 		}
-		if err := c.Exec("PRAGMA query_only=ON"); err != nil {
-			c.Close()
-			return err
-		}
-		r = &Reader{c}
 	}
-	err := r.view(f)
-	select {
-	case db.readers <- r:
-	default:
-		err = errors.Join(err, r.c.Close())
-	}
+	sound, err = r.view(f)
 	return err
 }
 
-func (r *Reader) view(f func(*Reader) error) error {
-	if err := r.c.Exec("BEGIN"); err != nil {
-		return err
+func (db *DB) reader() (*Reader, error) {
+	c, err := open(filepath.Join(db.dir, file), sqlite3.OPEN_READWRITE)
+	if err != nil {
+		return nil, err
 	}
-	err := f(r)
-	return errors.Join(err, r.c.Exec("ROLLBACK"))
+	if err := c.Exec("PRAGMA query_only=ON"); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return &Reader{c}, nil
+}
+
+// view runs f in a transaction. sound tells whether that began and ended as it should.
+func (r *Reader) view(f func(*Reader) error) (sound bool, err error) {
+	if err := r.c.Exec("BEGIN"); err != nil {
+		return false, err
+	}
+	err = f(r)
+	end := r.c.Exec("ROLLBACK")
+	if err == nil {
+		err = end
+	}
+	return end == nil, err
 }
 
 // OpenReader runs f on the store in the folder, beside a running server if there is one.
-func OpenReader(dir string, f func(*Reader, Meta) error) error {
+func OpenReader(dir string, f func(*Reader, Meta) error) (err error) {
 	if !Exists(dir) {
 		return fmt.Errorf("%w in %s", ErrNotExist, dir)
 	}
@@ -326,7 +471,12 @@ func OpenReader(dir string, f func(*Reader, Meta) error) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() {
+		if err == nil { // closing may be for the server, which has stopped meanwhile
+			err = errors.Join(c.Exec(skipChecksums), checkpointOnClose(c))
+		}
+		err = errors.Join(err, c.Close())
+	}()
 	if err := c.Exec("PRAGMA query_only=ON"); err != nil {
 		return err
 	}
@@ -334,10 +484,11 @@ func OpenReader(dir string, f func(*Reader, Meta) error) error {
 	if err != nil {
 		return err
 	}
-	r := &Reader{c}
-	err = r.view(func(r *Reader) error { return f(r, meta) })
-	// Closing makes a checkpoint if the server has stopped meanwhile.
-	return errors.Join(err, c.Exec(skipChecksums))
+	if err := checkSize(c, filepath.Join(dir, file)); err != nil {
+		return err
+	}
+	_, err = (&Reader{c}).view(func(r *Reader) error { return f(r, meta) })
+	return err
 }
 
 // CheckIntegrity has SQLite check every page and index.
@@ -362,7 +513,7 @@ func pragma(c *sqlite3.Conn, name string) (value string, err error) {
 func query(c *sqlite3.Conn, sql string, row func(*sqlite3.Stmt) error, args ...any) error {
 	s, _, err := c.Prepare(sql)
 	if err != nil {
-		return err
+		return explain(err)
 	}
 	defer s.Close()
 	if err := bind(s, args...); err != nil {
@@ -373,11 +524,7 @@ func query(c *sqlite3.Conn, sql string, row func(*sqlite3.Stmt) error, args ...a
 			return err
 		}
 	}
-	return s.Err()
-}
-
-func exec(c *sqlite3.Conn, sql string, args ...any) error {
-	return query(c, sql, func(*sqlite3.Stmt) error { return nil }, args...)
+	return explain(s.Err())
 }
 
 // bind binds arguments in order: integers of any kind, booleans, strings and byte slices.

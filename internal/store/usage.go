@@ -51,7 +51,7 @@ type ClientToken struct {
 	At         metering.Instant
 }
 
-// Tx is a transaction. Its statements are prepared once; it is only valid inside [DB.Update].
+// Tx is a transaction. Its statements are prepared once; it is only valid inside [DB.Update] or [Create].
 type Tx struct {
 	c                       *sqlite3.Conn
 	begin, commit, rollback *sqlite3.Stmt
@@ -405,15 +405,15 @@ func (r *Reader) CallOfUsage(seq int64) (*Call, error) {
 	return nil, err
 }
 
-// requestSlack is how far rows may stand from the order of their request ids' times, in milliseconds, before
-// CallOfRequest must look through all of them. An id is drawn when its request arrives, a row is appended when its
-// group is committed.
+// requestSlack is how far rows may stand from the order of their request ids' times, in milliseconds, to be found by
+// them. An id is drawn when its request arrives, a row is appended when its group is committed.
 const requestSlack = 10_000
 
-// CallOfRequest returns the audit row of the call with the given request id, or nil. Ids are UUIDs of version 7,
-// which begin with their time, and rows are nearly in the order of these times, so the call is found by halving;
-// if it is not near its place, because the clock was set, all rows are read.
+// CallOfRequest returns the audit row of the call with the given request id, or nil if there is none near the place
+// that belongs to the id's time. Ids are UUIDs of version 7, which begin with their time, and rows are nearly in the
+// order of these times unless the clock was set, so the place is found by halving. [Reader.FindCall] finds the rest.
 func (r *Reader) CallOfRequest(id [16]byte) (*Call, error) {
+	const most = 1 << 18 // rows, should their times be in no order
 	last, err := r.number("SELECT coalesce(max(seq), 0) FROM call")
 	if err != nil || last == 0 {
 		return nil, err
@@ -427,11 +427,7 @@ func (r *Reader) CallOfRequest(id [16]byte) (*Call, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := r.callOfRequest(id, first, after)
-	if found == nil && err == nil {
-		found, err = r.callOfRequest(id, 1, last)
-	}
-	return found, err
+	return r.FindCall(id, first, min(after, first+most))
 }
 
 // idMillis returns the time in a UUID of version 7.
@@ -467,7 +463,9 @@ func (r *Reader) firstCallFrom(millis, last int64) (int64, error) {
 	return low, nil
 }
 
-func (r *Reader) callOfRequest(id [16]byte, first, last int64) (found *Call, err error) {
+// FindCall returns the audit row of the call with the given request id if first <= Seq <= last, or nil. It reads all
+// of these rows.
+func (r *Reader) FindCall(id [16]byte, first, last int64) (found *Call, err error) {
 	err = query(r.c, callColumns+"WHERE seq BETWEEN ? AND ? AND request = ? LIMIT 1", func(s *sqlite3.Stmt) error {
 		found = new(Call)
 		scanCall(s, found)
@@ -492,14 +490,6 @@ func (r *Reader) ClientTokens(row func(*ClientToken) error) error {
 		copy(t.Parameters[:], s.ColumnRawBlob(2))
 		copy(t.Record[:], s.ColumnRawBlob(3))
 		return row(&t)
-	})
-}
-
-// Registrations calls row for each registration.
-func (r *Reader) Registrations(row func(metering.Registration) error) error {
-	return query(r.c, "SELECT workload, product, operation, first_call, last_call FROM registration", func(s *sqlite3.Stmt) error {
-		return row(metering.Registration{Workload: uint32(s.ColumnInt64(0)), Product: uint32(s.ColumnInt64(1)),
-			Operation: metering.Operation(s.ColumnInt64(2)), First: metering.Instant(s.ColumnInt64(3)), Last: metering.Instant(s.ColumnInt64(4))})
 	})
 }
 

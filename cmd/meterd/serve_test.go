@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/store"
+)
+
+// execute runs a command and returns what it printed.
+func execute(t *testing.T, cmd interface{ Run(*console) error }) (string, error) {
+	var out bytes.Buffer
+	err := cmd.Run(&console{ctx: t.Context(), stdout: &out, stderr: t.Output()})
+	return out.String(), err
+}
+
+func tokenIn(t *testing.T, said string) string {
+	t.Helper()
+	found := regexp.MustCompile(`shown once:\n  (\S+)\n`).FindStringSubmatch(said)
+	if found == nil {
+		t.Fatalf("no admin token in %q", said)
+	}
+	return found[1]
+}
+
+// TestRecoverToken loses the token that meterd init printed, as one does who kills it before it prints.
+func TestRecoverToken(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "ledger")
+	if _, err := execute(t, &recoverTokenCmd{dataFlags{Data: data}}); !errors.Is(err, store.ErrNotExist) {
+		t.Errorf("of no ledger: %v", err)
+	}
+	said, err := execute(t, &initCmd{dataFlags{Data: data}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := tokenIn(t, said)
+	if _, err = execute(t, &initCmd{dataFlags{Data: data}}); !errors.Is(err, store.ErrExist) || !strings.Contains(err.Error(), "meterd recover-token --data "+data) {
+		t.Errorf("a second init: %v", err)
+	}
+	if said, err = execute(t, &recoverTokenCmd{dataFlags{Data: data}}); err != nil {
+		t.Fatal(err)
+	}
+	second := tokenIn(t, said)
+	if first == second {
+		t.Error("it is the first token again")
+	}
+
+	key, err := readKey(data + ".key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := ledger.Open(ledger.Config{Dir: data, MasterKey: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var op ledger.Operator
+	for _, token := range []string{first, second} {
+		var refusal *metering.Error
+		if op, refusal = l.Operator(token, ""); refusal != nil {
+			t.Error(refusal)
+		}
+	}
+	tokens, err := l.AdminTokens(op, "", 0)
+	if err != nil || len(tokens.Items) != 2 || tokens.Items[0].Name != "init" || tokens.Items[1].Name != "recovered" {
+		t.Errorf("tokens %+v, %v", tokens.Items, err)
+	}
+	var acts []string
+	err = store.OpenReader(data, func(r *store.Reader, _ store.Meta) error {
+		return r.Calls(1, 9, func(c *store.Call) error {
+			acts = append(acts, c.Source+": "+string(c.Detail[1:]))
+			return nil
+		})
+	})
+	if got, want := strings.Join(acts, "; "), "local: create admin token 1, init; local: create admin token 2, recovered"; err != nil || got != want {
+		t.Errorf("the audit says %q (%v), want %q", got, err, want)
+	}
+	if report, err := ledger.Verify(data, ledger.VerifyOptions{}); err != nil || report.ProblemCount != 0 {
+		t.Errorf("verify: %v, %q", err, report.Problems)
+	}
+	if _, err := execute(t, &recoverTokenCmd{dataFlags{Data: data}}); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("beside a running service: %v", err)
+	}
+	if _, err := l.CreateAdminToken(l.Local(), adminapi.AdminToken{Name: "third"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKeyFile tells what may be the rest of an interrupted init from what is no key.
+func TestKeyFile(t *testing.T) {
+	whole := strings.Repeat("0f", 32)
+	for text, says := range map[string]string{
+		whole:        "",
+		whole + "\n": "",
+		"":           "holds 0 of 64 hexadecimal digits; it may be the rest of a meterd init that was interrupted: if no ledger was made with it, delete it",
+		whole[:33]:   "holds 33 of 64",
+		whole + "0f": "must hold 64 hexadecimal digits and nothing else",
+		"not a key":  "must hold 64",
+	} {
+		file := filepath.Join(t.TempDir(), "ledger.key")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		key, made, err := readOrMakeKey(file)
+		switch {
+		case says == "" && (err != nil || made || hex.EncodeToString(key) != whole):
+			t.Errorf("%q is read as %x, %v", text, key, err)
+		case says != "" && (err == nil || !strings.Contains(err.Error(), says)):
+			t.Errorf("%q: %v, want %s", text, err, says)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "ledger.key")
+	made, isNew, err := readOrMakeKey(file)
+	if err != nil || !isNew {
+		t.Fatal(isNew, err)
+	}
+	if read, isNew, err := readOrMakeKey(file); err != nil || isNew || !bytes.Equal(read, made) {
+		t.Errorf("the key that was made is read as %x, %v", read, err)
+	}
+}
