@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/iam"
@@ -151,30 +152,37 @@ func readKey(file string) ([]byte, error) {
 	return key, nil
 }
 
+// readOrMakeKey reads the key file, and makes it if it is missing or empty: an init that is killed can leave an empty
+// one. Its lock keeps two from making it at once.
 func readOrMakeKey(file string) (key []byte, made bool, err error) {
-	key, err = readKey(file)
-	if !errors.Is(err, os.ErrNotExist) {
+	if info, err := os.Stat(file); err == nil && info.Size() > 0 {
+		key, err := readKey(file)
+		return key, false, err
+	}
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, false, fmt.Errorf("master key: %w", err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, false, fmt.Errorf("master key: locking %s: %w", file, err)
+	}
+	if info, err := f.Stat(); err != nil || info.Size() > 0 { // another one was quicker
+		if err == nil {
+			key, err = readKey(file)
+		}
 		return key, false, err
 	}
 	key = make([]byte, 32)
 	if _, err := rand.Read(key); err != nil {
 		return nil, false, err
 	}
-	temp := file + ".new" // the key gets its name once it is whole
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, false, fmt.Errorf("master key: %w", err)
-	}
 	_, err = f.WriteString(hex.EncodeToString(key) + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(temp, file)
-	}
-	if err == nil {
+	if err = errors.Join(err, f.Sync()); err == nil {
 		err = store.SyncDir(filepath.Dir(file))
 	}
 	if err != nil {
-		os.Remove(temp)
-		return nil, false, fmt.Errorf("master key: %w", err)
+		return nil, false, fmt.Errorf("master key: %w", errors.Join(err, f.Truncate(0)))
 	}
 	return key, true, nil
 }

@@ -101,8 +101,8 @@ func TestKeyFile(t *testing.T) {
 	for text, says := range map[string]string{
 		whole:        "",
 		whole + "\n": "",
-		"":           "holds 0 of 64 hexadecimal digits; it may be the rest of a meterd init that was interrupted: if no ledger was made with it, delete it",
-		whole[:33]:   "holds 33 of 64",
+		"\n":         "holds 0 of 64 hexadecimal digits",
+		whole[:33]:   "holds 33 of 64 hexadecimal digits; it may be the rest of a meterd init that was interrupted: if no ledger was made with it, delete it",
 		whole + "0f": "must hold 64 hexadecimal digits and nothing else",
 		"not a key":  "must hold 64",
 	} {
@@ -118,12 +118,20 @@ func TestKeyFile(t *testing.T) {
 			t.Errorf("%q: %v, want %s", text, err, says)
 		}
 	}
-	file := filepath.Join(t.TempDir(), "ledger.key")
-	made, isNew, err := readOrMakeKey(file)
-	if err != nil || !isNew {
-		t.Fatal(isNew, err)
+	missing, empty := filepath.Join(t.TempDir(), "ledger.key"), filepath.Join(t.TempDir(), "ledger.key")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if read, isNew, err := readOrMakeKey(file); err != nil || isNew || !bytes.Equal(read, made) {
-		t.Errorf("the key that was made is read as %x, %v", read, err)
+	if _, err := readKey(empty); err == nil || !strings.Contains(err.Error(), "holds 0 of 64") {
+		t.Errorf("serving with an empty key file: %v", err)
+	}
+	for _, file := range []string{missing, empty} {
+		made, isNew, err := readOrMakeKey(file)
+		if err != nil || !isNew {
+			t.Fatal(isNew, err)
+		}
+		if read, isNew, err := readOrMakeKey(file); err != nil || isNew || !bytes.Equal(read, made) {
+			t.Errorf("the key that was made is read as %x, %v", read, err)
+		}
 	}
 }

@@ -5,8 +5,8 @@
 // answer; of a call that got no answer either everything is there or nothing; nothing else is there; a replay
 // changes nothing; and meterd verify agrees. A service whose disk has failed acknowledges nothing more.
 //
-// What ends a process leaves the page cache alone, so these tests cannot show a missing sync. The power cuts of
-// packages store and ledger do that, with a file system that forgets.
+// What ends a process leaves the page cache alone, so these tests cannot show that a sync is missing: only that no
+// answer is given before those that are made, nor after one that failed.
 //
 // METERD_TEST_CRASH_ROUNDS sets the number of kills under load, METERD_TEST_CRASH_SEED repeats a run.
 package crash

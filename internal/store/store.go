@@ -34,8 +34,8 @@ const (
 	maxReaders = 8 // views at once; each has a connection, with a cache and files
 )
 
-// By how many pages the log may grow since it began, or since the last try, before the next one. A try cannot get
-// beyond what the oldest reader sees, so there must not be one after every commit.
+// By how many pages the log may grow since it began, or since a checkpoint that got no further, before the next one.
+// None gets beyond what the oldest reader sees, so while there is one there must not be one after every commit.
 var (
 	walBackground int64 = 4_000  // until a checkpoint is due, 16 MB
 	walForeground int64 = 40_000 // until the writer does it itself, 160 MB
@@ -76,9 +76,9 @@ type DB struct {
 	checker  *sqlite3.Conn // runs checkpoints beside the writer
 	readers  chan *Reader  // places for views; nil is one that has no connection yet. Closed with the store
 	walPages atomic.Int64
-	checked  atomic.Int64 // pages in the log when a checkpoint in the background had nothing to do, 0 if it has begun anew
-	copied   int64        // pages that the last one had copied
-	forced   int64        // the same of the writer's own
+	checked  atomic.Int64 // pages in the log when a checkpoint in the background got no further, 0 if it has begun anew
+	copied   int64        // pages that the last one of those found copied in the end
+	forced   int64        // pages in the log when the writer last made one itself, 0 if it has begun anew
 	sound    atomic.Bool  // open, and no write has failed
 	meta     Meta
 }
