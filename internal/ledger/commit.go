@@ -82,8 +82,10 @@ func (l *Ledger) commit() {
 func (l *Ledger) commitGroup(calls []*Call) {
 	started := time.Now()
 	k := l.committer
+	answer := errStopped // as long as the group has not been tried
 	err := l.stoppedBy()
 	if err == nil {
+		answer = errCommit
 		k.applies = k.applies[:0]
 		g := group{committer: k, now: l.clock.now()}
 		err = l.db.Update(func(tx *store.Tx) error {
@@ -103,10 +105,6 @@ func (l *Ledger) commitGroup(calls []*Call) {
 	}
 	if err != nil {
 		// The index already holds what this group decided, so there is no going on even if the store could.
-		answer := errCommit
-		if l.failure.Load() != nil {
-			answer = errStopped // this group was never tried
-		}
 		l.fail(err)
 		for _, c := range calls {
 			c.refusal = answer
