@@ -792,7 +792,7 @@ func openMarketplace(file string, stdin io.Reader) (in io.ReadCloser, contentTyp
 				contentType = "application/json"
 			}
 			if len(text) > 0 || err != nil {
-				return io.NopCloser(b), contentType, nil
+				return io.NopCloser(b), contentType, nil //nolint:nilerr // who reads it meets the error again
 			}
 		}
 	}

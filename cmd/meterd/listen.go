@@ -156,7 +156,7 @@ func (s *service) run(ctx context.Context) error {
 			errs = append(errs, s.ledger.Close())
 		}
 		if err := e.server.Shutdown(bound); err != nil {
-			s.log.Warn("a client would not be done; its connection is cut", "listener", e.name, "error", err)
+			s.log.Warn("a client would not be done; its connection is cut", slog.String("listener", e.name), slog.Any("error", err))
 			errs = append(errs, e.server.Close())
 		}
 	}
@@ -187,7 +187,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return nil, err
 	}
 	if err != nil {
-		c.log.Warn("the TLS certificate could not be read again; going on with the old one", "error", err)
+		c.log.Warn("the TLS certificate could not be read again; going on with the old one", slog.Any("error", err))
 	}
 	return c.pair, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,7 +133,7 @@ func (cmd *serveCmd) Run(c *console) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	log.Info("serving", "endpoint", s.aws(), "admin", s.admin(), "ops", s.ops(), "data", cmd.Data)
+	log.Info("serving", slog.String("endpoint", s.aws()), slog.String("admin", s.admin()), slog.String("ops", s.ops()), slog.String("data", cmd.Data))
 	return s.run(c.ctx)
 }
 

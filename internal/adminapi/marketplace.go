@@ -120,10 +120,10 @@ func ReadYAML(r io.Reader) (*Marketplace, error) {
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	d.KnownFields(true)
 	m := &Marketplace{}
-	if err := d.Decode(m); err != nil && err != io.EOF {
+	if err := d.Decode(m); err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.New(oneLine(strings.TrimPrefix(err.Error(), "yaml: ")))
 	}
-	if err := d.Decode(&struct{}{}); err != io.EOF {
+	if err := d.Decode(&struct{}{}); !errors.Is(err, io.EOF) {
 		return nil, errors.New("there is a second YAML document; put everything into one")
 	}
 	return m, nil

@@ -57,7 +57,7 @@ func start(cmd *exec.Cmd, output io.Reader, ready func(line string) bool) (*proc
 				p.log.WriteString(lines.Text() + "\n")
 			}
 		}
-		io.Copy(io.Discard, output)
+		_, _ = io.Copy(io.Discard, output)
 		if waiting {
 			up <- false
 		}
@@ -113,7 +113,7 @@ func noop(answer []byte) http.HandlerFunc {
 		h["Content-Type"] = []string{contentType}
 		h["X-Amzn-Requestid"] = []string{"00000000-0000-0000-0000-000000000000"}
 		h["Content-Length"] = []string{length}
-		w.Write(answer)
+		_, _ = w.Write(answer)
 	}
 }
 

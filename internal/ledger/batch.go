@@ -66,7 +66,7 @@ func (b *batchWork) write(g *group, c *Call) error {
 		if err := g.window.settings.CheckBatchTimestamp(b.lines[i].Timestamp, g.now); err != nil {
 			err.Message = fmt.Sprintf("UsageRecords[%d]: %s", i, err.Message)
 			c.refusal = err
-			return nil
+			return nil //nolint:nilerr // the call is refused; the store is well
 		}
 	}
 	for i := range b.lines {

@@ -219,7 +219,7 @@ func (l *Ledger) load() error {
 			return err
 		}
 		if ahead := l.clock.ahead(); ahead > maxAhead {
-			l.cfg.Log.Error("ledger time is ahead of the machine's clock and does not run backwards", "ahead", ahead)
+			l.cfg.Log.Error("ledger time is ahead of the machine's clock and does not run backwards", slog.Duration("ahead", ahead))
 		}
 		l.committer, err = loadCommitter(l, r, last)
 		return err
@@ -315,7 +315,7 @@ const maxAhead = 5 * time.Minute
 // memory may not be what is on disk.
 func (l *Ledger) fail(err error) {
 	if l.failure.CompareAndSwap(nil, &err) {
-		l.cfg.Log.Error("the store has failed; taking no more calls until a restart", "error", err)
+		l.cfg.Log.Error("the store has failed; taking no more calls until a restart", slog.Any("error", err))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/meterd/meterd/internal/metering"
@@ -34,7 +35,7 @@ func (c *Call) RegisterUsage(in *metering.Register, body []byte) (Registered, *m
 	}
 	signature, err := l.signRegistration(&key, code, in, now)
 	if err != nil {
-		l.cfg.Log.Error("signing a RegisterUsage answer", "product", code, "version", key.Version, "error", err)
+		l.cfg.Log.Error("signing a RegisterUsage answer", slog.String("product", code), slog.Int("version", int(key.Version)), slog.Any("error", err))
 		return Registered{}, c.Refuse(metering.Errorf(metering.Internal, "%v", err), body)
 	}
 	c.register = registerWork{product: key.Product}

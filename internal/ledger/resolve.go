@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"log/slog"
 
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
@@ -84,7 +85,7 @@ func (l *Ledger) resolve(c *Call, token string) (Resolved, *metering.Error) {
 	})
 	switch {
 	case err != nil:
-		l.cfg.Log.Error("reading a registration token", "error", err)
+		l.cfg.Log.Error("reading a registration token", slog.Any("error", err))
 		return Resolved{}, metering.Errorf(metering.Internal, "%v", err)
 	case stored == nil || stored.Revoked:
 		return Resolved{}, invalid

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -83,7 +82,7 @@ func newShop(t testing.TB) *shop {
 
 func (s *shop) config() ledger.Config {
 	return ledger.Config{Dir: s.dir, MasterKey: bytes.Repeat([]byte{1}, 32), Sandbox: true, Now: func() time.Time { return s.now },
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		Log: slog.New(slog.DiscardHandler)}
 }
 
 func (s *shop) open() {

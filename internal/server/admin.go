@@ -168,7 +168,7 @@ func (a *admin) problem(err error) *problem {
 			return newProblem(http.StatusUnprocessableEntity, refusal.Message)
 		}
 	}
-	a.Log.Error("admin API", "error", err)
+	a.Log.Error("admin API", slog.Any("error", err))
 	return newProblem(http.StatusInternalServerError, "something went wrong, and it is not known whether the change was made: the service's log says what; look before you try again")
 }
 

@@ -92,7 +92,7 @@ func (s *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h["Content-Length"] = []string{strconv.Itoa(len(x.answer))}
 	h["Date"] = s.date.header(s.ledger.Wall()) // SDKs correct their clock by it
 	w.WriteHeader(status)
-	w.Write(x.answer)
+	_, _ = w.Write(x.answer) // whoever has gone needs no answer
 	s.metrics.observe(operation, code, time.Since(started))
 }
 
@@ -129,7 +129,7 @@ func (s *AWS) serve(x *exchange, r *http.Request, id uuid.UUID) (operation strin
 		}
 		var e *sigv4.Error
 		if !errors.As(err, &e) {
-			s.log.Error("looking up a credential", "request", id, "error", err)
+			s.log.Error("looking up a credential", slog.Any("request", id), slog.Any("error", err))
 			return "", s.exception(metering.Errorf(metering.Internal, "%v", err), id)
 		}
 		return "", e
@@ -172,7 +172,7 @@ func (s *AWS) exception(e *metering.Error, id uuid.UUID) *sigv4.Error {
 	x := exceptionOf(e.Kind, s.ledger.Settings())
 	message := e.Message
 	if x.status == http.StatusInternalServerError {
-		s.log.Error("internal error", "request", id, "error", e.Message)
+		s.log.Error("internal error", slog.Any("request", id), slog.String("error", e.Message))
 		message = "An internal error occurred. Retry the request; if it persists, report request id " + id.String() + "."
 	}
 	return &sigv4.Error{Code: x.name, Status: x.status, Message: message}
@@ -263,7 +263,7 @@ func (x *exchange) read(r *http.Request) *metering.Error {
 	tooLarge := metering.Errorf(metering.TooLarge, "The request body must be less than 1 MB (1,048,576 bytes). Send fewer records or fewer tags in one call.")
 	x.body = x.body[:0]
 	if r.ContentLength > metering.MaxBodyBytes {
-		io.CopyN(io.Discard, r.Body, maxDrain) // many clients read no answer before they have written everything
+		_, _ = io.CopyN(io.Discard, r.Body, maxDrain) // many clients read no answer before they have written everything
 		return tooLarge
 	}
 	if n := int(r.ContentLength); n > cap(x.body) {
@@ -277,7 +277,7 @@ func (x *exchange) read(r *http.Request) *metering.Error {
 		x.body = x.body[:len(x.body)+n]
 		switch {
 		case len(x.body) > metering.MaxBodyBytes:
-			io.CopyN(io.Discard, r.Body, maxDrain)
+			_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
 			return tooLarge
 		case err == io.EOF:
 			return nil

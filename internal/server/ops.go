@@ -78,5 +78,5 @@ func health(w http.ResponseWriter, problem error) {
 		answer = map[string]string{"status": "unavailable", "reason": problem.Error()}
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	json.NewEncoder(w).Encode(answer)
+	_ = json.NewEncoder(w).Encode(answer)
 }

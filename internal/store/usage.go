@@ -153,7 +153,7 @@ func bindUsage(s *sqlite3.Stmt, first int, u *Usage) error {
 // AppendCall appends an audit row; its Seq must be one more than the last row's.
 func (tx *Tx) AppendCall(c *Call) error {
 	s := tx.call
-	for i, v := range [...]int64{1: int64(c.Seq), 2: int64(c.At), 4: int64(c.Operation), 5: int64(c.Principal), 6: int64(c.AccessKey), 7: int64(c.Workload),
+	for i, v := range [...]int64{1: c.Seq, 2: int64(c.At), 4: int64(c.Operation), 5: int64(c.Principal), 6: int64(c.AccessKey), 7: int64(c.Workload),
 		9: int64(c.Region), 10: int64(c.Refusal), 11: c.FirstUsage, 12: int64(c.UsageRows)} {
 		if i == 0 || i == 3 || i == 8 {
 			continue
