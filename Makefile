@@ -32,7 +32,7 @@ check: ## gofmt, go vet, staticcheck
 bench: ## measure speed
 	$(GO) run ./internal/bench $(ARGS)
 
-soak: ## run every fuzz target for FUZZTIME (1m each)
+soak: ## kill it under load ROUNDS times (100), then fuzz for FUZZTIME (1m each)
 	@scripts/soak
 
 compat: ## run the client tests with the newest boto3 and AWS CLI
