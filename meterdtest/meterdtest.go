@@ -16,10 +16,14 @@ package meterdtest
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,6 +60,8 @@ type Config struct {
 	Unprocessed func(productCode, dimension string, quantity int32) bool
 
 	// Dir keeps the ledger in this folder, so that a second server can be started on it. A temporary one if empty.
+	// If the environment variable METERD_TEST_POSTGRES holds the URL of a PostgreSQL database, the ledger is in a schema
+	// of that database instead, one for each Dir, and is not removed; several servers may then run on one Dir at once.
 	Dir string
 
 	// Log writes the service's log to the test's output.
@@ -81,7 +87,7 @@ type Server struct {
 	Clock       *Clock       // the ledger clock
 
 	t       testing.TB
-	dir     string
+	dir     string // or a URL
 	ledger  *ledger.Ledger
 	handler http.Handler
 	admin   *adminapi.Client
@@ -104,7 +110,8 @@ func New(t testing.TB, config ...Config) *Server {
 	if s.dir == "" {
 		s.dir = t.TempDir()
 	}
-	lc := ledger.Config{Dir: s.dir, Settings: metering.DefaultSettings(), Log: slog.New(slog.DiscardHandler)}
+	s.dir = place(s.dir)
+	lc := ledger.Config{Store: s.dir, Settings: metering.DefaultSettings(), Log: slog.New(slog.DiscardHandler)}
 	if cfg.Log {
 		lc.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
@@ -137,6 +144,21 @@ func New(t testing.TB, config ...Config) *Server {
 	s.admin = adminapi.New(admin.URL, s.Description.AdminToken)
 	s.Clock = &Clock{s}
 	return s
+}
+
+// place is where the ledger of a folder is kept.
+func place(dir string) string {
+	base := os.Getenv("METERD_TEST_POSTGRES")
+	if base == "" {
+		return dir
+	}
+	if strings.Contains(base, "?") {
+		base += "&"
+	} else {
+		base += "?"
+	}
+	sum := sha256.Sum256([]byte(dir))
+	return base + "search_path=meterd_" + hex.EncodeToString(sum[:8])
 }
 
 func refusal(t testing.TB, code string) *metering.Error {

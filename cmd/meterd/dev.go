@@ -14,7 +14,8 @@ import (
 // devCmd runs the sandbox.
 type devCmd struct {
 	serviceFlags
-	Data        string `type:"path" env:"METERD_DATA" placeholder:"DIR" help:"Keep the sandbox in this folder; a throw-away one if not given. Started again on the same folder, it changes nothing that is there."`
+	Data        string `xor:"place" type:"path" env:"METERD_DATA" placeholder:"DIR" help:"Keep the sandbox in this folder; a throw-away one if not given. Started again on the same folder, it changes nothing that is there."`
+	Store       string `xor:"place" env:"METERD_STORE" placeholder:"URL" help:"Keep it in this PostgreSQL database, postgres://…, which several may share."`
 	Marketplace string `type:"path" env:"METERD_MARKETPLACE" placeholder:"FILE" help:"Load this marketplace (YAML or JSON, docs/marketplace.md) instead of the seeded one."`
 	Describe    string `type:"path" env:"METERD_DESCRIBE" placeholder:"FILE" help:"Write a JSON description of the running sandbox to FILE once it is ready."`
 	AllowRemote bool   `env:"METERD_ALLOW_REMOTE" help:"Listen on addresses that other machines can reach. The sandbox's keys are published: anyone can use it."`
@@ -33,12 +34,13 @@ func (cmd *devCmd) Run(c *console) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg.Dir = cmd.Data
-	if cfg.Dir == "" {
-		if cfg.Dir, err = os.MkdirTemp("", "meterd-sandbox-"); err != nil {
+	kept := cmd.Data + cmd.Store
+	cfg.Store = kept
+	if kept == "" {
+		if cfg.Store, err = os.MkdirTemp("", "meterd-sandbox-"); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(cfg.Dir)) }()
+		defer func() { err = errors.Join(err, os.RemoveAll(cfg.Store)) }()
 	}
 	var options sandbox.Options
 	if cmd.Marketplace != "" {
@@ -62,14 +64,14 @@ func (cmd *devCmd) Run(c *console) (err error) {
 		s.closeListeners()
 		return errors.Join(err, l.Close())
 	}
-	welcome(c.stdout, description, l.Now().Time(), cmd.Data)
+	welcome(c.stdout, description, l.Now().Time(), kept)
 	return s.run(c.ctx)
 }
 
 // welcome prints what a person pastes to send a first record.
-func welcome(w io.Writer, d *sandbox.Description, now time.Time, data string) {
+func welcome(w io.Writer, d *sandbox.Description, now time.Time, kept string) {
 	fmt.Fprintln(w, "meterd sandbox — not for production: its keys are published.")
-	if data == "" {
+	if kept == "" {
 		fmt.Fprintln(w, "It forgets everything when it stops; keep it with --data DIR.")
 	}
 	fmt.Fprintf(w, "\n  AWS endpoint  %s\n  admin API     %s\n  operations    %s\n", d.Endpoint, d.AdminEndpoint, d.OpsEndpoint)

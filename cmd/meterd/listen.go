@@ -30,7 +30,7 @@ type serviceFlags struct {
 	Regions        []string          `env:"METERD_REGIONS" placeholder:"REGION" help:"Regions to serve; all that are enabled in the catalogue if not given."`
 	Setting        map[string]string `env:"METERD_SETTING" placeholder:"NAME=VALUE" help:"Change a behaviour that AWS leaves open; docs/compatibility.md lists them. Repeatable."`
 	Limits         string            `default:"none" enum:"none,aws" env:"METERD_LIMITS" help:"Calls a second: none, or AWS's own quotas (aws)."`
-	MaxOpenRecords int               `default:"50000000" env:"METERD_MAX_OPEN_RECORDS" help:"Records of the open window to keep in memory, about 40 bytes each; more are put into UnprocessedRecords."`
+	MaxOpenRecords int               `default:"50000000" env:"METERD_MAX_OPEN_RECORDS" help:"Keys of the open window that the embedded store keeps in memory, about 40 bytes each; more are put into UnprocessedRecords."`
 	LogFormat      string            `default:"text" enum:"text,json" env:"METERD_LOG_FORMAT" help:"text or json, on standard error."`
 	LogLevel       string            `default:"info" enum:"debug,info,warn,error" env:"METERD_LOG_LEVEL" help:"debug, info, warn or error."`
 }
@@ -65,7 +65,8 @@ func (f *serviceFlags) config(log *slog.Logger) (ledger.Config, error) {
 type service struct {
 	log       *slog.Logger
 	ledger    *ledger.Ledger
-	endpoints []endpoint // AWS, admin, ops
+	endpoints []endpoint    // AWS, admin, ops
+	drain     time.Duration // to go on taking calls when told to stop
 }
 
 type endpoint struct {
@@ -126,7 +127,7 @@ func (s *service) aws() string   { return s.endpoints[0].url }
 func (s *service) admin() string { return s.endpoints[1].url }
 func (s *service) ops() string   { return s.endpoints[2].url }
 
-// run serves until ctx ends, then stops in order: the AWS endpoint and the admin API first, so that nobody comes
+// run serves until ctx ends, then stops in order: when the time to drain is over, the AWS endpoint and the admin API first, so that nobody comes
 // any more while those who wait are answered; then the ledger, which writes what was queued; and the operations
 // endpoint last, which has told all the while that the service is not ready.
 func (s *service) run(ctx context.Context) error {
@@ -147,8 +148,15 @@ func (s *service) run(ctx context.Context) error {
 	case err := <-failed:
 		errs = append(errs, err)
 	}
-	s.log.Info("stopping")
+	s.log.Info("stopping", slog.Duration("drain", s.drain))
 	s.ledger.Drain()
+	if len(errs) == 0 && s.drain > 0 {
+		select {
+		case <-time.After(s.drain):
+		case err := <-failed:
+			errs = append(errs, err)
+		}
+	}
 	bound, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for i, e := range s.endpoints {

@@ -21,7 +21,7 @@ type cli struct {
 	Dev     devCmd          `cmd:"" help:"Run a sandbox: a seeded marketplace with published keys and a clock you can move. Not for production."`
 	Init    initCmd         `cmd:"" help:"Create the ledger of a production service, and print its first admin token."`
 	Serve   serveCmd        `cmd:"" help:"Serve a ledger that meterd init has created."`
-	Recover recoverTokenCmd `cmd:"" name:"recover-token" help:"Make an admin token for a ledger whose tokens are lost, while it is not served."`
+	Recover recoverTokenCmd `cmd:"" name:"recover-token" help:"Make an admin token for a ledger whose tokens are lost; one in a folder while it is not served."`
 	Verify  verifyCmd       `cmd:"" help:"Recompute a ledger from its rows and say what disagrees; also beside a running server."`
 	Admin   adminCmd        `cmd:"" help:"Administer a running service: its marketplace, identities and usage."`
 	Version versionCmd      `cmd:"" help:"Print the version."`

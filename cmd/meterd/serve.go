@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/iam"
@@ -18,40 +19,87 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// dataFlags say where a production ledger is.
-type dataFlags struct {
-	Data          string `required:"" type:"path" env:"METERD_DATA" placeholder:"DIR" help:"Folder of the ledger."`
-	MasterKeyFile string `type:"path" env:"METERD_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the master key, 64 hexadecimal digits, outside the ledger's folder; DIR.key if not given."`
+// placeFlags say where a production ledger is.
+type placeFlags struct {
+	Data  string `required:"" xor:"place" type:"path" env:"METERD_DATA" placeholder:"DIR" help:"Folder of the ledger: the embedded store, for one node."`
+	Store string `required:"" xor:"place" env:"METERD_STORE" placeholder:"URL" help:"PostgreSQL database of the ledger, postgres://…, for any number of nodes (docs/scale.md)."`
 }
 
-func (d *dataFlags) masterKeyFile() (string, error) {
-	file := d.MasterKeyFile
-	if file == "" {
-		file = filepath.Clean(d.Data) + ".key"
+// location is the folder or the URL.
+func (p *placeFlags) location() string { return p.Data + p.Store }
+
+// flag is how a person names the place on the command line, without a password.
+func (p *placeFlags) flag() string {
+	if p.Store != "" {
+		return "--store " + store.Redacted(p.Store)
 	}
-	if inside, err := filepath.Rel(d.Data, file); err == nil && !strings.HasPrefix(inside, "..") {
-		return "", fmt.Errorf("the master key file %s lies in the ledger's folder, where a copy of the folder would hold both; choose a place outside %s", file, d.Data)
+	return "--data " + p.Data
+}
+
+func (p *placeFlags) check() error {
+	if p.Store != "" && !store.IsURL(p.Store) {
+		return fmt.Errorf("--store %s: must be the URL of a PostgreSQL database, postgres://user@host/database; for a folder use --data", store.Redacted(p.Store))
+	}
+	return nil
+}
+
+// find fails if there is no ledger in the place.
+func (p *placeFlags) find() error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	exists, err := store.Exists(p.location())
+	switch {
+	case err != nil:
+		return err
+	case !exists && p.Store != "":
+		return fmt.Errorf("%w in %s; check that the URL names the right database and search_path, else create it with: meterd init %s --master-key-file FILE", store.ErrNotExist, store.Redacted(p.Store), p.flag())
+	case !exists:
+		return fmt.Errorf("%w in %s; if the folder should hold one, check that its volume is mounted, else create it with: meterd init --data %s", store.ErrNotExist, p.Data, p.Data)
+	}
+	return nil
+}
+
+// ledgerFlags say where a production ledger and its master key are.
+type ledgerFlags struct {
+	placeFlags
+	MasterKeyFile string `type:"path" env:"METERD_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the master key, 64 hexadecimal digits, the same for every node, outside the ledger's folder; DIR.key if not given."`
+}
+
+func (f *ledgerFlags) masterKeyFile() (string, error) {
+	if f.Store != "" {
+		if f.MasterKeyFile == "" {
+			return "", errors.New("--master-key-file is missing: name the file with the master key of the ledger; every node needs the same one")
+		}
+		return f.MasterKeyFile, nil
+	}
+	file := f.MasterKeyFile
+	if file == "" {
+		file = filepath.Clean(f.Data) + ".key"
+	}
+	if inside, err := filepath.Rel(f.Data, file); err == nil && !strings.HasPrefix(inside, "..") {
+		return "", fmt.Errorf("the master key file %s lies in the ledger's folder, where a copy of the folder would hold both; choose a place outside %s", file, f.Data)
 	}
 	return file, nil
 }
 
 // locate fills in where the ledger is and its master key.
-func (d *dataFlags) locate(cfg *ledger.Config) error {
-	file, err := d.masterKeyFile()
+func (f *ledgerFlags) locate(cfg *ledger.Config) error {
+	file, err := f.masterKeyFile()
 	if err != nil {
 		return err
 	}
-	if !store.Exists(d.Data) {
-		return fmt.Errorf("%w in %s; if the folder should hold one, check that its volume is mounted, else create it with: meterd init --data %s", store.ErrNotExist, d.Data, d.Data)
+	if err := f.find(); err != nil {
+		return err
 	}
-	cfg.Dir = d.Data
+	cfg.Store = f.location()
 	cfg.MasterKey, err = readKey(file)
 	return err
 }
 
 // initCmd creates a production ledger.
 type initCmd struct {
-	dataFlags
+	ledgerFlags
 }
 
 func (cmd *initCmd) Run(c *console) error {
@@ -59,9 +107,16 @@ func (cmd *initCmd) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	exists := fmt.Errorf("%w in %s; serve it with meterd serve, or choose another folder; if its admin tokens are lost, make another one with: meterd recover-token --data %s", store.ErrExist, cmd.Data, cmd.Data)
-	if store.Exists(cmd.Data) {
-		return exists
+	if err := cmd.check(); err != nil {
+		return err
+	}
+	place := store.Redacted(cmd.location())
+	there := fmt.Errorf("%w in %s; serve it with meterd serve, or choose another place; if its admin tokens are lost, make another one with: meterd recover-token %s", store.ErrExist, place, cmd.flag())
+	if exists, err := store.Exists(cmd.location()); err != nil || exists {
+		if exists {
+			err = there
+		}
+		return err
 	}
 	token, hash, err := iam.NewBearerToken(rand.Reader)
 	if err != nil {
@@ -71,26 +126,30 @@ func (cmd *initCmd) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	err = ledger.Create(ledger.Config{Dir: cmd.Data, MasterKey: key}, hash)
+	err = ledger.Create(ledger.Config{Store: cmd.location(), MasterKey: key}, hash)
 	switch {
 	case errors.Is(err, store.ErrExist):
-		return exists
+		return there
 	case err != nil:
 		return err
 	}
 	var said strings.Builder
-	fmt.Fprintf(&said, "Created a ledger in %s.\n", cmd.Data)
+	fmt.Fprintf(&said, "Created a ledger in %s.\n", place)
 	if made {
 		fmt.Fprintf(&said, "Made the master key %s. Keep a copy of it apart from copies of the ledger: without it no secret can be read.\n", file)
 	}
-	fmt.Fprintf(&said, "\nAdmin token, shown once:\n  %s\n\nServe it:\n  meterd serve --data %s\nAdminister it:\n  export METERD_ADMIN_TOKEN=%s\n  meterd admin seller create 111122223333 --name Acme\n", token, cmd.Data, token)
+	serve := cmd.flag()
+	if cmd.Store != "" {
+		serve += " --master-key-file " + file
+	}
+	fmt.Fprintf(&said, "\nAdmin token, shown once:\n  %s\n\nServe it:\n  meterd serve %s\nAdminister it:\n  export METERD_ADMIN_TOKEN=%s\n  meterd admin seller create 111122223333 --name Acme\n", token, serve, token)
 	_, err = io.WriteString(c.stdout, said.String())
 	return err
 }
 
 // recoverTokenCmd makes an admin token without one: whoever has the folder and the master key may.
 type recoverTokenCmd struct {
-	dataFlags
+	ledgerFlags
 }
 
 func (cmd *recoverTokenCmd) Run(c *console) error {
@@ -112,8 +171,9 @@ func (cmd *recoverTokenCmd) Run(c *console) error {
 
 // serveCmd serves a production ledger.
 type serveCmd struct {
-	dataFlags
+	ledgerFlags
 	serviceFlags
+	DrainTime time.Duration `default:"0s" env:"METERD_DRAIN_TIME" placeholder:"DURATION" help:"When told to stop, go on taking calls for so long while /readyz already fails, so that a load balancer can turn to other nodes."`
 }
 
 func (cmd *serveCmd) Run(c *console) error {
@@ -125,6 +185,7 @@ func (cmd *serveCmd) Run(c *console) error {
 	if err := cmd.locate(&cfg); err != nil {
 		return err
 	}
+	cfg.DatabaseClock = true
 	l, err := ledger.Open(cfg)
 	if err != nil {
 		return err
@@ -133,7 +194,8 @@ func (cmd *serveCmd) Run(c *console) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	log.Info("serving", slog.String("endpoint", s.aws()), slog.String("admin", s.admin()), slog.String("ops", s.ops()), slog.String("data", cmd.Data))
+	log.Info("serving", slog.String("endpoint", s.aws()), slog.String("admin", s.admin()), slog.String("ops", s.ops()), slog.String("store", store.Redacted(cfg.Store)))
+	s.drain = cmd.DrainTime
 	return s.run(c.ctx)
 }
 
@@ -190,11 +252,14 @@ func readOrMakeKey(file string) (key []byte, made bool, err error) {
 
 // verifyCmd recomputes a ledger from its rows.
 type verifyCmd struct {
-	Data string `required:"" type:"path" env:"METERD_DATA" placeholder:"DIR" help:"Folder of the ledger."`
+	placeFlags
 }
 
 func (cmd *verifyCmd) Run(c *console) error {
-	report, err := ledger.Verify(cmd.Data, ledger.VerifyOptions{})
+	if err := cmd.find(); err != nil {
+		return err
+	}
+	report, err := ledger.Verify(cmd.location(), ledger.VerifyOptions{})
 	if err != nil {
 		printProblems(c.stdout, report) // found before
 		return err
@@ -212,7 +277,7 @@ func printReport(w io.Writer, r ledger.Report) error {
 		return nil
 	}
 	printProblems(w, r)
-	return fmt.Errorf("the ledger disagrees with itself in %d places; stop the service, keep a copy of the folder, and restore a backup", r.ProblemCount)
+	return fmt.Errorf("the ledger disagrees with itself in %d places; stop the service, keep a copy of it as it is, and restore a backup", r.ProblemCount)
 }
 
 func printProblems(w io.Writer, r ledger.Report) {

@@ -35,18 +35,18 @@ func tokenIn(t *testing.T, said string) string {
 // TestRecoverToken loses the token that meterd init printed, as one does who kills it before it prints.
 func TestRecoverToken(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "ledger")
-	if _, err := execute(t, &recoverTokenCmd{dataFlags{Data: data}}); !errors.Is(err, store.ErrNotExist) {
+	if _, err := execute(t, &recoverTokenCmd{ledgerFlags{placeFlags: placeFlags{Data: data}}}); !errors.Is(err, store.ErrNotExist) {
 		t.Errorf("of no ledger: %v", err)
 	}
-	said, err := execute(t, &initCmd{dataFlags{Data: data}})
+	said, err := execute(t, &initCmd{ledgerFlags{placeFlags: placeFlags{Data: data}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	first := tokenIn(t, said)
-	if _, err = execute(t, &initCmd{dataFlags{Data: data}}); !errors.Is(err, store.ErrExist) || !strings.Contains(err.Error(), "meterd recover-token --data "+data) {
+	if _, err = execute(t, &initCmd{ledgerFlags{placeFlags: placeFlags{Data: data}}}); !errors.Is(err, store.ErrExist) || !strings.Contains(err.Error(), "meterd recover-token --data "+data) {
 		t.Errorf("a second init: %v", err)
 	}
-	if said, err = execute(t, &recoverTokenCmd{dataFlags{Data: data}}); err != nil {
+	if said, err = execute(t, &recoverTokenCmd{ledgerFlags{placeFlags: placeFlags{Data: data}}}); err != nil {
 		t.Fatal(err)
 	}
 	second := tokenIn(t, said)
@@ -58,7 +58,7 @@ func TestRecoverToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := ledger.Open(ledger.Config{Dir: data, MasterKey: key})
+	l, err := ledger.Open(ledger.Config{Store: data, MasterKey: key})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,11 +75,11 @@ func TestRecoverToken(t *testing.T) {
 		t.Errorf("tokens %+v, %v", tokens.Items, err)
 	}
 	var acts []string
-	err = store.OpenReader(data, func(r *store.Reader, _ store.Meta) error {
-		return r.Calls(1, 9, func(c *store.Call) error {
+	err = store.Read(data, func(r *store.Reader, _ store.Meta) error {
+		return r.Calls(func(c *store.Call, _ uint32) error {
 			acts = append(acts, c.Source+": "+string(c.Detail[1:]))
 			return nil
-		})
+		}, func(int64) error { return nil })
 	})
 	if got, want := strings.Join(acts, "; "), "local: create admin token 1, init; local: create admin token 2, recovered"; err != nil || got != want {
 		t.Errorf("the audit says %q (%v), want %q", got, err, want)
@@ -87,7 +87,7 @@ func TestRecoverToken(t *testing.T) {
 	if report, err := ledger.Verify(data, ledger.VerifyOptions{}); err != nil || report.ProblemCount != 0 {
 		t.Errorf("verify: %v, %q", err, report.Problems)
 	}
-	if _, err := execute(t, &recoverTokenCmd{dataFlags{Data: data}}); !errors.Is(err, store.ErrLocked) {
+	if _, err := execute(t, &recoverTokenCmd{ledgerFlags{placeFlags: placeFlags{Data: data}}}); !errors.Is(err, store.ErrLocked) {
 		t.Errorf("beside a running service: %v", err)
 	}
 	if _, err := l.CreateAdminToken(l.Local(), adminapi.AdminToken{Name: "third"}); err != nil {

@@ -491,8 +491,8 @@ func reading(t *testing.T, data string) (release func()) {
 	started, enough, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		err := store.OpenReader(data, func(r *store.Reader, _ store.Meta) error {
-			_, err := r.LastUsage()
+		err := store.Read(data, func(r *store.Reader, _ store.Meta) error {
+			_, err := r.Value("ledger")
 			close(started)
 			<-enough
 			return err
@@ -606,7 +606,7 @@ func createInit(t *testing.T, s strike) trace {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := ledger.Open(ledger.Config{Dir: data, MasterKey: master, Log: slog.New(slog.DiscardHandler)})
+	l, err := ledger.Open(ledger.Config{Store: data, MasterKey: master, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

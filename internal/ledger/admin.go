@@ -16,20 +16,19 @@ import (
 // message is one line: the field, the rule and the mend. Every act is a [plan], and everything in it is committed
 // together with one audit row.
 
-// act plans with f, and commits. Only one act is planned and committed at a time, so that what f has checked
-// still holds when it is written.
+// act plans with f, and commits.
 func (l *Ledger) act(op Operator, f func(*plan) *metering.Error) error {
 	if err := op.check(l); err != nil {
 		return err
 	}
-	l.administration.Lock()
-	defer l.administration.Unlock()
-	p := newPlan(l)
-	defer func() { *p = plan{} }() // the committer holds on to the last act, and a plan can be large
-	err := f(p)
-	if err == nil {
-		err = l.administer(op, clipped(p.act), p.put, p.enter)
-	}
+	err := l.exclusively(func() *metering.Error {
+		p := newPlan(l)
+		defer func() { *p = plan{} }() // the committer holds on to the last act, and a plan can be large
+		if err := f(p); err != nil {
+			return err
+		}
+		return l.administer(op, adminWork{act: clipped(p.act), puts: p.put, enter: p.enter})
+	})
 	if err != nil {
 		return err
 	}
@@ -235,35 +234,35 @@ func (l *Ledger) changeClock(op Operator, in adminapi.ClockChange) *metering.Err
 	case !in.Reset && in.Now == nil && in.Advance == "" && in.Frozen == nil:
 		return invalid("now: is missing: give now, advance, frozen or reset")
 	}
-	l.administration.Lock()
-	defer l.administration.Unlock()
-	l.clock.mu.Lock()
-	now, state := l.clock.nowLocked(), l.clock.state
-	l.clock.mu.Unlock()
-	frozen := state.Frozen != 0
-	if in.Frozen != nil {
-		frozen = *in.Frozen
-	}
-	if in.Now != nil {
-		now = set
-	}
-	now = now.Add(advance)
-	if _, err := instant("advance", new(now.Time())); err != nil {
-		return err
-	}
-	switch {
-	case in.Reset:
-		state = clockState{}
-	case frozen:
-		state = clockState{Frozen: now}
-	default:
-		state = clockState{Offset: int64(now - metering.InstantOf(l.cfg.Now()))}
-	}
-	what := "set the clock to " + now.String()
-	if in.Reset {
-		what = "reset the clock"
-	} else if frozen {
-		what += ", frozen"
-	}
-	return l.moveClock(op, what, state)
+	return l.exclusively(func() *metering.Error {
+		l.clock.mu.Lock()
+		now, state := l.clock.nowLocked(), l.clock.state
+		l.clock.mu.Unlock()
+		frozen := state.Frozen != 0
+		if in.Frozen != nil {
+			frozen = *in.Frozen
+		}
+		if in.Now != nil {
+			now = set
+		}
+		now = now.Add(advance)
+		if _, err := instant("advance", new(now.Time())); err != nil {
+			return err
+		}
+		switch {
+		case in.Reset:
+			state = clockState{}
+		case frozen:
+			state = clockState{Frozen: now}
+		default:
+			state = clockState{Offset: int64(now - l.clock.at(clockState{}))}
+		}
+		what := "set the clock to " + now.String()
+		if in.Reset {
+			what = "reset the clock"
+		} else if frozen {
+			what += ", frozen"
+		}
+		return l.moveClock(op, what, state)
+	})
 }

@@ -34,7 +34,7 @@ const (
 
 func newMarket(t testing.TB, sandbox bool) *market {
 	m := &market{TB: t, now: time.Date(2026, 11, 23, 14, 20, 0, 0, time.UTC)}
-	m.cfg = ledger.Config{Dir: t.TempDir(), MasterKey: []byte("a master key of thirty-two bytes"), Sandbox: sandbox, Now: func() time.Time { return m.now }}
+	m.cfg = ledger.Config{Store: t.TempDir(), MasterKey: []byte("a master key of thirty-two bytes"), Sandbox: sandbox, Now: func() time.Time { return m.now }}
 	if err := ledger.Create(m.cfg); err != nil {
 		t.Fatal(err)
 	}

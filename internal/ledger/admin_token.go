@@ -98,6 +98,9 @@ func (l *Ledger) Tokens(op Operator, after string, limit int) (adminapi.Page[adm
 	defer l.mu.RUnlock()
 	for i := range tokens[:min(len(tokens), limit)] {
 		t := &tokens[i]
+		if l.catalog.Product(t.Product) == nil || l.catalog.Account(t.Buyer) == nil {
+			return page, errAhead
+		}
 		page.Items = append(page.Items, l.tokenShape(t, l.catalog.Product(t.Product).Code, l.number(t.Buyer)))
 	}
 	if len(tokens) > limit {
@@ -122,11 +125,15 @@ func (l *Ledger) tokens(op Operator, after string, limit *int) (found []store.Re
 		return nil, refusal
 	}
 	err = l.db.View(func(r *store.Reader) error {
+		found = nil
 		return r.RegistrationTokens(from, *limit+1, func(t store.RegistrationToken) error {
 			found = append(found, t)
 			return nil
 		})
 	})
+	if err == nil {
+		err = l.catchUp()
+	}
 	return found, err
 }
 

@@ -21,8 +21,11 @@ const (
 
 // batchWork is a BatchMeterUsage call that passed admission.
 type batchWork struct {
+	plain
 	in       *metering.Batch
 	lines    []metering.Line
+	skipped  []bool // records that an injected fault leaves unprocessed; empty for none
+	first    int    // where the claims of the lines begin
 	outcomes []Outcome
 }
 
@@ -34,7 +37,7 @@ func (c *Call) BatchMeterUsage(in *metering.Batch, body []byte) ([]metering.Line
 	if refusal != nil {
 		return nil, nil, c.Refuse(refusal, body)
 	}
-	b.in, b.lines, b.outcomes = in, lines, b.outcomes[:0]
+	b.in, b.lines = in, lines
 	c.work, c.body = b, body
 	if err := c.submit(); err != nil {
 		return nil, nil, err
@@ -56,27 +59,59 @@ func (c *Call) admitBatch(in *metering.Batch) ([]metering.Line, *metering.Error)
 			lines[i].ID = l.catalog.RecordIDOf(l.ids, &lines[i], "")
 		}
 	}
+	c.batch.skipped = c.batch.skipped[:0]
+	if fault := l.cfg.Faults.Unprocessed; fault != nil && refusal == nil {
+		for i := range lines {
+			p := l.catalog.Product(lines[i].Key.Product)
+			c.batch.skipped = append(c.batch.skipped, lines[i].Subscribed && fault(p.Code, p.Dimensions[lines[i].Key.Dimension-1], lines[i].Quantity))
+		}
+	}
 	return lines, refusal
 }
 
-// write decides each record. The window is checked again with the group's time before anything is appended,
-// because a call that waited must not slip through a closed hour.
-func (b *batchWork) write(g *group, c *Call) error {
+// prepare checks the window again with the group's time, because a call that waited must not slip through a closed
+// hour.
+func (b *batchWork) prepare(g *group, c *Call) {
+	c.refusal, b.outcomes = nil, b.outcomes[:0]
 	for i := range b.lines {
-		if err := g.window.settings.CheckBatchTimestamp(b.lines[i].Timestamp, g.now); err != nil {
+		if err := g.l.settings.CheckBatchTimestamp(b.lines[i].Timestamp, g.now); err != nil {
 			err.Message = fmt.Sprintf("UsageRecords[%d]: %s", i, err.Message)
 			c.refusal = err
-			return nil //nolint:nilerr // the call is refused; the store is well
+			return
 		}
 	}
+}
+
+func (b *batchWork) skips(i int) bool { return len(b.skipped) > 0 && b.skipped[i] }
+
+func (b *batchWork) claim(g *group, c *Call) {
+	b.first = len(g.claims)
+	for i := range b.lines {
+		if c.refusal == nil && b.lines[i].Subscribed && !b.skips(i) {
+			g.claim(c, i, &b.lines[i], "")
+		}
+	}
+}
+
+func (b *batchWork) write(g *group, c *Call) error {
+	if c.refusal != nil {
+		return nil
+	}
+	next := b.first
 	for i := range b.lines {
 		line := &b.lines[i]
-		outcome := g.decide(line)
-		if outcome == Stored {
-			if err := g.append(line, ""); err != nil {
-				return err
-			}
-		} else {
+		outcome := Unprocessed
+		switch {
+		case !line.Subscribed:
+			outcome = NotSubscribed
+		case !b.skips(i):
+			outcome = g.weigh(c, &g.claims[next])
+			next++
+		}
+		if outcome == Replayed && g.l.settings.ResendIdentical == "duplicate" {
+			outcome = Duplicate
+		}
+		if outcome != Stored {
 			sent := ""
 			if line.Key.Buyer == 0 {
 				sent = b.in.Records[i].CustomerIdentifier + b.in.Records[i].CustomerAWSAccountID // one of them is empty
@@ -86,46 +121,6 @@ func (b *batchWork) write(g *group, c *Call) error {
 		b.outcomes = append(b.outcomes, outcome)
 	}
 	return nil
-}
-
-func (b *batchWork) apply(*Ledger, *Call) {}
-
-// decide tells what becomes of a record whose call was admitted (metering-api 2.2 to 2.4).
-func (g *group) decide(line *metering.Line) Outcome {
-	if !line.Subscribed {
-		return NotSubscribed
-	}
-	outcome := g.weigh(line)
-	switch {
-	case outcome == Replayed && g.l.settings.ResendIdentical == "duplicate":
-		return Duplicate
-	case outcome == Stored && g.l.cfg.Faults.Unprocessed != nil && g.injected(line):
-		return Unprocessed
-	}
-	return outcome
-}
-
-// weigh holds a record against the index: the first write of a key wins, a re-send with the same quantity is the
-// same success, and another quantity is a duplicate.
-func (g *group) weigh(line *metering.Line) Outcome {
-	if quantity, ok := g.window.quantity(line.Hour, &line.Key); ok {
-		if quantity == line.Quantity {
-			return Replayed
-		}
-		return Duplicate
-	}
-	if g.window.records >= g.l.cfg.MaxOpenRecords {
-		return Unprocessed
-	}
-	return Stored
-}
-
-func (g *group) injected(line *metering.Line) bool {
-	g.l.mu.RLock()
-	p := g.l.catalog.Product(line.Key.Product)
-	code, dimension := p.Code, p.Dimensions[line.Key.Dimension-1]
-	g.l.mu.RUnlock()
-	return g.l.cfg.Faults.Unprocessed(code, dimension, line.Quantity)
 }
 
 // Audit details are what cannot be rebuilt from usage rows. They begin with a byte that tells their form.

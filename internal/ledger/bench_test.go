@@ -19,7 +19,7 @@ import (
 // without network, signature or JSON. It reports records a second.
 func BenchmarkBatchMeterUsage(b *testing.B) {
 	const buyers = 20_000
-	cfg := ledger.Config{Dir: b.TempDir(), MasterKey: make([]byte, 32)}
+	cfg := ledger.Config{Store: b.TempDir(), MasterKey: make([]byte, 32)}
 	if err := ledger.Create(cfg); err != nil {
 		b.Fatal(err)
 	}

@@ -25,6 +25,7 @@ type Call struct {
 	answered chan struct{} // the committer sends when the call is durable or has failed
 
 	work    work            // what the committer is to do
+	seq     int64           // of its audit row
 	refusal *metering.Error // the whole call is refused
 	body    []byte          // of a refused call, for the audit
 	audit   store.Call
@@ -109,8 +110,12 @@ func (c *Call) End() {
 // it; a refusal that the committer decided on is in c.refusal.
 func (c *Call) submit() *metering.Error {
 	l := c.l
-	if l.failure.Load() != nil {
+	if l.failure.Load() != nil || l.following() != nil {
 		return errStopped
+	}
+	queue := l.queue
+	if c.administers() {
+		queue = l.acts
 	}
 	l.admission.RLock()
 	if l.closed {
@@ -118,14 +123,15 @@ func (c *Call) submit() *metering.Error {
 		return errStopped
 	}
 	select {
-	case l.queue <- c:
+	case queue <- c:
 		l.admission.RUnlock()
 	default:
 		l.admission.RUnlock()
-		return metering.Errorf(metering.Throttling, "Rate exceeded: %d calls are waiting to be written. Retry with exponential backoff; nothing of this call was stored.", cap(l.queue))
+		return metering.Errorf(metering.Throttling, "Rate exceeded: %d calls are waiting to be written. Retry with exponential backoff; nothing of this call was stored.", cap(queue))
 	}
 	<-c.answered
-	if c.refusal == errCommit || c.refusal == errStopped {
+	switch c.refusal {
+	case errCommit, errStopped, errStale:
 		return c.refusal
 	}
 	return nil
@@ -136,5 +142,6 @@ func (c *Call) submit() *metering.Error {
 // a commit has failed, so that its outcome is unknown.
 var (
 	errStopped = metering.Errorf(metering.Throttling, "The service is not taking calls at the moment. Retry with exponential backoff; nothing of this call was stored.")
+	errStale   = metering.Errorf(metering.Conflict, "The catalogue has been changed by another node.") // for exclusively
 	errCommit  = metering.Errorf(metering.Internal, "The call could not be written. Send it again: records that were stored are not counted twice.")
 )

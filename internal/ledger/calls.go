@@ -136,15 +136,20 @@ func (l *Ledger) CallRecord(op Operator, requestID string) (adminapi.Call, error
 	if err != nil || len(requestID) != 36 {
 		return adminapi.Call{}, invalid("request_id: %.40q is not one; send the UUID that came in the answer's x-amzn-RequestId header", requestID)
 	}
-	call, err := l.findCall(id)
+	var call *store.Call
 	var rows []store.Usage
-	if err == nil && call != nil && call.UsageRows > 0 {
-		err = l.db.View(func(r *store.Reader) error {
-			return r.Usage(call.FirstUsage, call.FirstUsage+int64(call.UsageRows)-1, func(u *store.Usage) error {
-				rows = append(rows, *u)
-				return nil
-			})
+	err = l.db.View(func(r *store.Reader) error {
+		rows = nil
+		if call, err = r.CallOfRequest(id); call == nil || call.UsageRows == 0 || err != nil {
+			return err
+		}
+		return r.UsageOfCall(call, func(u *store.Usage) error {
+			rows = append(rows, *u)
+			return nil
 		})
+	})
+	if err == nil {
+		err = l.catchUp()
 	}
 	if err != nil {
 		return adminapi.Call{}, fmt.Errorf("call %s: %w", requestID, err)
@@ -177,30 +182,6 @@ func (l *Ledger) CallRecord(op Operator, requestID string) (adminapi.Call, error
 		return adminapi.Call{}, fmt.Errorf("call %s: %w", requestID, err)
 	}
 	return answer, nil
-}
-
-// findCall returns the audit row of a request id, or nil. One that is not in its place, because the clock was set or
-// because there is none, is looked for in all rows, a part in each transaction: a long one would keep the
-// write-ahead log from being used again.
-func (l *Ledger) findCall(id uuid.UUID) (call *store.Call, err error) {
-	last := int64(0)
-	err = l.db.View(func(r *store.Reader) (err error) {
-		if call, err = r.CallOfRequest(id); call != nil || err != nil {
-			return err
-		}
-		latest, err := r.LastCall()
-		if latest != nil {
-			last = latest.Seq
-		}
-		return err
-	})
-	for first := int64(1); call == nil && err == nil && first <= last; first += scanRows {
-		err = l.db.View(func(r *store.Reader) (err error) {
-			call, err = r.FindCall(id, first, min(first+scanRows-1, last))
-			return err
-		})
-	}
-	return call, err
 }
 
 // describe fills in who called. Numbers are never used again, so those of deleted users and keys are still known.

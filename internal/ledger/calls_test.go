@@ -11,10 +11,10 @@ import (
 )
 
 // SetUsageBounds makes the bounds of reports small for a test.
-func SetUsageBounds(t *testing.T, pageBytes, sums int, rows int64) {
-	oldPageBytes, oldSums, oldRows := maxPageBytes, maxSums, scanRows
-	maxPageBytes, maxSums, scanRows = pageBytes, sums, rows
-	t.Cleanup(func() { maxPageBytes, maxSums, scanRows = oldPageBytes, oldSums, oldRows })
+func SetUsageBounds(t *testing.T, pageBytes, sums int) {
+	oldPageBytes, oldSums := maxPageBytes, maxSums
+	maxPageBytes, maxSums = pageBytes, sums
+	t.Cleanup(func() { maxPageBytes, maxSums = oldPageBytes, oldSums })
 }
 
 // FuzzParseDetail: whatever is taken was written by the encoders, to the byte.

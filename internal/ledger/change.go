@@ -36,43 +36,43 @@ const adminOperation = 16
 
 // adminWork is an act of administration whose checks have passed.
 type adminWork struct {
-	act    string
-	token  uint32
-	puts   func(*store.Tx) error
-	enter  func(*Ledger)
-	inside func(*group) error // runs in the committer before the transaction's writes; may be nil
+	plain
+	act   string
+	token uint32
+	puts  func(*store.Tx) error
+	enter func(*Ledger)
+	at    func() metering.Instant // the time of an act that moves the clock; nil otherwise
+}
+
+// administers tells whether the call is an act of administration.
+func (c *Call) administers() bool {
+	_, ok := c.work.(*adminWork)
+	return ok
 }
 
 func (a *adminWork) write(g *group, c *Call) error {
 	c.audit.Operation, c.audit.Principal = adminOperation, a.token
-	if a.inside != nil {
-		if err := a.inside(g); err != nil {
-			return err
-		}
-		c.audit.At = g.now
+	if a.at != nil {
+		c.audit.At = a.at()
 	}
 	c.audit.Detail = append(append(c.audit.Detail, detailText), a.act...)
 	g.applyLater(c)
-	if a.puts == nil {
-		return nil
+	if err := g.tx.Revise(g.l.revision.Load()); err != nil {
+		return err
 	}
 	return a.puts(g.tx)
 }
 
 func (a *adminWork) apply(l *Ledger, _ *Call) {
-	if a.enter != nil {
-		a.enter(l)
-	}
+	l.revision.Add(1)
+	a.enter(l)
 }
 
 // administer makes a change durable and then enters it into the catalogue or directory, with an audit row that
-// tells the act in words (never secrets). The caller holds l.administration and has checked everything: an error
-// of puts stops the ledger. enter runs under the catalogue's write lock.
-func (l *Ledger) administer(op Operator, act string, puts func(*store.Tx) error, enter func(*Ledger)) *metering.Error {
-	return l.administerInside(op, act, puts, enter, nil)
-}
-
-func (l *Ledger) administerInside(op Operator, act string, puts func(*store.Tx) error, enter func(*Ledger), inside func(*group) error) *metering.Error {
+// tells the act in words (never secrets). The caller holds l.administration and has checked everything against the
+// catalogue at l.revision: if another node has changed it since, nothing is written and the error is errStale. enter
+// runs under the catalogue's write lock.
+func (l *Ledger) administer(op Operator, a adminWork) *metering.Error {
 	if err := op.check(l); err != nil {
 		return err
 	}
@@ -80,10 +80,28 @@ func (l *Ledger) administerInside(op Operator, act string, puts func(*store.Tx) 
 	if err != nil {
 		return metering.Errorf(metering.Internal, "%v", err)
 	}
-	c := &Call{l: l, answered: make(chan struct{}, 1), caller: Caller{Source: op.source, RequestID: id}}
-	c.admin = adminWork{act: act, token: op.token, puts: puts, enter: enter, inside: inside}
+	c := &Call{l: l, answered: make(chan struct{}, 1), caller: Caller{Source: op.source, RequestID: id}, admin: a}
+	c.admin.token = op.token
 	c.work = &c.admin
 	return c.submit()
+}
+
+// exclusively runs an act of administration, which plans and then administers, on the latest catalogue. Only one act
+// is planned and committed at a time, here by a lock, and among nodes because one that planned on a catalogue
+// that has been changed is planned again.
+func (l *Ledger) exclusively(act func() *metering.Error) *metering.Error {
+	const most = 20 // plans; each but the last one lost to another node
+	l.administration.Lock()
+	defer l.administration.Unlock()
+	for range most {
+		if err := l.catchUpLocked(); err != nil {
+			return errStopped
+		}
+		if err := act(); err != errStale {
+			return err
+		}
+	}
+	return metering.Errorf(metering.Throttling, "Other nodes are changing the catalogue at the same time. Try again; nothing was changed.")
 }
 
 func (op Operator) check(l *Ledger) *metering.Error {
@@ -93,23 +111,16 @@ func (op Operator) check(l *Ledger) *metering.Error {
 	return nil
 }
 
-// moveClock is the act of moving the clock: the new state is stored, and the index follows when the window moves
-// back over hours that it has dropped.
+// moveClock is the act of moving the clock. The caller holds l.administration.
 func (l *Ledger) moveClock(op Operator, act string, s clockState) *metering.Error {
 	value, err := json.Marshal(s)
 	if err != nil {
 		return metering.Errorf(metering.Internal, "%v", err)
 	}
-	return l.administerInside(op, act, func(tx *store.Tx) error { return tx.PutMeta(clockValue, value) }, nil, func(g *group) error {
-		before := g.now
-		g.now = l.clock.set(s)
-		if g.now < before {
-			r, err := g.tx.Reader()
-			if err != nil {
-				return err
-			}
-			return g.window.load(r, g.now)
-		}
-		return nil
+	return l.administer(op, adminWork{
+		act:   act,
+		puts:  func(tx *store.Tx) error { return tx.PutMeta(clockValue, value) },
+		enter: func(l *Ledger) { l.clock.set(s) },
+		at:    func() metering.Instant { return l.clock.at(s) },
 	})
 }

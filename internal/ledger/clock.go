@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/meterd/meterd/internal/metering"
-	"github.com/meterd/meterd/internal/store"
 )
 
 // clock is the ledger clock. It rules windows, token life, agreements and month close, and never runs backwards
@@ -17,6 +16,7 @@ type clock struct {
 
 	mu    sync.Mutex
 	state clockState
+	skew  time.Duration    // by which the database's clock is ahead of the wall clock; see follow
 	high  metering.Instant // never show an earlier time than this
 }
 
@@ -29,16 +29,36 @@ type clockState struct {
 // clockValue is the name of the stored clock state.
 const clockValue = "clock"
 
-func (c *clock) restore(stored []byte, last *store.Call) error {
+// restore sets the stored state, and the time that the clock must not fall behind.
+func (c *clock) restore(stored []byte, high metering.Instant) error {
+	state, err := parseClock(stored)
+	c.state, c.high = state, high
+	return err
+}
+
+func parseClock(stored []byte) (s clockState, err error) {
 	if stored != nil {
-		if err := json.Unmarshal(stored, &c.state); err != nil {
-			return fmt.Errorf("reading the ledger clock: %w", err)
+		if err := json.Unmarshal(stored, &s); err != nil {
+			return s, fmt.Errorf("reading the ledger clock: %w", err)
 		}
 	}
-	if last != nil {
-		c.high = last.At
+	return s, nil
+}
+
+// follow has the clock run with the database's, which is one for all nodes. What they differ by within a second is
+// left alone: the rules count minutes.
+func (c *clock) follow(database time.Time) {
+	const tolerance = time.Second
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.skew = database.Sub(c.wall()); c.skew.Abs() < tolerance {
+		c.skew = 0
 	}
-	return nil
+}
+
+// running is the time that the clock shows unless it is frozen or held up.
+func (c *clock) running() metering.Instant {
+	return metering.InstantOf(c.wall().Add(c.skew))
 }
 
 func (c *clock) now() metering.Instant {
@@ -55,22 +75,33 @@ func (c *clock) ahead() time.Duration {
 	if c.state.Frozen != 0 {
 		return 0
 	}
-	return c.nowLocked().Sub(metering.InstantOf(c.wall()) + metering.Instant(c.state.Offset))
+	return c.nowLocked().Sub(c.running() + metering.Instant(c.state.Offset))
 }
 
 func (c *clock) nowLocked() metering.Instant {
 	now := c.state.Frozen
 	if now == 0 {
-		now = metering.InstantOf(c.wall()) + metering.Instant(c.state.Offset)
+		now = c.running() + metering.Instant(c.state.Offset)
 	}
 	c.high = max(c.high, now)
 	return c.high
 }
 
 // set replaces the state and lets the clock show an earlier time than before.
-func (c *clock) set(s clockState) metering.Instant {
+func (c *clock) set(s clockState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.state, c.high = s, 0
-	return c.nowLocked()
+	if c.state != s {
+		c.state, c.high = s, 0
+	}
+}
+
+// at returns what the clock would show with the state.
+func (c *clock) at(s clockState) metering.Instant {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.Frozen != 0 {
+		return s.Frozen
+	}
+	return c.running() + metering.Instant(s.Offset)
 }

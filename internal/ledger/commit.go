@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/meterd/meterd/internal/metering"
@@ -10,137 +12,221 @@ import (
 // maxGroup bounds the calls that are committed together, and so how long the first of them waits.
 const maxGroup = 256
 
-// work is what a call has the committer do. write runs inside the group's transaction: it decides and appends.
-// An error from it means that the store has failed, never that the call is refused.
+// work is what a call has a committer do, in the steps of [committer.write]. A store that is shared may have them
+// taken again from the first one, in a new transaction.
 type work interface {
+	// prepare looks at the call once more, now that its time is known. It may refuse it, and asks for its ClientToken.
+	prepare(g *group, c *Call)
+	// claim enters the rows that the call would store.
+	claim(g *group, c *Call)
+	// write decides by what became of the claims, and writes what else there is. An error means that the transaction
+	// has failed, never that the call is refused.
 	write(g *group, c *Call) error
 	// apply changes the catalogue, under its lock, once the group is durable.
 	apply(l *Ledger, c *Call)
 }
 
-// group is a transaction in the making.
-type group struct {
-	*committer
-	tx  *store.Tx
-	now metering.Instant // one time for the whole group
-}
+// plain is work that claims nothing and changes nothing in memory.
+type plain struct{}
 
-// committer is what only the committing goroutine touches.
+func (plain) prepare(_ *group, c *Call) { c.refusal = nil }
+func (plain) claim(*group, *Call)       {}
+func (plain) apply(*Ledger, *Call)      {}
+
+// refusalWork writes nothing but the audit row.
+type refusalWork struct{ plain }
+
+func (refusalWork) prepare(*group, *Call)     {}
+func (refusalWork) write(*group, *Call) error { return nil }
+
+// committer is a goroutine that writes to the store. The embedded store has one; a shared one has several, which the
+// database keeps apart.
 type committer struct {
-	l        *Ledger
-	window   *window
-	usageSeq int64 // of the last row
-	callSeq  int64
-	buffer   []byte
-	usage    store.Usage
-	applies  []*Call
+	l      *Ledger
+	queue  <-chan *Call
+	writer store.Writer
+	calls  []*Call
+	held   *Call // taken from the queue, but not to be in a group with those before it
+	asked  map[metering.TokenKey]struct{}
+	group  group
 }
 
-func loadCommitter(l *Ledger, r *store.Reader, last *store.Call) (*committer, error) {
-	k := &committer{l: l, window: newWindow(l.settings)}
-	if last != nil {
-		k.callSeq = last.Seq
-	}
-	var err error
-	if k.usageSeq, err = r.LastUsage(); err != nil {
-		return nil, err
-	}
-	err = k.window.load(r, l.clock.now())
-	l.Metrics.setOpen(k.window.records)
-	return k, err
+// group is the calls that are committed in one transaction, in the making.
+type group struct {
+	l       *Ledger
+	tx      *store.Tx
+	now     metering.Instant // one time for the whole group
+	claims  []store.Claim
+	bytes   []byte // allocations of the claims
+	keys    []metering.TokenKey
+	tokens  []*store.ClientToken // what is known of keys
+	applies []*Call
 }
 
-// commit is the one goroutine that writes. It takes everything that waits, with no timer: while one group is
-// being synced the next one gathers.
-func (l *Ledger) commit() {
-	defer close(l.done)
-	var calls []*Call
-	for first := range l.queue {
-		calls = append(calls[:0], first)
-	gather:
-		for len(calls) < maxGroup {
-			select {
-			case c, ok := <-l.queue:
-				if !ok {
-					break gather
-				}
-				calls = append(calls, c)
-			default:
-				break gather
-			}
-		}
-		l.commitGroup(calls)
-		for i, c := range calls {
-			calls[i] = nil // the call is its caller's again
+func newCommitter(l *Ledger, w store.Writer, queue <-chan *Call) *committer {
+	return &committer{l: l, queue: queue, writer: w, asked: map[metering.TokenKey]struct{}{}, group: group{l: l}}
+}
+
+// run commits what comes, until the queue is closed and everyone has been answered. It takes everything that waits,
+// with no timer: while one group is being synced the next one gathers.
+func (k *committer) run() {
+	defer k.l.committers.Done()
+	for k.gather() {
+		k.commit(k.calls)
+		for i, c := range k.calls {
+			k.calls[i] = nil // the call is its caller's again
 			c.answered <- struct{}{}
 		}
 	}
 }
 
-// commitGroup writes the calls in one transaction. The commit is the promise: before it nothing has been said to
-// anyone, and after it nothing is lost.
-func (l *Ledger) commitGroup(calls []*Call) {
-	started := time.Now()
-	k := l.committer
-	answer := errStopped // as long as the group has not been tried
-	err := l.stoppedBy()
-	if err == nil {
-		answer = errCommit
-		k.applies = k.applies[:0]
-		g := group{committer: k, now: l.clock.now()}
-		err = l.db.Update(func(tx *store.Tx) error {
-			g.tx = tx
-			if k.window.advance(g.now) && !l.Sandbox() { // whose clock may go back to where they count
-				if err := tx.DropClientTokens(k.window.forgets(g.now).Start()); err != nil {
-					return err
-				}
-			}
-			for _, c := range calls {
-				if err := g.write(c); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	if err != nil {
-		// The index already holds what this group decided, so there is no going on even if the store could.
-		l.fail(err)
-		for _, c := range calls {
-			c.refusal = answer
+// gather waits for a call and takes those that wait behind it.
+func (k *committer) gather() bool {
+	first, open := k.held, true
+	if k.held = nil; first == nil {
+		if first, open = <-k.queue; !open {
+			return false
 		}
-		return
 	}
-	if len(k.applies) > 0 {
-		l.mu.Lock()
-		for _, c := range k.applies {
-			c.work.apply(l, c)
-		}
-		l.mu.Unlock()
-	}
-	if l.db.CheckpointDue() {
+	clear(k.asked)
+	k.calls = append(k.calls[:0], first)
+	k.joins(first)
+	for len(k.calls) < maxGroup {
 		select {
-		case l.wakeup <- struct{}{}:
+		case c, open := <-k.queue:
+			if !open {
+				return true
+			}
+			if first.administers() || !k.joins(c) {
+				k.held = c
+				return true
+			}
+			k.calls = append(k.calls, c)
 		default:
+			return true
 		}
 	}
-	clear(k.applies)
-	l.Metrics.group(calls, k.window.records, time.Since(started))
+	return true
 }
 
-func (l *Ledger) stoppedBy() error {
-	if err := l.failure.Load(); err != nil {
-		return *err
+// joins tells whether the call may be in the group. An act of administration is a group of its own; two calls with
+// one ClientToken are in two, so that the second finds what the first has stored.
+func (k *committer) joins(c *Call) bool {
+	m, ok := c.work.(*meterWork)
+	if !ok || !m.in.HasClientToken {
+		return !c.administers()
+	}
+	before := len(k.asked)
+	k.asked[m.tokenKey] = struct{}{}
+	return len(k.asked) > before
+}
+
+// commit writes the calls in one transaction. The commit is the promise: before it nothing has been said to anyone,
+// and after it nothing is lost.
+func (k *committer) commit(calls []*Call) {
+	started := time.Now()
+	if k.l.failure.Load() != nil || k.l.following() != nil {
+		refuse(calls, errStopped)
+		return
+	}
+	if err := k.writer.Update(func(tx *store.Tx) error { return k.write(tx, calls) }); err != nil {
+		k.failed(calls, err)
+		return
+	}
+	if g := &k.group; len(g.applies) > 0 {
+		k.l.mu.Lock()
+		for _, c := range g.applies {
+			c.work.apply(k.l, c)
+		}
+		k.l.mu.Unlock()
+	}
+	k.l.Metrics.group(calls, time.Since(started))
+}
+
+// failed answers the calls of a group that was not committed.
+func (k *committer) failed(calls []*Call, err error) {
+	l := k.l
+	var unknown *store.CommitError
+	var unavailable *store.UnavailableError
+	switch {
+	case errors.Is(err, store.ErrStale):
+		refuse(calls, errStale)
+	case !l.db.Shared():
+		// What a failed sync left in memory is not what is on disk, so there is no going on.
+		l.fail(err)
+		refuse(calls, errCommit)
+	case errors.As(err, &unavailable):
+		l.troubled(err)
+		refuse(calls, errStopped)
+	case errors.As(err, &unknown):
+		l.troubled(err)
+		refuse(calls, errCommit)
+	case len(calls) > 1:
+		// The database refuses a statement: one call must not take the others with it.
+		for i := range calls {
+			k.commit(calls[i : i+1])
+		}
+	default:
+		l.cfg.Log.Error("the database refuses a call", slog.Any("error", err))
+		refuse(calls, errCommit)
+	}
+}
+
+func refuse(calls []*Call, why *metering.Error) {
+	for _, c := range calls {
+		c.refusal = why
+	}
+}
+
+// write does the work of the calls, each with its audit row, in one transaction.
+func (k *committer) write(tx *store.Tx, calls []*Call) error {
+	g := &k.group
+	*g = group{l: k.l, tx: tx, now: k.l.clock.now(), claims: g.claims[:0], bytes: g.bytes[:0], keys: g.keys[:0], applies: g.applies[:0]}
+	first, tokens := openHours(k.l.settings, g.now)
+	if err := tx.Window(first, tokens); err != nil {
+		return err
+	}
+	seq := k.writer.NextCall()
+	for i, c := range calls {
+		c.seq = seq + int64(i)
+		c.work.prepare(g, c)
+	}
+	if len(g.keys) > 0 {
+		var err error
+		if g.tokens, err = tx.ClientTokens(g.keys); err != nil {
+			return err
+		}
+	}
+	for _, c := range calls {
+		c.work.claim(g, c)
+	}
+	if len(g.claims) > 0 {
+		if err := tx.Claim(g.claims); err != nil {
+			return err
+		}
+	}
+	for _, c := range calls {
+		if err := g.write(c); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// write does one call's work and appends its audit row in the same transaction.
+// openHours returns the first hour that records may be for at the time now, and the hour before which ClientTokens
+// are forgotten: they are known for 24 hours after their call was accepted, and as long as the hour of their usage
+// is open, which may lie ahead of that time.
+func openHours(s *metering.Settings, now metering.Instant) (first, tokens metering.Hour) {
+	first, _ = s.OpenHours(now)
+	return first, min(now.Hour()-25, first-1-metering.Hour(s.FutureTolerance.Hours()))
+}
+
+// write finishes one call: what it decides, and its audit row.
 func (g *group) write(c *Call) error {
 	a := &c.audit
 	*a = store.Call{
-		At: g.now, Request: c.caller.RequestID, Operation: uint8(c.op), Source: c.caller.Source, Region: c.region,
-		Refusal: store.NoRefusal, FirstUsage: g.usageSeq + 1, Detail: a.Detail[:0],
+		Seq: c.seq, At: g.now, Request: c.caller.RequestID, Operation: uint8(c.op), Source: c.caller.Source, Region: c.region,
+		Refusal: store.NoRefusal, Detail: a.Detail[:0],
 	}
 	if id := c.caller.Identity; id != nil {
 		a.Principal, a.AccessKey, a.Workload = id.Principal, id.Key, id.Workload
@@ -155,37 +241,36 @@ func (g *group) write(c *Call) error {
 	if len(a.Detail) == 0 {
 		a.Detail = nil
 	}
-	g.callSeq++
-	a.Seq = g.callSeq
-	a.UsageRows = int(g.usageSeq - a.FirstUsage + 1)
 	return g.tx.AppendCall(a)
 }
 
-// append stores a record and enters it in the index.
-func (g *group) append(line *metering.Line, clientToken string) error {
-	g.usageSeq++
-	u := &g.usage
-	*u = store.Usage{Seq: g.usageSeq, Key: line.Key, Hour: line.Hour, Timestamp: line.Timestamp, Quantity: line.Quantity,
+// claim enters a record of the call, by its place in the call.
+func (g *group) claim(c *Call, place int, line *metering.Line, clientToken string) {
+	u := store.Usage{Seq: store.UsageSeq(c.seq, place), Key: line.Key, Hour: line.Hour, Timestamp: line.Timestamp, Quantity: line.Quantity,
 		Form: line.Form, ClientToken: clientToken}
 	if len(line.Allocations) > 0 {
-		g.buffer = metering.AppendAllocations(g.buffer[:0], line.Allocations)
-		u.Allocations = g.buffer
+		from := len(g.bytes)
+		g.bytes = metering.AppendAllocations(g.bytes, line.Allocations)
+		u.Allocations = g.bytes[from:len(g.bytes):len(g.bytes)]
 	}
-	if _, ok := g.window.started[line.Hour]; !ok {
-		if err := g.tx.PutHour(line.Hour, u.Seq); err != nil {
-			return err
+	g.claims = append(g.claims, store.Claim{Usage: u})
+}
+
+// weigh tells what became of a record by its claim: the first write of a key wins, a re-send with the same quantity
+// is the same success, and another quantity is a duplicate (metering-api 2.2 to 2.4).
+func (g *group) weigh(c *Call, claim *store.Claim) Outcome {
+	switch claim.State {
+	case store.Granted:
+		c.audit.UsageRows++
+		return Stored
+	case store.Taken:
+		if claim.Stored == claim.Quantity {
+			return Replayed
 		}
-		g.window.started[line.Hour] = struct{}{}
+		return Duplicate
 	}
-	g.window.add(line.Hour, &line.Key, line.Quantity, clientToken != "")
-	return g.tx.AppendUsage(u)
+	return Unprocessed
 }
 
 // applyLater has the call's apply run once the group is durable.
 func (g *group) applyLater(c *Call) { g.applies = append(g.applies, c) }
-
-// refusalWork writes nothing but the audit row.
-type refusalWork struct{}
-
-func (refusalWork) write(*group, *Call) error { return nil }
-func (refusalWork) apply(*Ledger, *Call)      {}

@@ -57,30 +57,14 @@ func newDirectory(number func(uint32) string) *directory {
 	return &directory{number: number, named: map[principalName]uint32{}, secrets: map[string]secret{}, bearers: map[[32]byte]uint32{}}
 }
 
-func loadDirectory(r *store.Reader, sealer *iam.Sealer, number func(uint32) string) (*directory, error) {
-	d := newDirectory(number)
-	err := r.Principals(func(p store.Principal) error {
-		d.putPrincipal(p)
-		return nil
-	})
+// unseal opens an access key's secret and puts the key.
+func (d *directory) unseal(sealer *iam.Sealer, k store.AccessKey) error {
+	plain, err := sealer.Open(secretLabel(k.AccessKeyID), k.Sealed)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("access key %s: %w", k.AccessKeyID, err)
 	}
-	err = r.AccessKeys(func(k store.AccessKey) error {
-		plain, err := sealer.Open(secretLabel(k.AccessKeyID), k.Sealed)
-		if err != nil {
-			return fmt.Errorf("access key %s: %w", k.AccessKeyID, err)
-		}
-		d.putKey(k, string(plain))
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return d, r.AdminTokens(func(t store.AdminToken) error {
-		d.putAdmin(t)
-		return nil
-	})
+	d.putKey(k, string(plain))
+	return nil
 }
 
 func grow[T any](list []T, id uint32, v T) []T {

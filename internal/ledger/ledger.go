@@ -25,16 +25,17 @@ import (
 
 // Config is what a ledger is opened with. The zero value of a field is its default.
 type Config struct {
-	Dir            string             // the folder of the embedded store
+	Store          string             // the folder of the embedded store, or the URL of a PostgreSQL database
 	MasterKey      []byte             // 32 bytes; secrets at rest are sealed under it
 	Sandbox        bool               // open a sandbox ledger, whose clock can be moved; a production ledger otherwise
 	SandboxToken   string             // a bearer token that a sandbox's admin API takes besides those stored
 	Settings       *metering.Settings // metering.DefaultSettings if nil
 	Regions        []string           // regions to enable on this node; those enabled in the catalogue if empty
 	Now            func() time.Time   // the wall clock; time.Now if nil
+	DatabaseClock  bool               // ledger time follows the clock of a shared store, which is one for all nodes
 	Random         io.Reader          // crypto/rand if nil
 	Log            *slog.Logger       // slog.Default if nil
-	MaxOpenRecords int                // records in the window that are kept in memory; 50 million if 0
+	MaxOpenRecords int                // keys that the embedded store keeps in memory; 50 million if 0
 	MaxQueue       int                // calls that may wait for the committer; 4,096 if 0
 	Limits         Limits             // calls a second; unlimited where 0
 	Faults         Faults             // injected faults; none if zero
@@ -56,29 +57,32 @@ type Faults struct {
 type Ledger struct {
 	cfg      Config
 	settings *metering.Settings
-	db       *store.DB
+	db       store.Store
 	sealer   *iam.Sealer
 	ids      *metering.RecordIDs
 	clock    clock
 	limits   limits
 	Metrics  *Metrics
 
-	mu        sync.RWMutex // guards the catalogue and the directory; only the committer takes it for writing
+	mu        sync.RWMutex // guards the catalogue and the directory
 	catalog   *metering.Catalog
 	directory *directory
+	revision  atomic.Int64 // of both; changed under mu and administration
 
 	administration sync.Mutex // one act of administration at a time: its checks hold until it is committed
 
-	draining  atomic.Bool  // no longer ready, but still taking calls
-	admission sync.RWMutex // guards closed and sends to queue
-	closed    bool
-	queue     chan *Call
-	failure   atomic.Pointer[error] // set once: the store has failed, nothing more is taken
-	committer *committer
-	done      chan struct{} // closed when the committer has answered everyone
-	wakeup    chan struct{} // a checkpoint is due
-	stopped   sync.WaitGroup
-	calls     sync.Pool
+	draining   atomic.Bool  // no longer ready, but still taking calls
+	admission  sync.RWMutex // guards closed and sends to the queues
+	closed     bool
+	queue      chan *Call
+	acts       chan *Call            // of administration; the same as queue if there is one committer
+	failure    atomic.Pointer[error] // set once: the store has failed, nothing more is taken
+	trouble    atomic.Pointer[error] // why a shared store cannot be used at the moment
+	followed   atomic.Int64          // when the catalogue was last known to be the shared store's, monotonic
+	committers sync.WaitGroup
+	stop       chan struct{} // closed when following ends
+	stopped    sync.WaitGroup
+	calls      sync.Pool
 }
 
 // masterCheck is sealed with the master key when a ledger is made, to notice a wrong key when it is opened.
@@ -99,7 +103,7 @@ func Create(cfg Config, tokens ...[32]byte) error {
 	}
 	now := cfg.Now()
 	meta := store.Meta{Secret: secret, Sandbox: cfg.Sandbox, Created: now.UnixMilli(), Check: sealer.Seal("check", []byte(masterCheck))}
-	return store.Create(cfg.Dir, meta, func(tx *store.Tx) error {
+	return store.Create(cfg.Store, meta, func(tx *store.Tx) error {
 		for _, r := range metering.AWSRegions() {
 			if err := tx.PutRegion(r); err != nil {
 				return err
@@ -125,7 +129,7 @@ func createFirstToken(tx *store.Tx, id uint32, hash [32]byte, now metering.Insta
 		return err
 	}
 	return tx.AppendCall(&store.Call{Seq: int64(id), At: now, Request: request, Operation: adminOperation, Source: "local",
-		Refusal: store.NoRefusal, FirstUsage: 1, Detail: append([]byte{detailText}, fmt.Sprintf("create admin token %d, %s", t.ID, t.Name)...)})
+		Refusal: store.NoRefusal, Detail: append([]byte{detailText}, fmt.Sprintf("create admin token %d, %s", t.ID, t.Name)...)})
 }
 
 func (cfg *Config) setDefaults() {
@@ -149,14 +153,14 @@ func (cfg *Config) setDefaults() {
 	}
 }
 
-// Open opens the ledger in the folder and rebuilds the index of the open window. It never creates one.
+// Open opens the ledger, and rebuilds the embedded store's index of the open window. It never creates one.
 func Open(cfg Config) (*Ledger, error) {
 	cfg.setDefaults()
 	sealer, err := iam.NewSealer(cfg.MasterKey)
 	if err != nil {
 		return nil, err
 	}
-	db, err := store.Open(cfg.Dir)
+	db, err := store.Open(cfg.Store, store.Options{MaxOpenRecords: cfg.MaxOpenRecords})
 	if err != nil {
 		return nil, err
 	}
@@ -165,19 +169,37 @@ func Open(cfg Config) (*Ledger, error) {
 		ids:     metering.NewRecordIDs(db.Meta().Secret),
 		catalog: metering.NewCatalog(cfg.Settings),
 		queue:   make(chan *Call, cfg.MaxQueue),
-		done:    make(chan struct{}),
-		wakeup:  make(chan struct{}, 1),
+		stop:    make(chan struct{}),
 	}
 	l.Metrics = newMetrics(l)
 	l.limits.now = cfg.Now
 	l.calls.New = func() any { return &Call{l: l, answered: make(chan struct{}, 1)} }
 	if err := l.load(); err != nil {
-		return nil, errors.Join(fmt.Errorf("ledger in %s: %w", cfg.Dir, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("ledger in %s: %w", store.Redacted(cfg.Store), err), db.Close())
 	}
-	l.stopped.Add(1)
-	go l.checkpoints()
-	go l.commit()
+	l.start()
 	return l, nil
+}
+
+// start starts a committer for each of the store's writers. If there are several, the first is for administration.
+func (l *Ledger) start() {
+	writers := l.db.Writers()
+	l.acts = l.queue
+	if len(writers) > 1 {
+		l.acts = make(chan *Call, cap(l.queue))
+	}
+	for i, w := range writers {
+		queue := l.queue
+		if i == 0 {
+			queue = l.acts
+		}
+		l.committers.Add(1)
+		go newCommitter(l, w, queue).run()
+	}
+	if l.db.Shared() {
+		l.stopped.Add(1)
+		go l.follow()
+	}
 }
 
 // load reads everything that is kept in memory.
@@ -192,38 +214,72 @@ func (l *Ledger) load() error {
 	if check, err := l.sealer.Open("check", meta.Check); err != nil || string(check) != masterCheck {
 		return errors.New("the master key is not the one that the ledger was made with")
 	}
-	l.clock.wall = l.cfg.Now
-	return l.db.View(func(r *store.Reader) error {
-		if err := r.Catalog(l.catalog); err != nil {
-			return fmt.Errorf("reading the catalogue: %w", err)
-		}
-		if err := l.serveRegions(); err != nil {
-			return err
-		}
-		var err error
-		if l.directory, err = loadDirectory(r, l.sealer, l.number); err != nil {
-			return fmt.Errorf("reading identities: %w", err)
-		}
-		if l.cfg.Sandbox && l.cfg.SandboxToken != "" {
-			l.directory.bearers[iam.HashBearerToken(l.cfg.SandboxToken)] = 0
-		}
-		last, err := r.LastCall()
-		if err != nil {
-			return err
-		}
-		clockState, err := r.Value(clockValue)
-		if err != nil {
-			return err
-		}
-		if err := l.clock.restore(clockState, last); err != nil {
-			return err
-		}
-		if ahead := l.clock.ahead(); ahead > maxAhead {
-			l.cfg.Log.Error("ledger time is ahead of the machine's clock and does not run backwards", slog.Duration("ahead", ahead))
-		}
-		l.committer, err = loadCommitter(l, r, last)
+	began := time.Now()
+	pulse, err := l.db.Pulse()
+	if err != nil {
+		return err
+	}
+	if err := l.db.View(l.read); err != nil {
+		return err
+	}
+	if l.cfg.Sandbox && l.cfg.SandboxToken != "" {
+		l.directory.bearers[iam.HashBearerToken(l.cfg.SandboxToken)] = 0
+	}
+	if err := l.serveRegions(); err != nil {
+		return err
+	}
+	if err := l.startClock(pulse); err != nil {
+		return err
+	}
+	if l.db.Shared() {
+		l.followed.Store(began.UnixNano())
+		return nil
+	}
+	return l.db.Writers()[0].Update(func(tx *store.Tx) error {
+		return tx.Window(openHours(l.settings, l.clock.now()))
+	})
+}
+
+// read reads the catalogue and the directory.
+func (l *Ledger) read(r *store.Reader) error {
+	l.catalog = metering.NewCatalog(l.settings) // a view may begin again
+	l.directory = newDirectory(l.number)
+	rows := store.CatalogRows(l.catalog)
+	rows.Principal, rows.AdminToken = l.directory.putPrincipal, l.directory.putAdmin
+	rows.AccessKey = func(k store.AccessKey) error { return l.directory.unseal(l.sealer, k) }
+	revision, err := r.Load(0, rows)
+	if err != nil {
+		return fmt.Errorf("reading the catalogue: %w", err)
+	}
+	l.revision.Store(revision)
+	return nil
+}
+
+// startClock restores the clock. A sandbox's clock may have been moved back behind what was committed before, so on a
+// store that only knows the latest time of all that is no bound.
+func (l *Ledger) startClock(pulse store.Pulse) error {
+	var state []byte
+	err := l.db.View(func(r *store.Reader) (err error) {
+		state, err = r.Value(clockValue)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	if l.db.Shared() && l.cfg.Sandbox {
+		pulse.Last = 0
+	}
+	l.clock.wall = l.cfg.Now
+	if err := l.clock.restore(state, pulse.Last); err != nil {
+		return err
+	}
+	if l.cfg.DatabaseClock && l.db.Shared() {
+		l.clock.follow(pulse.Now)
+	}
+	if ahead := l.clock.ahead(); ahead > maxAhead {
+		l.cfg.Log.Error("ledger time is ahead of the clock and does not run backwards", slog.Duration("ahead", ahead))
+	}
+	return nil
 }
 
 // serveRegions narrows the regions that this node serves to those of the configuration.
@@ -269,13 +325,16 @@ func (l *Ledger) Close() error {
 	if !already {
 		l.closed = true
 		close(l.queue)
+		if l.acts != l.queue {
+			close(l.acts)
+		}
 	}
 	l.admission.Unlock()
 	if already {
 		return nil
 	}
-	<-l.done
-	close(l.wakeup)
+	l.committers.Wait()
+	close(l.stop)
 	l.stopped.Wait()
 	return l.db.Close()
 }
@@ -297,6 +356,14 @@ func (l *Ledger) Ready() error {
 	if err := l.failure.Load(); err != nil {
 		return fmt.Errorf("the store has failed and nothing more is taken until a restart: %w", *err)
 	}
+	if !l.db.Shared() {
+		if _, err := l.db.Pulse(); err != nil {
+			return fmt.Errorf("the store has failed and nothing more is taken until a restart: %w", err)
+		}
+	}
+	if err := l.following(); err != nil {
+		return err
+	}
 	if ahead := l.clock.ahead(); ahead > maxAhead {
 		return fmt.Errorf("ledger time is %v ahead of the machine's clock and does not run backwards: the machine's clock was ahead when something was committed; records will be judged by that time until the clock has caught up", ahead.Round(time.Second))
 	}
@@ -316,18 +383,6 @@ const maxAhead = 5 * time.Minute
 func (l *Ledger) fail(err error) {
 	if l.failure.CompareAndSwap(nil, &err) {
 		l.cfg.Log.Error("the store has failed; taking no more calls until a restart", slog.Any("error", err))
-	}
-}
-
-// checkpoints copies the write-ahead log into the database when it has grown, so that commits need not.
-func (l *Ledger) checkpoints() {
-	defer l.stopped.Done()
-	for range l.wakeup {
-		if l.failure.Load() == nil && l.db.CheckpointDue() {
-			if err := l.db.Checkpoint(); err != nil {
-				l.fail(fmt.Errorf("checkpoint: %w", err))
-			}
-		}
 	}
 }
 

@@ -2,16 +2,20 @@ package ledger
 
 import (
 	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/store"
 )
 
 // meterWork is a MeterUsage call that passed admission.
 type meterWork struct {
+	plain
 	line       metering.Line
 	in         *metering.Meter
 	byToken    bool // AgentCore: the ClientToken identifies the usage, not the hour
 	tokenKey   metering.TokenKey
 	parameters [16]byte
 	id         metering.RecordID
+	asked      int  // the place of its ClientToken among those of the group
+	claimed    int  // the place of its claim
 	first      bool // the workload's first successful call for the product
 }
 
@@ -19,7 +23,7 @@ type meterWork struct {
 func (c *Call) MeterUsage(in *metering.Meter, body []byte) (metering.RecordID, *metering.Error) {
 	l, m := c.l, &c.meter
 	*m = meterWork{in: in}
-	refusal := m.admit(l, c)
+	refusal := l.entitled(c, in.ProductCode, m.admit(l, c), func() *metering.Error { return m.admit(l, c) })
 	if refusal == nil && in.DryRun {
 		refusal = metering.Errorf(metering.DryRunOperation, "Request would have succeeded, but DryRun flag is set.")
 	}
@@ -54,32 +58,54 @@ func (m *meterWork) admit(l *Ledger, c *Call) (refusal *metering.Error) {
 	return refusal
 }
 
+func (m *meterWork) prepare(g *group, c *Call) {
+	c.refusal = g.l.settings.CheckMeterTimestamp(m.in.Timestamp, g.now)
+	if c.refusal == nil && m.in.HasClientToken {
+		m.asked = len(g.keys)
+		g.keys = append(g.keys, m.tokenKey)
+	}
+}
+
+// known returns what is remembered of the call's ClientToken, or nil.
+func (m *meterWork) known(g *group) *store.ClientToken {
+	if !m.in.HasClientToken {
+		return nil
+	}
+	return g.tokens[m.asked]
+}
+
+func (m *meterWork) claim(g *group, c *Call) {
+	if c.refusal != nil || m.known(g) != nil {
+		return
+	}
+	m.claimed = len(g.claims)
+	g.claim(c, 0, &m.line, m.clientToken())
+}
+
+// clientToken returns the token under which the usage is stored.
+func (m *meterWork) clientToken() string {
+	if m.byToken {
+		return m.in.ClientToken
+	}
+	return ""
+}
+
 // write decides the record: first by its ClientToken, then, except for AgentCore, by its hour (metering-api 2.6).
 func (m *meterWork) write(g *group, c *Call) error {
+	if c.refusal != nil {
+		return nil
+	}
 	in := m.in
-	if c.refusal = g.window.settings.CheckMeterTimestamp(in.Timestamp, g.now); c.refusal != nil {
-		return nil //nolint:nilerr // the call is refused; the store is well
-	}
-	outcome, clientToken := Stored, ""
-	if m.byToken {
-		clientToken = in.ClientToken
-	}
-	if in.HasClientToken {
-		if known, ok := g.window.token(m.tokenKey); ok {
-			if known.parameters != m.parameters {
-				c.refusal = metering.Errorf(metering.IdempotencyConflict, "ClientToken %q was used before with other parameters. Send the very same request to retry it, or a new ClientToken for new usage.", in.ClientToken)
-				return nil
-			}
-			m.id = known.record
-			c.audit.Detail = appendOutcome(c.audit.Detail, 0, Replayed, &m.line, clientToken)
+	if known := m.known(g); known != nil {
+		if known.Parameters != m.parameters {
+			c.refusal = metering.Errorf(metering.IdempotencyConflict, "ClientToken %q was used before with other parameters. Send the very same request to retry it, or a new ClientToken for new usage.", in.ClientToken)
 			return nil
 		}
+		m.id = known.Record
+		c.audit.Detail = appendOutcome(c.audit.Detail, 0, Replayed, &m.line, m.clientToken())
+		return nil
 	}
-	if !m.byToken {
-		outcome = g.weigh(&m.line)
-	} else if g.window.records+g.window.tokenCount >= g.l.cfg.MaxOpenRecords {
-		outcome = Unprocessed
-	}
+	outcome := g.weigh(c, &g.claims[m.claimed])
 	switch outcome {
 	case Duplicate:
 		c.refusal = metering.Errorf(metering.DuplicateRequest, "A record for this resource with usageDimension: %s was already accepted for the hour %v with another quantity. Usage is metered once an hour and cannot be changed.", in.Dimension, m.line.Hour)
@@ -88,15 +114,12 @@ func (m *meterWork) write(g *group, c *Call) error {
 		c.refusal = metering.Errorf(metering.Throttling, "The service holds as many records of the open hours as it can. Retry later with exponential backoff.")
 		return nil
 	case Replayed:
-		c.audit.Detail = appendOutcome(c.audit.Detail, 0, Replayed, &m.line, clientToken)
-	case Stored:
-		if err := g.append(&m.line, clientToken); err != nil {
-			return err
-		}
+		c.audit.Detail = appendOutcome(c.audit.Detail, 0, Replayed, &m.line, "")
 	}
 	// Replays come with fresh tokens for ever; beyond the bound theirs are let go, and the hour still tells them.
-	if in.HasClientToken && (outcome == Stored || g.window.tokenCount < g.l.cfg.MaxOpenRecords) {
-		if err := g.rememberToken(m.tokenKey, token{m.parameters, m.id}); err != nil {
+	if in.HasClientToken && (outcome == Stored || g.l.db.OpenRecords() < g.l.cfg.MaxOpenRecords) {
+		t := store.ClientToken{Key: m.tokenKey, Parameters: m.parameters, Record: m.id, At: g.now}
+		if err := g.tx.PutClientToken(&t); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/meterd/meterd/internal/metering"
@@ -15,15 +14,14 @@ type Metrics struct {
 	calls      *prometheus.CounterVec // by operation and outcome
 	groupSize  prometheus.Histogram
 	commitTime prometheus.Histogram
-	open       prometheus.Gauge
+	open       prometheus.GaugeFunc
 	limit      prometheus.GaugeFunc
 	alarm      prometheus.GaugeFunc // 1 from 80 % of the limit
 	ready      prometheus.GaugeFunc
 	age        *productAge
 
-	openRecords atomic.Int64
-	outcomes    [Unprocessed + 1]prometheus.Counter
-	succeeded   [metering.ResolveCustomer + 1]prometheus.Counter
+	outcomes  [Unprocessed + 1]prometheus.Counter
+	succeeded [metering.ResolveCustomer + 1]prometheus.Counter
 }
 
 // productAge reports, for each product, how long ago its last record was accepted: metering that has failed looks
@@ -45,8 +43,8 @@ func newMetrics(l *Ledger) *Metrics {
 			Help: "Calls committed together.", Buckets: prometheus.ExponentialBuckets(1, 2, 9)}),
 		commitTime: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "meterd_commit_seconds",
 			Help: "Time to decide, append, commit and sync one group.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 15)}),
-		open: prometheus.NewGauge(prometheus.GaugeOpts{Name: "meterd_open_records",
-			Help: "Records of the open window that are kept in memory."}),
+		open: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_open_records",
+			Help: "Keys of records in the open window and ClientTokens that the embedded store keeps in memory."}, func() float64 { return float64(l.db.OpenRecords()) }),
 		limit: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_open_records_limit",
 			Help: "The bound on open records (--max-open-records)."}, func() float64 { return float64(l.cfg.MaxOpenRecords) }),
 		ready: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_ready",
@@ -62,7 +60,7 @@ func newMetrics(l *Ledger) *Metrics {
 	}
 	m.alarm = prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_open_records_alarm",
 		Help: "1 when open records have reached 80 % of their bound."}, func() float64 {
-		if m.openRecords.Load() >= int64(l.cfg.MaxOpenRecords)*8/10 {
+		if l.db.OpenRecords() >= l.cfg.MaxOpenRecords*8/10 {
 			return 1
 		}
 		return 0
@@ -83,10 +81,9 @@ func (m *Metrics) Register(r prometheus.Registerer) {
 }
 
 // group counts a group that was committed.
-func (m *Metrics) group(calls []*Call, open int, took time.Duration) {
+func (m *Metrics) group(calls []*Call, took time.Duration) {
 	m.groupSize.Observe(float64(len(calls)))
 	m.commitTime.Observe(took.Seconds())
-	m.setOpen(open)
 	m.age.mu.Lock()
 	defer m.age.mu.Unlock()
 	for _, c := range calls {
@@ -120,11 +117,6 @@ func (m *Metrics) group(calls []*Call, open int, took time.Duration) {
 			}
 		}
 	}
-}
-
-func (m *Metrics) setOpen(records int) {
-	m.open.Set(float64(records))
-	m.openRecords.Store(int64(records))
 }
 
 func (a *productAge) Describe(ch chan<- *prometheus.Desc) { ch <- a.desc }

@@ -14,6 +14,7 @@ import (
 
 // registerWork is a RegisterUsage call that passed admission.
 type registerWork struct {
+	plain
 	product uint32
 	first   bool
 }
@@ -30,6 +31,10 @@ func (c *Call) RegisterUsage(in *metering.Register, body []byte) (Registered, *m
 	l := c.l
 	now := l.clock.now()
 	key, code, refusal := c.admitRegister(in, now)
+	refusal = l.entitled(c, in.ProductCode, refusal, func() (refusal *metering.Error) {
+		key, code, refusal = c.admitRegister(in, now)
+		return refusal
+	})
 	if refusal != nil {
 		return Registered{}, c.Refuse(refusal, body)
 	}
@@ -89,9 +94,31 @@ func (g *group) register(c *Call, op metering.Operation, workload, product uint3
 	return g.tx.PutRegistration(metering.Registration{Workload: workload, Product: product, Operation: op, First: g.now, Last: g.now})
 }
 
-func (g *group) rememberToken(k metering.TokenKey, t token) error {
-	g.window.putToken(g.now.Hour(), k, t)
-	return g.tx.PutClientToken(&store.ClientToken{Key: k, Parameters: t.parameters, Record: t.record, At: g.now})
+// entitled tries a call again that was refused because the workload's buyer has no agreement: the workload may have
+// had a successful call on another node, which entitles it for good.
+func (l *Ledger) entitled(c *Call, productCode string, refusal *metering.Error, again func() *metering.Error) *metering.Error {
+	if refusal == nil || refusal.Kind != metering.CustomerNotEntitled || !l.db.Shared() {
+		return refusal
+	}
+	l.mu.RLock()
+	r := metering.Registration{Workload: c.caller.Workload, Product: number(l.catalog.ProductByCode(productCode))}
+	l.mu.RUnlock()
+	registered := false
+	err := l.db.View(func(reader *store.Reader) (err error) {
+		registered, err = reader.Registered(r.Workload, r.Product)
+		return err
+	})
+	switch {
+	case err != nil:
+		l.troubled(err)
+		return errStopped
+	case !registered:
+		return refusal
+	}
+	l.mu.Lock()
+	l.catalog.PutRegistration(r)
+	l.mu.Unlock()
+	return again()
 }
 
 // signRegistration makes the token that containers verify. Shipping verifiers read the lower-camel claims, AWS's

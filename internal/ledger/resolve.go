@@ -18,14 +18,15 @@ type Resolved struct {
 }
 
 // resolveWork writes nothing but the audit row, which names the token.
-type resolveWork struct{ token store.RegistrationToken }
+type resolveWork struct {
+	plain
+	token store.RegistrationToken
+}
 
 func (r *resolveWork) write(g *group, c *Call) error {
 	c.audit.Detail = append(append(c.audit.Detail, detailText), "registration token "+hex.EncodeToString(r.token.ID[:])...)
 	return nil
 }
-
-func (r *resolveWork) apply(*Ledger, *Call) {}
 
 // registrationToken returns the token of the given id: the id and a code that only this ledger can make. In plain
 // base64 it holds the characters + / = that a token must survive on its way through a form (metering-api 3.1).
@@ -86,13 +87,19 @@ func (l *Ledger) resolve(c *Call, token string) (Resolved, *metering.Error) {
 	switch {
 	case err != nil:
 		l.cfg.Log.Error("reading a registration token", slog.Any("error", err))
-		return Resolved{}, metering.Errorf(metering.Internal, "%v", err)
+		return Resolved{}, l.unread(err)
 	case stored == nil || stored.Revoked:
 		return Resolved{}, invalid
+	}
+	if err := l.catchUp(); err != nil { // with the node that issued the token
+		return Resolved{}, errStopped
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	product := l.catalog.Product(stored.Product)
+	if product == nil || l.catalog.Account(stored.Buyer) == nil { // an act of administration kept from catching up
+		return Resolved{}, errStopped
+	}
 	if product.Seller != c.caller.Account {
 		return Resolved{}, invalid // as for any other string: a seller learns nothing of others' tokens
 	}

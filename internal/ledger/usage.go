@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,13 +16,13 @@ import (
 
 // Variables only for tests.
 var (
-	maxPageBytes       = 4 << 20 // of stored allocations; a page ends early beyond it
-	maxSums            = 100_000 // groups of a sum
-	scanRows     int64 = 1 << 18 // rows read in one transaction
+	maxPageBytes = 4 << 20 // of stored allocations; a page ends early beyond it
+	maxSums      = 100_000 // groups of a sum
 )
 
-// Usage returns the accepted records that the filter chooses, in the order in which they were accepted. after is
-// empty or the Next of the page before; limit is 1 to [MaxPage], or 0 for [DefaultPage]. A page may hold fewer records than the
+// Usage returns the accepted records that the filter chooses: in the order in which they were accepted from the
+// embedded store, in that of their hours from PostgreSQL. Each record that was accepted before the first page was
+// asked for is on exactly one page. after is empty or the Next of the page before; limit is 1 to [MaxPage], or 0 for [DefaultPage]. A page may hold fewer records than the
 // limit although there is a next one. Names that the catalogue does not know are NotFound; customer_identifier
 // stands for the buyer whom any seller's products know by it, in whichever way the records named the buyer.
 func (l *Ledger) Usage(op Operator, f adminapi.UsageFilter, after string, limit int) (adminapi.UsagePage, error) {
@@ -35,28 +34,24 @@ func (l *Ledger) Usage(op Operator, f adminapi.UsageFilter, after string, limit 
 	if bad != nil {
 		return page, bad
 	}
-	last := int64(0)
-	if after != "" {
-		var err error
-		if last, err = strconv.ParseInt(after, 10, 64); err != nil || last < 0 {
-			return page, badCursor(after)
-		}
-	}
 	m, bad := l.match(&f)
 	if bad != nil {
 		return page, bad
 	}
 	var found []store.Usage
 	size := 0
-	err := l.scan(m, last+1, func(u *store.Usage) error {
+	err := l.scan(m, after, func(u *store.Usage) error {
 		if len(found) == limit || size > maxPageBytes {
-			page.Next = strconv.FormatInt(found[len(found)-1].Seq, 10)
-			return errEnough
+			page.Next = l.db.Cursor(&found[len(found)-1])
+			return store.ErrEnough
 		}
 		found = append(found, *u)
 		size += len(u.Allocations)
 		return nil
 	})
+	if errors.Is(err, store.ErrCursor) {
+		return page, badCursor(after)
+	}
 	if err != nil {
 		return page, err
 	}
@@ -76,6 +71,9 @@ func (l *Ledger) Usage(op Operator, f adminapi.UsageFilter, after string, limit 
 func (l *Ledger) usageRecord(u *store.Usage, identified bool) (adminapi.UsageRecord, error) {
 	c, k := l.catalog, &u.Key
 	product := c.Product(k.Product)
+	if product == nil || int(k.Dimension) > len(product.Dimensions) || c.Region(k.Region) == nil {
+		return adminapi.UsageRecord{}, errAhead
+	}
 	record := adminapi.UsageRecord{
 		Timestamp: u.Timestamp.Time(), Hour: u.Hour.Start().Time(), ProductCode: product.Code,
 		CustomerIdentifier: c.CustomerIdentifier(product.Seller, k.Buyer),
@@ -107,16 +105,16 @@ func (l *Ledger) usageRecord(u *store.Usage, identified bool) (adminapi.UsageRec
 	return record, err
 }
 
+// errAhead says that a row refers to what this node does not know yet.
+var errAhead = errors.New("the row refers to a part of the catalogue that another node has just made; try again in a second")
+
 // match is a filter in the catalogue's numbers, so that rows are chosen without the catalogue's lock.
 type match struct {
 	store.UsageFilter
-	hours      hourRange
 	dimensions map[uint32]uint16     // :: product → the dimension's number; nil for all
 	customers  map[customer]struct{} // nil for all
 	workloads  map[uint32]struct{}   // nil for all
 }
-
-type hourRange struct{ first, last metering.Hour }
 
 type customer struct{ product, buyer uint32 }
 
@@ -140,7 +138,7 @@ func (m *match) takes(u *store.Usage) bool {
 
 // match resolves the filter's names.
 func (l *Ledger) match(f *adminapi.UsageFilter) (*match, *metering.Error) {
-	m := &match{hours: hourRange{-1 << 31, 1<<31 - 1}}
+	m := &match{UsageFilter: store.UsageFilter{FirstHour: -1 << 31, LastHour: 1<<31 - 1}}
 	unknown := func(member, name, mend string) (*match, *metering.Error) {
 		return nil, notFound("%s: there is none %q; send %s", member, name, mend)
 	}
@@ -149,11 +147,11 @@ func (l *Ledger) match(f *adminapi.UsageFilter) (*match, *metering.Error) {
 	}
 	if !f.From.IsZero() {
 		m.From = roundUp(f.From)
-		m.hours.first = m.From.Hour()
+		m.FirstHour = m.From.Hour()
 	}
 	if !f.To.IsZero() {
 		m.To = roundUp(f.To)
-		m.hours.last = (m.To - 1).Hour()
+		m.LastHour = (m.To - 1).Hour()
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -236,41 +234,19 @@ func roundUp(t time.Time) metering.Instant {
 	return i
 }
 
-// errEnough ends a scan.
-var errEnough = errors.New("enough")
-
-// scan calls row for each usage row from the place first up to the last one there is now, in order, that matches,
-// until row returns errEnough. It reads in short transactions, because a long one would keep the write-ahead log
-// from being reused; as rows are only ever appended, what it sees is one state all the same. No row of an hour
-// stands before the hour's mark, which bounds the scan from below.
-func (l *Ledger) scan(m *match, first int64, row func(*store.Usage) error) error {
-	var last, marked int64
-	err := l.db.View(func(r *store.Reader) (err error) {
-		if last, err = r.LastUsage(); err != nil {
-			return err
-		}
-		marked = last + 1
-		return r.Hours(func(h metering.Hour, firstSeq int64) error {
-			if m.hours.first <= h && h <= m.hours.last {
-				marked = min(marked, firstSeq)
-			}
+// scan calls row for each usage row behind the cursor that matches, in the order of the store, until row returns
+// [store.ErrEnough]. When it returns, the catalogue knows what the rows refer to.
+func (l *Ledger) scan(m *match, after string, row func(*store.Usage) error) error {
+	err := l.db.FindUsage(&m.UsageFilter, after, func(u *store.Usage) error {
+		if !m.takes(u) {
 			return nil
-		})
+		}
+		return row(u)
 	})
-	for first = max(first, marked); err == nil && first <= last; first += scanRows {
-		err = l.db.View(func(r *store.Reader) error {
-			return r.FindUsage(first, min(first+scanRows-1, last), &m.UsageFilter, func(u *store.Usage) error {
-				if !m.takes(u) {
-					return nil
-				}
-				return row(u)
-			})
-		})
+	if err != nil {
+		return err
 	}
-	if errors.Is(err, errEnough) {
-		return nil
-	}
-	return err
+	return l.catchUp()
 }
 
 // sumKey is a group of records in the catalogue's numbers; those that its names do not depend on are 0.
@@ -366,7 +342,7 @@ func (l *Ledger) UsageSums(op Operator, f adminapi.UsageFilter, by []string) (ad
 	type sum struct{ records, quantity int64 }
 	sums := map[sumKey]*sum{}
 	tooMany := false
-	err := l.scan(m, 1, func(u *store.Usage) error {
+	err := l.scan(m, "", func(u *store.Usage) error {
 		whole := sumKey{customer{u.Key.Product, u.Key.Buyer}, u.Key.Agreement, u.Key.Workload, u.Hour, u.Key.Dimension, u.Key.Region}
 		var k sumKey
 		for i := range groups {
@@ -375,7 +351,7 @@ func (l *Ledger) UsageSums(op Operator, f adminapi.UsageFilter, by []string) (ad
 		s := sums[k]
 		if s == nil {
 			if tooMany = len(sums) == maxSums; tooMany {
-				return errEnough
+				return store.ErrEnough
 			}
 			s = new(sum)
 			sums[k] = s

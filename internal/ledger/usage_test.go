@@ -81,7 +81,7 @@ func newShop(t testing.TB) *shop {
 }
 
 func (s *shop) config() ledger.Config {
-	return ledger.Config{Dir: s.dir, MasterKey: bytes.Repeat([]byte{1}, 32), Sandbox: true, Now: func() time.Time { return s.now },
+	return ledger.Config{Store: s.dir, MasterKey: bytes.Repeat([]byte{1}, 32), Sandbox: true, Now: func() time.Time { return s.now },
 		Log: slog.New(slog.DiscardHandler)}
 }
 
@@ -342,7 +342,7 @@ func TestUsageBounds(t *testing.T) {
 	s := newShop(t)
 	s.trade()
 	want := s.usage(adminapi.UsageFilter{}, "", 0)
-	ledger.SetUsageBounds(t, 1<<20, 4, 2)
+	ledger.SetUsageBounds(t, 1<<20, 4)
 	if got := s.usage(adminapi.UsageFilter{}, "", 0); !cmp.Equal(got, want) {
 		t.Errorf("in small transactions: %+v", got)
 	}
@@ -355,7 +355,7 @@ func TestUsageBounds(t *testing.T) {
 	if _, err := s.l.UsageSums(s.op, adminapi.UsageFilter{}, []string{"product_code", "dimension"}); !refusedAs(err, metering.Validation) {
 		t.Errorf("six groups: %v", err)
 	}
-	ledger.SetUsageBounds(t, 10, 4, 2)
+	ledger.SetUsageBounds(t, 10, 4)
 	page := s.usage(adminapi.UsageFilter{}, "", 0)
 	rest := s.usage(adminapi.UsageFilter{}, page.Next, 0)
 	if len(page.Records) != 2 || !cmp.Equal(append(page.Records, rest.Records...), want.Records) {
@@ -567,7 +567,7 @@ func TestCallRecordAmongMany(t *testing.T) {
 		id, _, _ := s.batch(sellerKey, "legacy", s.record("222222222222", fmt.Sprint([]string{"users", "gb"}[i%2]), 0, int32(i)))
 		ids = append(ids, id)
 	}
-	ledger.SetUsageBounds(t, 1<<20, 4, 7)
+	ledger.SetUsageBounds(t, 1<<20, 4)
 	if _, err := s.l.CallRecord(s.op, s.requestID().String()); !refusedAs(err, metering.NotFound) {
 		t.Errorf("of no call: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -38,23 +39,25 @@ type ProductSum struct {
 	Quantity    int64  `json:"quantity"`
 }
 
-// Verify recomputes the ledger in the folder from its raw rows and reports what disagrees. It reads one state,
-// beside a running server if there is one, and needs no master key. An error means that the ledger could not be
-// read to its end, or its catalogue not at all; the report then holds what was found until there.
+// Verify recomputes the ledger in the folder or database from its raw rows and reports what disagrees. It reads one
+// state, beside running servers if there are any, and needs no master key. An error means that the ledger could not
+// be read to its end, or its catalogue not at all; the report then holds what was found until there.
 //
-// It checks that SQLite finds its file whole; that usage and audit rows are numbered without gaps; that each usage
-// row was written by exactly one call; that no key was accepted twice; that the catalogue has all its rows, that
-// every number stands for something in it, and an agreement for the record's own product and buyer; that quantities, times and allocations
-// are what the service admits; that the marks of hours are right; that calls are in the order of the ledger clock
-// unless a sandbox's clock was moved; and that ClientTokens stand for records that exist.
+// It checks that the store finds itself whole; that each writer's audit rows are numbered without gaps; that each
+// usage row was written by exactly one call, and that each call has the rows that it wrote; that no key was accepted
+// twice; that the catalogue has all its rows, that every number stands for something in it, and an agreement for the
+// record's own product and buyer; that quantities, times and allocations are what the service admits; that the calls
+// of a writer are in the order of the ledger clock unless a sandbox's clock was moved; and that ClientTokens stand for
+// records that exist.
 //
-// It shares the rules of identity with the ledger ([metering.Key] and the derivation of ids) but none of its
-// index. Cost: about 2 µs a record. Memory holds the keys of the hours that lie open at one point of the ledger,
-// about 50 B for each of their records. While it runs, a server's write-ahead log cannot be reused and grows.
-func Verify(dir string, w VerifyOptions) (Report, error) {
+// It shares the rules of identity with the ledger ([metering.Key] and the derivation of ids) but none of what
+// decides duplicates. Cost: about 2 µs a record of an embedded store. Memory holds the keys of the hours that lie
+// open at one point of the store's order, about 50 B for each of their records. While it runs, an embedded store's
+// write-ahead log cannot be reused and grows.
+func Verify(location string, w VerifyOptions) (Report, error) {
 	v := verifier{report: Report{Sums: []ProductSum{}, Problems: []string{}}}
 	err := caught(func() error {
-		return store.OpenReader(dir, func(r *store.Reader, meta store.Meta) error { return v.run(r, meta, w) })
+		return store.Read(location, func(r *store.Reader, meta store.Meta) error { return v.run(r, meta, w) })
 	})
 	return v.report, err
 }
@@ -70,21 +73,17 @@ func caught(f func() error) (err error) {
 }
 
 type verifier struct {
-	report    Report
-	r         *store.Reader
-	catalog   *metering.Catalog
-	ids       *metering.RecordIDs
-	sandbox   bool
-	lastUsage int64 // place of the last usage row seen
-	hours     map[metering.Hour]*extent
-	keys      map[metering.Hour]map[metering.Key]struct{} // of hours with rows to come
-	sums      map[uint32]*ProductSum
-	toldOf    map[metering.RecordID]int32  // acknowledged, not found yet
-	tokenOf   map[metering.RecordID]uint32 // :: record of a ClientToken, not found yet → the token's workload
+	report  Report
+	r       *store.Reader
+	catalog *metering.Catalog
+	ids     *metering.RecordIDs
+	sandbox bool
+	left    map[metering.Hour]int64                     // usage rows of each hour that are still to come
+	keys    map[metering.Hour]map[metering.Key]struct{} // of hours with rows to come
+	sums    map[uint32]*ProductSum
+	toldOf  map[metering.RecordID]int32  // acknowledged, not found yet
+	tokenOf map[metering.RecordID]uint32 // :: record of a ClientToken, not found yet → the token's workload
 }
-
-// extent is where the rows of an hour lie.
-type extent struct{ first, last int64 }
 
 func (v *verifier) problem(format string, args ...any) {
 	if v.report.ProblemCount++; v.report.ProblemCount <= maxProblems {
@@ -95,28 +94,18 @@ func (v *verifier) problem(format string, args ...any) {
 func (v *verifier) run(r *store.Reader, meta store.Meta, w VerifyOptions) error {
 	v.r, v.sandbox = r, meta.Sandbox
 	v.catalog, v.ids = metering.NewCatalog(metering.DefaultSettings()), metering.NewRecordIDs(meta.Secret)
-	v.hours, v.keys = map[metering.Hour]*extent{}, map[metering.Hour]map[metering.Key]struct{}{}
+	v.left, v.keys = map[metering.Hour]int64{}, map[metering.Hour]map[metering.Key]struct{}{}
 	v.sums, v.toldOf, v.tokenOf = map[uint32]*ProductSum{}, map[metering.RecordID]int32{}, map[metering.RecordID]uint32{}
 	for id, quantity := range w.Acknowledged {
 		v.toldOf[id] = quantity
 	}
-	if err := r.CheckIntegrity(); err != nil {
-		v.problem("%v", err)
-	}
-	err := r.Misfits(func(m store.Misfit) error {
-		v.problem("%s row %d: %s is %d; it must be %d to %d", m.Table, m.Seq, m.Column, m.Value, m.Smallest, m.Largest)
-		return nil
-	})
-	if err != nil {
+	if err := r.Check(v.problem); err != nil {
 		return err
 	}
-	if err := r.Catalog(v.catalog); err != nil {
+	if _, err := r.Load(0, store.CatalogRows(v.catalog)); err != nil {
 		return fmt.Errorf("reading the catalogue: %w", err)
 	}
-	if v.lastUsage, err = r.LastUsage(); err != nil {
-		return err
-	}
-	for _, check := range []func() error{v.checkCalls, v.checkHours, v.readTokens, v.checkUsage, v.checkTokenUsage} {
+	for _, check := range []func() error{v.checkCalls, v.countHours, v.readTokens, v.checkUsage, v.checkTokenUsage} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -134,30 +123,32 @@ func (v *verifier) run(r *store.Reader, meta store.Meta, w VerifyOptions) error 
 	return nil
 }
 
-// checkCalls checks the audit rows. That they share out the usage rows without gap or overlap, while those are
-// numbered without gaps, means that each usage row was written by exactly one call.
+// checkCalls checks the audit rows, and that they and the usage rows belong to each other.
 func (v *verifier) checkCalls() error {
 	var principals, keys, tokens uint32
-	err := errors.Join(
-		v.r.Principals(func(p store.Principal) error { principals = p.ID; return nil }),
-		v.r.AccessKeys(func(k store.AccessKey) error { keys = k.ID; return nil }),
-		v.r.AdminTokens(func(t store.AdminToken) error { tokens = t.ID; return nil }))
+	_, err := v.r.Load(0, &store.Rows{
+		Principal:  func(p store.Principal) { principals = p.ID },
+		AccessKey:  func(k store.AccessKey) error { keys = k.ID; return nil },
+		AdminToken: func(t store.AdminToken) { tokens = t.ID },
+	})
 	if err != nil {
 		return err
 	}
 	var last store.Call
-	nextUsage := int64(1)
-	err = v.r.Calls(-1<<63, 1<<63-1, func(c *store.Call) error {
+	return v.r.Calls(func(c *store.Call, stored uint32) error {
 		v.report.Calls++
-		v.dense("call", last.Seq, c.Seq)
+		writer, n := store.Place(c.Seq)
+		lastWriter, lastN := store.Place(last.Seq)
+		if writer != lastWriter {
+			lastN, last.At = 0, c.At
+		}
+		if n > lastN+1 {
+			v.problem("call rows %d to %d are missing", c.Seq-n+lastN+1, c.Seq-1)
+		}
 		if c.At < last.At && (c.Operation != adminOperation || !v.sandbox) {
 			v.problem("call row %d: the ledger clock went back from %v to %v", c.Seq, last.At, c.At)
 		}
 		last = *c
-		if c.FirstUsage != nextUsage {
-			v.problem("call row %d: first_usage is %d, but the calls before it wrote the usage rows up to %d", c.Seq, c.FirstUsage, nextUsage-1)
-		}
-		nextUsage = c.FirstUsage + int64(c.UsageRows)
 		most := 0
 		switch {
 		case c.Refusal != store.NoRefusal:
@@ -176,56 +167,46 @@ func (v *verifier) checkCalls() error {
 		if c.Principal > known || c.AccessKey > keys || c.Workload != 0 && v.catalog.Workload(c.Workload) == nil || c.Region != 0 && v.catalog.Region(c.Region) == nil {
 			v.problem("call row %d: principal %d, access key %d, workload %d or region %d does not exist", c.Seq, c.Principal, c.AccessKey, c.Workload, c.Region)
 		}
-		if d, err := parseDetail(c.Detail); err != nil || len(d.outcomes) > 0 && d.outcomes[len(d.outcomes)-1].index >= c.UsageRows+len(d.outcomes) {
-			v.problem("call row %d: %v", c.Seq, errDetail)
+		d, err := parseDetail(c.Detail)
+		if err != nil {
+			v.problem("call row %d: %v", c.Seq, err)
+			return nil
 		}
+		v.checkStored(c, d.outcomes, stored)
+		return nil
+	}, func(seq int64) error {
+		call, record := store.CallOfUsage(seq)
+		v.problem("usage row %d: it says that it is record %d of call %d, which does not exist", seq, record, call)
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	if nextUsage-1 != v.lastUsage {
-		v.problem("the calls wrote the usage rows up to %d, but the last one is %d", nextUsage-1, v.lastUsage)
-	}
-	return nil
 }
 
-// dense checks that a row follows the one before it without a gap.
-func (v *verifier) dense(table string, before, seq int64) {
-	if seq > before+1 {
-		v.problem("%s rows %d to %d are missing", table, before+1, seq-1)
+// checkStored checks that a call has as many usage rows as it wrote, and that they are those of the records that its
+// detail does not name.
+func (v *verifier) checkStored(c *store.Call, others []outcomeDetail, stored uint32) {
+	if n := bits.OnesCount32(stored); n != c.UsageRows {
+		v.problem("call row %d: it wrote %d usage rows, but there are %d", c.Seq, c.UsageRows, n)
+		return
+	}
+	all := stored
+	for _, o := range others {
+		if o.index >= c.UsageRows+len(others) || stored&(1<<o.index) != 0 {
+			v.problem("call row %d: its record %d cannot have been left out", c.Seq, o.index)
+			return
+		}
+		all |= 1 << o.index
+	}
+	if all&(all+1) != 0 {
+		v.problem("call row %d: of its records some were neither stored nor left out", c.Seq)
 	}
 }
 
-// checkHours finds where the rows of each hour lie, and compares that with the marks.
-func (v *verifier) checkHours() error {
-	err := v.r.Keys(-1<<63, 1<<63-1, func(u *store.Usage) error {
-		if e := v.hours[u.Hour]; e != nil {
-			e.last = u.Seq
-		} else {
-			v.hours[u.Hour] = &extent{u.Seq, u.Seq}
-		}
+// countHours counts the rows of each hour, so that its keys can be forgotten after the last one.
+func (v *verifier) countHours() error {
+	return v.r.Hours(func(h metering.Hour) error {
+		v.left[h]++
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	marked := map[metering.Hour]bool{}
-	err = v.r.Hours(func(h metering.Hour, firstSeq int64) error {
-		marked[h] = true
-		if e := v.hours[h]; e == nil {
-			v.problem("hour %v is marked at usage row %d but has none", h, firstSeq)
-		} else if e.first != firstSeq {
-			v.problem("hour %v is marked at usage row %d, but its first one is %d", h, firstSeq, e.first)
-		}
-		return nil
-	})
-	for h, e := range v.hours {
-		if !marked[h] {
-			v.problem("hour %v has no mark; its first usage row is %d", h, e.first)
-		}
-	}
-	return err
 }
 
 func (v *verifier) readTokens() error {
@@ -239,11 +220,8 @@ func (v *verifier) readTokens() error {
 }
 
 func (v *verifier) checkUsage() error {
-	last := int64(0)
-	return v.r.Usage(-1<<63, 1<<63-1, func(u *store.Usage) error {
+	return v.r.Usage(func(u *store.Usage) error {
 		v.report.Records++
-		v.dense("usage", last, u.Seq)
-		last = u.Seq
 		if v.checkNumbers(u) {
 			v.checkRecord(u)
 		}
@@ -259,7 +237,7 @@ func (v *verifier) checkUsage() error {
 				v.problem("usage row %d: a row before it has the same key: hour %v, %+v", u.Seq, u.Hour, u.Key)
 			}
 		}
-		if v.hours[u.Hour].last == u.Seq {
+		if v.left[u.Hour]--; v.left[u.Hour] == 0 {
 			delete(v.keys, u.Hour)
 		}
 		return nil
@@ -351,24 +329,35 @@ func (v *verifier) checkAllocations(u *store.Usage) {
 // comes again after its life stands for new usage.
 func (v *verifier) checkTokenUsage() error {
 	const life = 24 * time.Hour
-	var beforeWorkload uint32
-	var beforeToken string
-	var beforeSeq int64
-	return v.r.ClientTokenUsage(func(workload uint32, clientToken string, seq int64) error {
-		if workload == beforeWorkload && clientToken == beforeToken {
-			first, err := v.r.CallOfUsage(beforeSeq)
-			if err != nil {
-				return err
-			}
-			second, err := v.r.CallOfUsage(seq)
-			if err != nil {
-				return err
-			}
-			if first == nil || second == nil || second.At.Sub(first.At) < life {
-				v.problem("usage row %d: row %d has the same ClientToken of workload %d", seq, beforeSeq, workload)
-			}
+	type place struct {
+		workload uint32
+		token    string
+		seq      int64
+	}
+	var before place
+	var again [][2]place // rows with the token of the row before
+	err := v.r.ClientTokenUsage(func(workload uint32, clientToken string, seq int64) error {
+		p := place{workload, clientToken, seq}
+		if p.workload == before.workload && p.token == before.token {
+			again = append(again, [2]place{before, p})
 		}
-		beforeWorkload, beforeToken, beforeSeq = workload, clientToken, seq
+		before = p
 		return nil
 	})
+	for _, p := range again {
+		first, bad := v.callOfUsage(p[0].seq)
+		second, bad2 := v.callOfUsage(p[1].seq)
+		if err = errors.Join(err, bad, bad2); err != nil {
+			return err
+		}
+		if first == nil || second == nil || second.At.Sub(first.At).Abs() < life {
+			v.problem("usage row %d: row %d has the same ClientToken of workload %d", p[1].seq, p[0].seq, p[0].workload)
+		}
+	}
+	return err
+}
+
+func (v *verifier) callOfUsage(seq int64) (*store.Call, error) {
+	call, _ := store.CallOfUsage(seq)
+	return v.r.Call(call)
 }

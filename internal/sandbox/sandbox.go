@@ -20,14 +20,16 @@ type Options struct {
 // AdminToken is the bearer token of every sandbox's admin API. It is published.
 const AdminToken = "meterd_sandbox_published_admin_token"
 
-// Open opens the sandbox in cfg.Dir, and makes it first if the folder holds none. A marketplace that is loaded
+// Open opens the sandbox in cfg.Store, and makes it first if there is none. A marketplace that is loaded
 // already is left as it is. A start that was cut short is carried on: as long as there is no seller, the sandbox is new.
 func Open(cfg ledger.Config, o Options) (*ledger.Ledger, error) {
 	cfg.Sandbox, cfg.MasterKey, cfg.SandboxToken = true, MasterKey(), AdminToken
-	if !store.Exists(cfg.Dir) {
-		if err := ledger.Create(cfg); err != nil {
-			return nil, err
-		}
+	exists, err := store.Exists(cfg.Store)
+	if err == nil && !exists {
+		err = ledger.Create(cfg)
+	}
+	if err != nil {
+		return nil, err
 	}
 	l, err := ledger.Open(cfg)
 	if err != nil {

@@ -39,7 +39,7 @@ type office struct {
 func newOffice(t *testing.T, sandbox bool) *office {
 	t.Helper()
 	now := time.Date(2026, 11, 23, 14, 20, 0, 0, time.UTC)
-	cfg := ledger.Config{Dir: t.TempDir(), MasterKey: []byte("a master key of thirty-two bytes"), Sandbox: sandbox, Now: func() time.Time { return now },
+	cfg := ledger.Config{Store: t.TempDir(), MasterKey: []byte("a master key of thirty-two bytes"), Sandbox: sandbox, Now: func() time.Time { return now },
 		Log: slog.New(slog.DiscardHandler)}
 	if err := ledger.Create(cfg); err != nil {
 		t.Fatal(err)

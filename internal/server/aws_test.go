@@ -54,7 +54,7 @@ type signer struct {
 func openEndpoint(t testing.TB, change ...func(*ledger.Config)) *endpoint {
 	t.Helper()
 	e := &endpoint{TB: t, dir: t.TempDir()}
-	cfg := ledger.Config{Dir: e.dir, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return wall }}
+	cfg := ledger.Config{Store: e.dir, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return wall }}
 	for _, c := range change {
 		c(&cfg)
 	}

@@ -1,13 +1,13 @@
 package store
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
 
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/metering"
-	"github.com/ncruces/go-sqlite3"
 )
 
 // Principal is a user or a role of an account.
@@ -55,18 +55,18 @@ func list(v any) string {
 
 // PutMeta stores a named value.
 func (tx *Tx) PutMeta(name string, value []byte) error {
-	return tx.exec("INSERT OR REPLACE INTO meta (name, value) VALUES (?,?)", name, value)
+	return tx.exec("INSERT INTO meta (name, value) VALUES ($1,$2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value)
 }
 
 // PutRegion adds or replaces a region.
 func (tx *Tx) PutRegion(r metering.RegionInfo) error {
-	return tx.exec("INSERT INTO region (id, name, enabled) VALUES (?,?,?) ON CONFLICT (id) DO UPDATE SET enabled = excluded.enabled", int(r.ID), r.Name, r.Enabled)
+	return tx.exec("INSERT INTO region (id, name, enabled, changed) VALUES ($1,$2,$3,$4) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, enabled = excluded.enabled", int(r.ID), r.Name, r.Enabled, tx.revision)
 }
 
 // PutAccount adds or replaces an account.
 func (tx *Tx) PutAccount(a metering.Account) error {
-	return tx.exec("INSERT INTO account (id, account_id, name, seller, buyer, suspended) VALUES (?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET name = excluded.name, seller = excluded.seller, buyer = excluded.buyer, suspended = excluded.suspended",
-		a.ID, a.AccountID, a.Name, a.Seller, a.Buyer, a.Suspended)
+	return tx.exec("INSERT INTO account (id, account_id, name, seller, buyer, suspended, changed) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, name = excluded.name, seller = excluded.seller, buyer = excluded.buyer, suspended = excluded.suspended",
+		a.ID, a.AccountID, a.Name, a.Seller, a.Buyer, a.Suspended, tx.revision)
 }
 
 // PutProduct adds or replaces a product.
@@ -75,74 +75,63 @@ func (tx *Tx) PutProduct(p metering.Product) error {
 	for i, r := range p.Regions {
 		regions[i] = int(r)
 	}
-	return tx.exec("INSERT INTO product (id, seller, product_code, product_id, title, type, concurrent, dimensions, regions) VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET title = excluded.title, dimensions = excluded.dimensions, regions = excluded.regions",
-		p.ID, p.Seller, p.Code, p.ProductID, p.Title, int(p.Type), p.Concurrent, list(p.Dimensions), list(regions))
+	return tx.exec("INSERT INTO product (id, seller, product_code, product_id, title, type, concurrent, dimensions, regions, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, title = excluded.title, dimensions = excluded.dimensions, regions = excluded.regions",
+		p.ID, p.Seller, p.Code, p.ProductID, p.Title, int(p.Type), p.Concurrent, list(p.Dimensions), list(regions), tx.revision)
 }
 
 // PutPublicKey adds a version of a product's key, or notes when it was replaced.
 func (tx *Tx) PutPublicKey(k metering.PublicKey) error {
-	return tx.exec("INSERT INTO public_key (product, version, pem, sealed, created, rotated_at) VALUES (?,?,?,?,?,?) ON CONFLICT (product, version) DO UPDATE SET rotated_at = excluded.rotated_at",
-		k.Product, int(k.Version), k.PEM, k.Sealed, int64(k.Created), int64(k.RotatedAt))
+	return tx.exec("INSERT INTO public_key (product, version, pem, sealed, created, rotated_at, changed) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (product, version) DO UPDATE SET changed = excluded.changed, rotated_at = excluded.rotated_at",
+		k.Product, int(k.Version), k.PEM, k.Sealed, int64(k.Created), int64(k.RotatedAt), tx.revision)
 }
 
 // PutAgreement adds or replaces an agreement.
 func (tx *Tx) PutAgreement(a metering.Agreement) error {
-	return tx.exec("INSERT INTO agreement (id, product, buyer, agreement_id, license_arn, start, ending_at, ended_at) VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET ending_at = excluded.ending_at, ended_at = excluded.ended_at",
-		a.ID, a.Product, a.Buyer, a.AgreementID, a.LicenseARN, int64(a.Start), int64(a.EndingAt), int64(a.EndedAt))
+	return tx.exec("INSERT INTO agreement (id, product, buyer, agreement_id, license_arn, start, ending_at, ended_at, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, ending_at = excluded.ending_at, ended_at = excluded.ended_at",
+		a.ID, a.Product, a.Buyer, a.AgreementID, a.LicenseARN, int64(a.Start), int64(a.EndingAt), int64(a.EndedAt), tx.revision)
 }
 
 // PutCustomer adds a customer identifier.
 func (tx *Tx) PutCustomer(u metering.Customer) error {
-	return tx.exec("INSERT INTO customer (seller, buyer, identifier) VALUES (?,?,?)", u.Seller, u.Buyer, u.Identifier)
+	return tx.exec("INSERT INTO customer (seller, buyer, identifier, changed) VALUES ($1,$2,$3,$4)", u.Seller, u.Buyer, u.Identifier, tx.revision)
 }
 
 // PutWorkload adds or replaces a workload.
 func (tx *Tx) PutWorkload(w metering.Workload) error {
-	return tx.exec("INSERT INTO workload (id, account, platform, resource_id, region, role) VALUES (?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET role = excluded.role",
-		w.ID, w.Account, int(w.Platform), w.ResourceID, int(w.Region), w.Role)
+	return tx.exec("INSERT INTO workload (id, account, platform, resource_id, region, role, changed) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, role = excluded.role",
+		w.ID, w.Account, int(w.Platform), w.ResourceID, int(w.Region), w.Role, tx.revision)
 }
 
 // PutPrincipal adds or replaces a user or role.
 func (tx *Tx) PutPrincipal(p Principal) error {
-	return tx.exec("INSERT INTO principal (id, account, kind, name, allow, deny, deleted) VALUES (?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET allow = excluded.allow, deny = excluded.deny, deleted = excluded.deleted",
-		p.ID, p.Account, int(p.Kind), p.Name, list(p.Allow), list(p.Deny), p.Deleted)
+	return tx.exec("INSERT INTO principal (id, account, kind, name, allow, deny, deleted, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, allow = excluded.allow, deny = excluded.deny, deleted = excluded.deleted",
+		p.ID, p.Account, int(p.Kind), p.Name, list(p.Allow), list(p.Deny), p.Deleted, tx.revision)
 }
 
 // PutAccessKey adds or replaces an access key.
 func (tx *Tx) PutAccessKey(k AccessKey) error {
-	return tx.exec("INSERT INTO access_key (id, access_key_id, principal, sealed, active, deleted, created) VALUES (?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET active = excluded.active, deleted = excluded.deleted",
-		k.ID, k.AccessKeyID, k.Principal, k.Sealed, k.Active, k.Deleted, int64(k.Created))
+	return tx.exec("INSERT INTO access_key (id, access_key_id, principal, sealed, active, deleted, created, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, active = excluded.active, deleted = excluded.deleted",
+		k.ID, k.AccessKeyID, k.Principal, k.Sealed, k.Active, k.Deleted, int64(k.Created), tx.revision)
 }
 
 // PutAdminToken adds or replaces a token of the admin API.
 func (tx *Tx) PutAdminToken(t AdminToken) error {
-	return tx.exec("INSERT INTO admin_token (id, name, hash, created, deleted) VALUES (?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET deleted = excluded.deleted",
-		t.ID, t.Name, t.Hash[:], int64(t.Created), t.Deleted)
+	return tx.exec("INSERT INTO admin_token (id, name, hash, created, deleted, changed) VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, deleted = excluded.deleted",
+		t.ID, t.Name, t.Hash[:], int64(t.Created), t.Deleted, tx.revision)
 }
 
 // PutRegistrationToken adds a registration token, or revokes it.
 func (tx *Tx) PutRegistrationToken(t RegistrationToken) error {
-	return tx.exec("INSERT INTO registration_token (id, product, buyer, agreement, issued, expires, revoked) VALUES (?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET revoked = excluded.revoked",
+	return tx.exec("INSERT INTO registration_token (id, product, buyer, agreement, issued, expires, revoked) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (id) DO UPDATE SET revoked = excluded.revoked",
 		t.ID[:], t.Product, t.Buyer, t.Agreement, int64(t.Issued), int64(t.Expires), t.Revoked)
 }
 
 // row reads the columns of one row and keeps the first that cannot be what was written. Damage must be refused where
 // it is read: in memory it would be an index out of range.
 type row struct {
-	*sqlite3.Stmt
+	columns
+	most   map[string]int64 // of the tables whose rows are numbered: the largest number
 	damage error
-}
-
-// rows calls f for each row that a statement returns. An error says which table's and what the row's first column is.
-func (r *Reader) rows(table, sql string, f func(*row) error, args ...any) error {
-	var one row // damage ends the query, so it serves for all
-	return query(r.c, sql, func(s *sqlite3.Stmt) error {
-		one.Stmt = s
-		if err := f(&one); err != nil {
-			return fmt.Errorf("%s row with %s %s: %w", table, s.ColumnName(0), s.ColumnText(0), err)
-		}
-		return nil
-	}, args...)
 }
 
 // number reads a number that must be least to most.
@@ -154,21 +143,14 @@ func (r *row) number(column int, least, most int64) int64 {
 	return n
 }
 
-// id reads the row's own number, which must be the one after n: the numbers of a table have no gaps.
-func (r *row) id(n int) uint32 {
-	id := r.ColumnInt64(0)
-	if id != int64(n)+1 && r.damage == nil {
-		r.damage = fmt.Errorf("it should be %d: rows have been lost or added", n+1)
-	}
-	return uint32(id)
+// of reads the number of a row of a table.
+func (r *row) of(table string, column int) uint32 {
+	return uint32(r.number(column, 1, r.most[table]))
 }
-
-// one reads the number of something of which there are n.
-func (r *row) one(column, n int) uint32 { return uint32(r.number(column, 1, int64(n))) }
 
 // list reads a JSON list.
 func (r *row) list(column int, into any) {
-	if err := json.Unmarshal(r.ColumnRawText(column), into); err != nil && r.damage == nil {
+	if err := json.Unmarshal([]byte(r.ColumnText(column)), into); err != nil && r.damage == nil {
 		r.damage = fmt.Errorf("%s is not a list: %w", r.ColumnName(column), err)
 	}
 }
@@ -181,164 +163,198 @@ func (r *row) bytes(column int, into []byte) {
 	}
 }
 
+// blob reads a value of any length.
+func (r *row) blob(column int) []byte { return bytes.Clone(r.ColumnRawBlob(column)) }
+
 func (r *row) instant(column int) metering.Instant { return metering.Instant(r.ColumnInt64(column)) }
 
-// last returns how many rows a table has whose numbers have no gaps.
-func (r *Reader) last(table string) (int, error) {
-	n, err := r.number("SELECT coalesce(max(id), 0) FROM " + table)
-	return int(n), err
+// numbered are the tables whose rows have numbers without gaps, from 1.
+var numbered = []string{"region", "account", "product", "agreement", "workload", "principal", "access_key", "admin_token"}
+
+// Rows is where [Reader.Load] puts what it reads. Tables whose function is nil are not read.
+type Rows struct {
+	Region       func(metering.RegionInfo)
+	Account      func(metering.Account)
+	Product      func(metering.Product)
+	PublicKey    func(metering.PublicKey)
+	Agreement    func(metering.Agreement)
+	Customer     func(metering.Customer)
+	Principal    func(Principal)
+	AccessKey    func(AccessKey) error
+	Workload     func(metering.Workload)
+	AdminToken   func(AdminToken)
+	Registration func(metering.Registration)
 }
 
-// Catalog reads regions, accounts, products, public keys, agreements, customers, workloads and registrations into c,
-// which must be empty. It refuses rows that cannot have been written: numbers must have no gaps, and what a row
-// refers to must be there.
-func (r *Reader) Catalog(c *metering.Catalog) error {
-	principals, err := r.last("principal")
-	if err != nil {
-		return err
+// CatalogRows puts what belongs to the catalogue into c.
+func CatalogRows(c *metering.Catalog) *Rows {
+	return &Rows{Region: c.PutRegion, Account: c.PutAccount, Product: c.PutProduct, PublicKey: c.PutPublicKey, Agreement: c.PutAgreement,
+		Customer: c.PutCustomer, Workload: c.PutWorkload, Registration: c.PutRegistration}
+}
+
+// table says how to read one table of the catalogue or the directory.
+type table struct {
+	name, columns, order string
+	unchanging           bool // its rows do not note a revision
+	put                  func(*row) error
+}
+
+// Load reads the rows of the catalogue and the directory that acts of administration have changed since a revision,
+// and returns the revision that it has read. Since 0 stands for all; registrations are read only then. What a row
+// refers to comes before it, or was there. It refuses rows that cannot have been written: numbers must have no gaps,
+// and what a row refers to must be there.
+func (r *Reader) Load(since int64, to *Rows) (revision int64, err error) {
+	if revision, err = r.number("SELECT n FROM state WHERE name = 'revision'"); err != nil {
+		return 0, err
 	}
-	for _, t := range []struct {
-		table, sql string
-		row        func(*row) error
-	}{
-		{"region", "SELECT id, name, enabled FROM region ORDER BY id", func(s *row) error {
-			s.number(0, 1, math.MaxUint8)
-			v := metering.RegionInfo{ID: metering.Region(s.id(len(c.Regions()))), Name: s.ColumnText(1), Enabled: s.ColumnBool(2)}
-			if s.damage == nil {
-				c.PutRegion(v)
+	most := map[string]int64{}
+	for _, name := range numbered {
+		if most[name], err = r.number("SELECT coalesce(max(id), 0) FROM " + name); err != nil {
+			return 0, err
+		}
+	}
+	for _, t := range to.tables() {
+		if t.put == nil || t.unchanging && since > 0 {
+			continue
+		}
+		where, args := "", []any(nil)
+		if since > 0 {
+			where, args = " WHERE changed > $1", []any{since}
+		}
+		_, dense := most[t.name]
+		dense = dense && since == 0
+		next := int64(1)
+		err := r.rows(t.name, "SELECT "+t.columns+" FROM "+t.name+where+" ORDER BY "+t.order, most, func(s *row) error {
+			if id := s.ColumnInt64(0); dense && id != next {
+				return fmt.Errorf("it should be %d: rows have been lost or added", next)
 			}
-			return s.damage
-		}},
-		{"account", "SELECT id, account_id, name, seller, buyer, suspended FROM account ORDER BY id", func(s *row) error {
-			v := metering.Account{ID: s.id(len(c.Accounts())), AccountID: uint64(s.number(1, 0, 999_999_999_999)), Name: s.ColumnText(2),
+			next++
+			return t.put(s)
+		}, args...)
+		if err != nil {
+			return 0, err
+		}
+	}
+	return revision, nil
+}
+
+// rows calls f for each row of a statement, and refuses damage. An error says which table's and what the row's first
+// column is.
+func (r *Reader) rows(table, sql string, most map[string]int64, f func(*row) error, args ...any) error {
+	one := row{most: most}
+	return r.query(sql, func(c columns) error {
+		one.columns = c
+		if err := f(&one); err != nil {
+			return fmt.Errorf("%s row with %s %d: %w", table, c.ColumnName(0), c.ColumnInt64(0), err)
+		}
+		return nil
+	}, args...)
+}
+
+// entering returns a function that reads a row with read and puts it unless it is damaged; nil if put is.
+func entering[T any](put func(T), read func(*row) T) func(*row) error {
+	if put == nil {
+		return nil
+	}
+	return func(s *row) error {
+		v := read(s)
+		if s.damage == nil {
+			put(v)
+		}
+		return s.damage
+	}
+}
+
+func (to *Rows) tables() []table {
+	var refused error // by AccessKey
+	var accessKey func(AccessKey)
+	if to.AccessKey != nil {
+		accessKey = func(k AccessKey) { refused = to.AccessKey(k) }
+	}
+	return []table{
+		{name: "region", columns: "id, name, enabled", order: "id", put: entering(to.Region, func(s *row) metering.RegionInfo {
+			return metering.RegionInfo{ID: metering.Region(s.number(0, 1, math.MaxUint8)), Name: s.ColumnText(1), Enabled: s.ColumnBool(2)}
+		})},
+		{name: "account", columns: "id, account_id, name, seller, buyer, suspended", order: "id", put: entering(to.Account, func(s *row) metering.Account {
+			return metering.Account{ID: s.of("account", 0), AccountID: uint64(s.number(1, 0, 999_999_999_999)), Name: s.ColumnText(2),
 				Seller: s.ColumnBool(3), Buyer: s.ColumnBool(4), Suspended: s.ColumnBool(5)}
-			if s.damage == nil {
-				c.PutAccount(v)
-			}
-			return s.damage
-		}},
-		{"product", "SELECT id, seller, product_code, product_id, title, type, concurrent, dimensions, regions FROM product ORDER BY id", func(s *row) error {
-			v := metering.Product{ID: s.id(len(c.Products())), Seller: s.one(1, len(c.Accounts())), Code: s.ColumnText(2), ProductID: s.ColumnText(3),
+		})},
+		{name: "product", columns: "id, seller, product_code, product_id, title, type, concurrent, dimensions, regions", order: "id", put: entering(to.Product, func(s *row) metering.Product {
+			p := metering.Product{ID: s.of("product", 0), Seller: s.of("account", 1), Code: s.ColumnText(2), ProductID: s.ColumnText(3),
 				Title: s.ColumnText(4), Type: metering.ProductType(s.number(5, int64(metering.SaaS), int64(metering.AMI))), Concurrent: s.ColumnBool(6)}
-			s.list(7, &v.Dimensions)
+			s.list(7, &p.Dimensions)
 			var regions []int
 			s.list(8, &regions)
 			for _, n := range regions {
-				if n < 1 || n > len(c.Regions()) {
-					return fmt.Errorf("region %d does not exist", n)
+				if (n < 1 || int64(n) > s.most["region"]) && s.damage == nil {
+					s.damage = fmt.Errorf("region %d does not exist", n)
 				}
-				v.Regions = append(v.Regions, metering.Region(n))
+				p.Regions = append(p.Regions, metering.Region(n))
 			}
-			if s.damage == nil {
-				c.PutProduct(v)
-			}
-			return s.damage
-		}},
-		{"public_key", "SELECT product, version, pem, sealed, created, rotated_at FROM public_key ORDER BY product, version", func(s *row) error {
-			v := metering.PublicKey{Product: s.one(0, len(c.Products())), Version: int32(s.number(1, 1, math.MaxInt32)), PEM: s.ColumnText(2),
-				Sealed: s.ColumnBlob(3, nil), Created: s.instant(4), RotatedAt: s.instant(5)}
-			if s.damage == nil {
-				c.PutPublicKey(v)
-			}
-			return s.damage
-		}},
-		{"agreement", "SELECT id, product, buyer, agreement_id, license_arn, start, ending_at, ended_at FROM agreement ORDER BY id", func(s *row) error {
-			v := metering.Agreement{ID: s.id(len(c.Agreements())), Product: s.one(1, len(c.Products())), Buyer: s.one(2, len(c.Accounts())),
+			return p
+		})},
+		{name: "public_key", columns: "product, version, pem, sealed, created, rotated_at", order: "product, version", put: entering(to.PublicKey, func(s *row) metering.PublicKey {
+			return metering.PublicKey{Product: s.of("product", 0), Version: int32(s.number(1, 1, math.MaxInt32)), PEM: s.ColumnText(2),
+				Sealed: s.blob(3), Created: s.instant(4), RotatedAt: s.instant(5)}
+		})},
+		{name: "agreement", columns: "id, product, buyer, agreement_id, license_arn, start, ending_at, ended_at", order: "id", put: entering(to.Agreement, func(s *row) metering.Agreement {
+			return metering.Agreement{ID: s.of("agreement", 0), Product: s.of("product", 1), Buyer: s.of("account", 2),
 				AgreementID: s.ColumnText(3), LicenseARN: s.ColumnText(4), Start: s.instant(5), EndingAt: s.instant(6), EndedAt: s.instant(7)}
-			if s.damage == nil {
-				c.PutAgreement(v)
-			}
-			return s.damage
-		}},
-		{"customer", "SELECT seller, buyer, identifier FROM customer", func(s *row) error {
-			v := metering.Customer{Seller: s.one(0, len(c.Accounts())), Buyer: s.one(1, len(c.Accounts())), Identifier: s.ColumnText(2)}
-			if s.damage == nil {
-				c.PutCustomer(v)
-			}
-			return s.damage
-		}},
-		{"workload", "SELECT id, account, platform, resource_id, region, role FROM workload ORDER BY id", func(s *row) error {
-			v := metering.Workload{ID: s.id(len(c.Workloads())), Account: s.one(1, len(c.Accounts())),
+		})},
+		{name: "customer", columns: "seller, buyer, identifier", order: "seller, buyer", put: entering(to.Customer, func(s *row) metering.Customer {
+			return metering.Customer{Seller: s.of("account", 0), Buyer: s.of("account", 1), Identifier: s.ColumnText(2)}
+		})},
+		{name: "principal", columns: "id, account, kind, name, allow, deny, deleted", order: "id", put: entering(to.Principal, func(s *row) Principal {
+			p := Principal{ID: s.of("principal", 0), Account: s.of("account", 1), Kind: iam.Kind(s.number(2, int64(iam.User), int64(iam.Role))), Name: s.ColumnText(3), Deleted: s.ColumnBool(6)}
+			s.list(4, &p.Allow)
+			s.list(5, &p.Deny)
+			return p
+		})},
+		{name: "access_key", columns: "id, access_key_id, principal, sealed, active, deleted, created", order: "id", put: withError(&refused, entering(accessKey, func(s *row) AccessKey {
+			return AccessKey{ID: s.of("access_key", 0), AccessKeyID: s.ColumnText(1), Principal: s.of("principal", 2),
+				Sealed: s.blob(3), Active: s.ColumnBool(4), Deleted: s.ColumnBool(5), Created: s.instant(6)}
+		}))},
+		{name: "workload", columns: "id, account, platform, resource_id, region, role", order: "id", put: entering(to.Workload, func(s *row) metering.Workload {
+			return metering.Workload{ID: s.of("workload", 0), Account: s.of("account", 1),
 				Platform: metering.Platform(s.number(2, int64(metering.EC2), int64(metering.AgentCore))), ResourceID: s.ColumnText(3),
-				Region: metering.Region(s.one(4, len(c.Regions()))), Role: s.one(5, principals)}
-			if s.damage == nil {
-				c.PutWorkload(v)
-			}
-			return s.damage
-		}},
-		{"registration", "SELECT workload, product, operation, first_call, last_call FROM registration", func(s *row) error {
-			v := metering.Registration{Workload: s.one(0, len(c.Workloads())), Product: s.one(1, len(c.Products())),
+				Region: metering.Region(s.of("region", 4)), Role: s.of("principal", 5)}
+		})},
+		{name: "admin_token", columns: "id, name, hash, created, deleted", order: "id", put: entering(to.AdminToken, func(s *row) AdminToken {
+			t := AdminToken{ID: s.of("admin_token", 0), Name: s.ColumnText(1), Created: s.instant(3), Deleted: s.ColumnBool(4)}
+			s.bytes(2, t.Hash[:])
+			return t
+		})},
+		{name: "registration", columns: "workload, product, operation, first_call, last_call", order: "workload, product, operation", unchanging: true, put: entering(to.Registration, func(s *row) metering.Registration {
+			return metering.Registration{Workload: s.of("workload", 0), Product: s.of("product", 1),
 				Operation: metering.Operation(s.number(2, 1, math.MaxUint8)), First: s.instant(3), Last: s.instant(4)}
-			if s.damage == nil {
-				c.PutRegistration(v)
-			}
-			return s.damage
-		}},
-	} {
-		if err := r.rows(t.table, t.sql, t.row); err != nil {
+		})},
+	}
+}
+
+// withError adds an error that putting a row has left behind.
+func withError(refused *error, put func(*row) error) func(*row) error {
+	if put == nil {
+		return nil
+	}
+	return func(s *row) error {
+		if err := put(s); err != nil {
 			return err
 		}
+		return *refused
 	}
-	return nil
 }
 
-// Principals calls f for each user and role, deleted ones too, in the order of their numbers. Like [Reader.AccessKeys]
-// and [Reader.AdminTokens] it refuses rows that cannot have been written, as [Reader.Catalog] does.
-func (r *Reader) Principals(f func(Principal) error) error {
-	accounts, err := r.last("account")
-	if err != nil {
-		return err
-	}
-	n := 0
-	return r.rows("principal", "SELECT id, account, kind, name, allow, deny, deleted FROM principal ORDER BY id", func(s *row) error {
-		p := Principal{ID: s.id(n), Account: s.one(1, accounts), Kind: iam.Kind(s.number(2, int64(iam.User), int64(iam.Role))), Name: s.ColumnText(3), Deleted: s.ColumnBool(6)}
-		s.list(4, &p.Allow)
-		s.list(5, &p.Deny)
-		if s.damage != nil {
-			return s.damage
-		}
-		n++
-		return f(p)
-	})
+// Registered tells whether the workload has had a successful call for the product.
+func (r *Reader) Registered(workload, product uint32) (bool, error) {
+	n, err := r.number("SELECT count(*) FROM registration WHERE workload = $1 AND product = $2", workload, product)
+	return n > 0, err
 }
 
-// AccessKeys calls f for each access key, deleted ones too, in the order of their numbers.
-func (r *Reader) AccessKeys(f func(AccessKey) error) error {
-	principals, err := r.last("principal")
-	if err != nil {
-		return err
-	}
-	n := 0
-	return r.rows("access_key", "SELECT id, access_key_id, principal, sealed, active, deleted, created FROM access_key ORDER BY id", func(s *row) error {
-		k := AccessKey{ID: s.id(n), AccessKeyID: s.ColumnText(1), Principal: s.one(2, principals),
-			Sealed: s.ColumnBlob(3, nil), Active: s.ColumnBool(4), Deleted: s.ColumnBool(5), Created: s.instant(6)}
-		if s.damage != nil {
-			return s.damage
-		}
-		n++
-		return f(k)
-	})
-}
-
-// AdminTokens calls f for each token of the admin API, deleted ones too, in the order of their numbers.
-func (r *Reader) AdminTokens(f func(AdminToken) error) error {
-	n := 0
-	return r.rows("admin_token", "SELECT id, name, hash, created, deleted FROM admin_token ORDER BY id", func(s *row) error {
-		t := AdminToken{ID: s.id(n), Name: s.ColumnText(1), Created: s.instant(3), Deleted: s.ColumnBool(4)}
-		s.bytes(2, t.Hash[:])
-		if s.damage != nil {
-			return s.damage
-		}
-		n++
-		return f(t)
-	})
-}
-
-const registrationTokenColumns = "SELECT id, product, buyer, agreement, issued, expires, revoked FROM registration_token "
+const registrationTokenColumns = "SELECT id, product, buyer, agreement, issued, expires, revoked, (SELECT max(id) FROM product), (SELECT max(id) FROM account) FROM registration_token "
 
 // RegistrationToken returns the token of the given id, or nil.
 func (r *Reader) RegistrationToken(id [16]byte) (found *RegistrationToken, err error) {
-	err = r.registrationTokens("WHERE id = ?", func(t RegistrationToken) error {
+	err = r.registrationTokens("WHERE id = $1", func(t RegistrationToken) error {
 		found = &t
 		return nil
 	}, id[:])
@@ -348,21 +364,13 @@ func (r *Reader) RegistrationToken(id [16]byte) (found *RegistrationToken, err e
 // RegistrationTokens calls f for registration tokens whose id comes after the given one, at most limit, in the
 // order of their ids, which is the order in which they were issued.
 func (r *Reader) RegistrationTokens(after [16]byte, limit int, f func(RegistrationToken) error) error {
-	return r.registrationTokens("WHERE id > ? ORDER BY id LIMIT ?", f, after[:], limit)
+	return r.registrationTokens("WHERE id > $1 ORDER BY id LIMIT $2", f, after[:], limit)
 }
 
 func (r *Reader) registrationTokens(where string, f func(RegistrationToken) error, args ...any) error {
-	products, err := r.last("product")
-	if err != nil {
-		return err
-	}
-	accounts, err := r.last("account")
-	if err != nil {
-		return err
-	}
-	return query(r.c, registrationTokenColumns+where, func(stmt *sqlite3.Stmt) error {
-		s := row{Stmt: stmt}
-		t := RegistrationToken{Product: s.one(1, products), Buyer: s.one(2, accounts), Agreement: uint32(s.number(3, 0, math.MaxUint32)),
+	return r.query(registrationTokenColumns+where, func(c columns) error {
+		s := row{columns: c}
+		t := RegistrationToken{Product: uint32(s.number(1, 1, s.ColumnInt64(7))), Buyer: uint32(s.number(2, 1, s.ColumnInt64(8))), Agreement: uint32(s.number(3, 0, math.MaxUint32)),
 			Issued: s.instant(4), Expires: s.instant(5), Revoked: s.ColumnBool(6)}
 		s.bytes(0, t.ID[:])
 		if s.damage != nil {
@@ -372,11 +380,66 @@ func (r *Reader) registrationTokens(where string, f func(RegistrationToken) erro
 	}, args...)
 }
 
+// ClientTokens calls f for each remembered ClientToken.
+func (r *Reader) ClientTokens(f func(*ClientToken) error) error {
+	return r.query("SELECT workload, hash, parameters, record, at FROM client_token", func(c columns) error {
+		s := row{columns: c}
+		t := ClientToken{At: s.instant(4)}
+		t.Key.Workload = uint32(s.number(0, 1, math.MaxUint32))
+		s.bytes(1, t.Key.Hash[:])
+		s.bytes(2, t.Parameters[:])
+		s.bytes(3, t.Record[:])
+		if s.damage != nil {
+			return fmt.Errorf("client_token of workload %d: %w", t.Key.Workload, s.damage)
+		}
+		return f(&t)
+	})
+}
+
+// ClientTokenUsage calls f for each usage row that has a ClientToken, in the order of workloads and tokens, so
+// that rows with the same token follow each other.
+func (r *Reader) ClientTokenUsage(f func(workload uint32, clientToken string, seq int64) error) error {
+	return r.query("SELECT workload, client_token, seq FROM usage WHERE client_token <> '' ORDER BY workload, client_token, seq", func(c columns) error {
+		return f(uint32(c.ColumnInt64(0)), c.ColumnText(1), c.ColumnInt64(2))
+	})
+}
+
+const callColumns = "SELECT seq, at, request, operation, principal, access_key, workload, source, region, refusal, usage_rows, detail FROM call "
+
+func scanCall(s columns, c *Call) {
+	*c = Call{
+		Seq: s.ColumnInt64(0), At: metering.Instant(s.ColumnInt64(1)), Operation: uint8(s.ColumnInt64(3)),
+		Principal: uint32(s.ColumnInt64(4)), AccessKey: uint32(s.ColumnInt64(5)), Workload: uint32(s.ColumnInt64(6)),
+		Source: s.ColumnText(7), Region: metering.Region(s.ColumnInt64(8)), Refusal: int(s.ColumnInt64(9)),
+		UsageRows: int(s.ColumnInt64(10)), Detail: bytes.Clone(s.ColumnRawBlob(11)),
+	}
+	copy(c.Request[:], s.ColumnRawBlob(2))
+}
+
+// Call returns the audit row of the given Seq, or nil.
+func (r *Reader) Call(seq int64) (found *Call, err error) {
+	err = r.query(callColumns+"WHERE seq = $1", func(c columns) error {
+		found = new(Call)
+		scanCall(c, found)
+		return nil
+	}, seq)
+	return found, err
+}
+
 // Value returns the named value, or nil.
 func (r *Reader) Value(name string) (value []byte, err error) {
-	err = query(r.c, "SELECT value FROM meta WHERE name = ?", func(s *sqlite3.Stmt) error {
-		value = s.ColumnBlob(0, nil)
+	err = r.query("SELECT value FROM meta WHERE name = $1", func(c columns) error {
+		value = bytes.Clone(c.ColumnRawBlob(0))
 		return nil
 	}, name)
 	return value, err
+}
+
+// number returns the number that a statement returns.
+func (r *Reader) number(sql string, args ...any) (n int64, err error) {
+	err = r.query(sql, func(c columns) error {
+		n = c.ColumnInt64(0)
+		return nil
+	}, args...)
+	return n, err
 }

@@ -1,61 +1,52 @@
 // Package store keeps a ledger on disk. It is the only package that speaks SQL and it takes no decisions: what a
 // row means and whether it may be written is for package ledger to say.
 //
-// The embedded store is one SQLite database in write-ahead-log mode with synchronous=FULL: when [DB.Update]
-// returns nil, what was written is on disk. A folder belongs to one process at a time, which holds its lock file;
-// others may read beside it with [OpenReader].
+// There are two stores. The embedded one is a SQLite database in a folder, which belongs to one process at a time;
+// the other is a PostgreSQL database, which any number of processes share. Both answer the one question on which
+// no two writers may disagree, whether a key is taken, in [Tx.Claim]: the embedded store from an index in memory,
+// PostgreSQL from a unique index.
 package store
 
 import (
-	_ "embed"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"sync/atomic"
+	"regexp"
+	"strings"
 	"time"
 
-	"github.com/ncruces/go-sqlite3"
+	"github.com/meterd/meterd/internal/metering"
 )
 
-//go:embed schema.sql
-var schema string
+// Format is the version of the rows. A store of another version is refused.
+const Format = 2
 
-// Format is the version of the schema. A folder of another version is refused.
-const Format = 1
-
-const (
-	file     = "ledger.db"
-	lockFile = "lock"
-
-	maxReaders = 8 // views at once; each has a connection, with a cache and files
-)
-
-// By how many pages the log may grow since it began, or since a checkpoint that got no further, before the next one.
-// None gets beyond what the oldest reader sees, so while there is one there must not be one after every commit.
-var (
-	walBackground int64 = 4_000  // until a checkpoint is due, 16 MB
-	walForeground int64 = 40_000 // until the writer does it itself, 160 MB
-)
-
-// Errors of opening and creating a store.
+// Errors of opening and creating a store, and of writing to it.
 var (
 	ErrNotExist = errors.New("there is no ledger")
 	ErrExist    = errors.New("there is a ledger already")
 	ErrLocked   = errors.New("another process is using the ledger")
 
+	// ErrStale is what [Tx.Revise] returns when the catalogue has changed since.
+	ErrStale = errors.New("the catalogue has been changed by another node")
+	// ErrCursor says that a cursor was not made by the store's Cursor.
+	ErrCursor = errors.New("not a cursor")
+	// ErrEnough ends a scan early, without an error.
+	ErrEnough = errors.New("enough")
+
 	errClosed = errors.New("the store is closed")
 )
 
-// CommitError says that a transaction could not be made durable. Whether its writes are in the database is
-// unknown until it is opened again; nothing of it may be acknowledged.
+// CommitError says that a transaction may or may not have become durable. Nothing of it may be acknowledged.
+// The embedded store must not be written to again in this process.
 type CommitError struct{ Err error }
 
 func (e *CommitError) Error() string { return "commit: " + e.Err.Error() }
 func (e *CommitError) Unwrap() error { return e.Err }
+
+// UnavailableError says that the database could not be used in time, and that nothing of the transaction is stored.
+type UnavailableError struct{ Err error }
+
+func (e *UnavailableError) Error() string { return "the database is not available: " + e.Err.Error() }
+func (e *UnavailableError) Unwrap() error { return e.Err }
 
 // Meta is what a ledger is created with.
 type Meta struct {
@@ -66,494 +57,279 @@ type Meta struct {
 	Check   []byte `json:"check"`   // a known text sealed with the master key, to notice a wrong one
 }
 
-// DB is an open store. Update must be called by one goroutine at a time; the other methods are safe for
-// concurrent use.
-type DB struct {
-	dir      string
-	lock     *os.File
-	writer   *sqlite3.Conn
-	tx       Tx
-	checker  *sqlite3.Conn // runs checkpoints beside the writer
-	readers  chan *Reader  // places for views; nil is one that has no connection yet. Closed with the store
-	walPages atomic.Int64
-	checked  atomic.Int64 // pages in the log when a checkpoint in the background got no further, 0 if it has begun anew
-	copied   int64        // pages that the last one of those found copied in the end
-	forced   int64        // pages in the log when the writer last made one itself, 0 if it has begun anew
-	sound    atomic.Bool  // open, and no write has failed
-	meta     Meta
+// Options of opening a store.
+type Options struct {
+	MaxOpenRecords int // of the embedded store: keys that are kept in memory
 }
 
-// Exists tells whether the folder holds a ledger.
-func Exists(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, file))
-	return err == nil
+// Store is an open store: the embedded one or PostgreSQL. Its methods are safe for concurrent use.
+type Store interface {
+	Meta() Meta
+
+	// Shared tells whether other processes may write to the ledger at the same time.
+	Shared() bool
+
+	// Writers returns where transactions are committed. One goroutine at a time may use each. If there are several,
+	// the first is for acts of administration alone.
+	Writers() []Writer
+
+	// View runs f on the state that is durable now. A shared store runs f again if the connection was lost before f
+	// read anything. Views do not hold up writers; a few run at once, others wait.
+	View(f func(*Reader) error) error
+
+	// FindUsage calls row for each usage row behind the cursor that the filter chooses, in the order of the store,
+	// until row returns ErrEnough. Rows that were there when the scan began come exactly once. The embedded store's
+	// order is that in which rows were accepted; PostgreSQL's is that of hours, and a row accepted meanwhile for an
+	// hour that has been passed does not come. The row is only valid during the call.
+	FindUsage(f *UsageFilter, after string, row func(*Usage) error) error
+
+	// Cursor is the place of a row for FindUsage; an empty one is before all rows.
+	Cursor(u *Usage) string
+
+	// Pulse asks the store how it is: see [Pulse]. It fails if the store cannot be written to.
+	Pulse() (Pulse, error)
+
+	// OpenRecords returns how many keys are held in memory to decide duplicates.
+	OpenRecords() int
+
+	// Close waits for the views that are running and releases the store. Everything acknowledged is on disk already.
+	Close() error
 }
 
-// Create makes a new store in the folder, which is made too if it is missing, with what fill puts into it. It fails
-// with ErrExist if there is one already, and leaves nothing behind if it fails: the database gets its name once it
-// is whole, so that a folder holds all that fill has put or no store.
-func Create(dir string, meta Meta, fill func(*Tx) error) (err error) {
-	exist := fmt.Errorf("%w in %s", ErrExist, dir)
-	if Exists(dir) {
-		return exist
-	}
-	if err := makeDir(dir); err != nil {
-		return err
-	}
-	lock, err := lockDir(dir)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if Exists(dir) { // another process was quicker
-		return exist
-	}
-	path, temp := filepath.Join(dir, file), filepath.Join(dir, file+".new")
-	remove := func() {
-		for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
-			os.Remove(temp + suffix)
-		}
-	}
-	remove()
-	defer func() {
-		if err != nil {
-			remove()
-		}
-	}()
-	if err := build(temp, meta, fill); err != nil {
-		return fmt.Errorf("creating %s: %w", temp, err)
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	if err := SyncDir(dir); err != nil {
-		return errors.Join(err, os.Remove(path)) // nobody knows of it yet
-	}
-	return nil
+// Pulse is a shared store's state at one moment.
+type Pulse struct {
+	Now      time.Time        // by the database's clock; zero for the embedded store, whose clock is the machine's
+	Revision int64            // of the catalogue: how many acts of administration have changed it
+	Last     metering.Instant // ledger time of the latest transaction of any writer, 0 if there is none
 }
 
-// build writes a new database in one transaction.
-func build(path string, meta Meta, fill func(*Tx) error) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // SQLite's other files get the same mode
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	c, err := open(path, sqlite3.OPEN_READWRITE)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closeConn(c)) }()
-	if err := c.EnableChecksums("main"); err != nil {
-		return err
-	}
-	if err := c.Exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN;" + schema); err != nil {
-		return err
-	}
-	meta.Format = Format
-	value, err := json.Marshal(meta)
-	if err != nil {
-		return err
-	}
-	var tx Tx
-	for _, step := range []func() error{
-		func() error { return tx.prepare(c) },
-		func() error { return tx.PutMeta("ledger", value) },
-		func() error { return fill(&tx) },
-		tx.flush,
-	} {
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	if err := c.Exec("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
-		return err
-	}
-	return checkpointOnClose(c)
+// Writer is where transactions are committed.
+type Writer interface {
+	// Update runs f in a transaction and makes it durable: when it returns nil, what f wrote is on disk. A shared
+	// store may run f again from the start, in a new transaction, when another writer was in the way or a connection
+	// was lost; f must then decide anew. If f fails the transaction is undone and f's error is returned as it is.
+	// Other errors are a [CommitError], an [UnavailableError], or that of a statement that the database refuses.
+	Update(f func(*Tx) error) error
+
+	// NextCall returns the Seq that the first call of the next transaction gets.
+	NextCall() int64
 }
 
-// Open opens the store in the folder for writing. It never creates one: a folder without a ledger is ErrNotExist,
-// so that an unmounted volume cannot become a new, empty ledger.
-func Open(dir string) (*DB, error) {
-	if !Exists(dir) {
-		return nil, fmt.Errorf("%w in %s", ErrNotExist, dir)
-	}
-	lock, err := lockDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	db := &DB{dir: dir, lock: lock, readers: make(chan *Reader, maxReaders)}
-	for range maxReaders {
-		db.readers <- nil
-	}
-	fail := func(err error) (*DB, error) {
-		db.Close()
-		return nil, fmt.Errorf("opening the ledger in %s: %w", dir, err)
-	}
-	path := filepath.Join(dir, file)
-	if db.writer, err = open(path, sqlite3.OPEN_READWRITE); err != nil {
-		return fail(err)
-	}
-	if err := db.writer.Exec("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-65536"); err != nil {
-		return fail(err)
-	}
-	// A pragma that was not understood is not an error, so ask for what it set.
-	for _, p := range [][2]string{{"journal_mode", "wal"}, {"synchronous", "2"}, {"wal_autocheckpoint", "0"}, {"checksum_verification", "1"}} {
-		got, err := pragma(db.writer, p[0])
-		if err != nil {
-			return fail(err)
-		}
-		if got != p[1] {
-			return fail(fmt.Errorf("%s is %q, but must be %q for records to be safe", p[0], got, p[1]))
-		}
-	}
-	if db.meta, err = readMeta(db.writer); err != nil {
-		return fail(err)
-	}
-	if err := checkSize(db.writer, path); err != nil {
-		return fail(err)
-	}
-	if db.checker, err = open(path, sqlite3.OPEN_READWRITE); err != nil {
-		return fail(err)
-	}
-	if err := db.checker.Exec("SELECT 1 FROM meta; " + skipChecksums); err != nil {
-		return fail(err)
-	}
-	db.writer.WALHook(func(_ *sqlite3.Conn, _ string, pages int) error {
-		if int64(pages) < db.walPages.Swap(int64(pages)) { // the log has begun anew
-			db.checked.Store(0)
-			db.forced = 0
-		}
-		return nil
-	})
-	if err := db.tx.prepare(db.writer); err != nil {
-		return fail(err)
-	}
-	db.sound.Store(true)
-	return db, nil
+// Tx is a transaction. It is only valid inside [Writer.Update] or [Create].
+type Tx struct {
+	tx
+	revision int64 // the puts of a catalogue's rows note it
 }
 
-// skipChecksums has a connection no longer verify the checksums of the pages it reads; it still computes those of
-// the pages it writes. go-sqlite3 0.37.0 needs it of a connection that makes a checkpoint after another one has
-// written: with verification on it calls a memory mapper that is not there.
-// It counts once the first page has been read.
-const skipChecksums = "PRAGMA checksum_verification=OFF"
+// tx is what the two stores do differently.
+type tx interface {
+	// exec runs a statement whose parameters are $1, $2 … It may run later, but before the transaction commits.
+	exec(sql string, args ...any) error
 
-func open(path string, flags sqlite3.OpenFlag) (*sqlite3.Conn, error) {
-	c, err := sqlite3.OpenFlags(path, flags)
-	if err != nil {
-		return nil, err
-	}
-	_, err = c.Config(sqlite3.DBCONFIG_NO_CKPT_ON_CLOSE, true)
-	if err = errors.Join(err, c.BusyTimeout(10*time.Second)); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
-}
+	// revise makes the revision of the catalogue one more than known, or returns ErrStale if it is not known.
+	revise(known int64) error
 
-// checkpointOnClose has a connection, if it is the last one, copy the log into the database when it is closed. One
-// whose work has failed must not: what it read and what it wrote may not be what is on disk, it may not even know
-// that pages have checksums, and go-sqlite3 may panic as without skipChecksums.
-func checkpointOnClose(c *sqlite3.Conn) error {
-	_, err := c.Config(sqlite3.DBCONFIG_NO_CKPT_ON_CLOSE, false)
-	return err
-}
+	// Window tells which hours are open for records from now on, and before which hour ClientTokens are forgotten.
+	// It comes before anything that is decided in the transaction. The embedded store forgets what it no longer needs, and
+	// reads again what it needs if the clock was set back.
+	Window(first, tokens metering.Hour) error
 
-// checkSize notices a database that was cut short: a page that is not whole has no checksum to tell. While the log
-// holds pages the database may have any length.
-func checkSize(c *sqlite3.Conn, path string) error {
-	if wal, err := os.Stat(path + "-wal"); err == nil && wal.Size() > 0 {
-		return nil
-	}
-	db, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	pages, err := pragma(c, "page_count")
-	if err != nil {
-		return err
-	}
-	size, err := pragma(c, "page_size")
-	if err != nil {
-		return err
-	}
-	n, _ := strconv.ParseInt(pages, 10, 64)
-	each, _ := strconv.ParseInt(size, 10, 64)
-	if db.Size() != n*each {
-		return fmt.Errorf("the database is damaged: %s has %d bytes, but should have %d pages of %d; keep a copy of the folder and restore a backup", path, db.Size(), n, each)
-	}
-	return nil
-}
+	// ClientTokens looks up ClientTokens; those that are not known are nil. A transaction looks up all of its tokens
+	// at once, each no more than once.
+	ClientTokens(keys []metering.TokenKey) ([]*ClientToken, error)
 
-// explain says what an error of SQLite's means where its own text does not.
-func explain(err error) error {
-	if errors.Is(err, sqlite3.IOERR_DATA) {
-		return fmt.Errorf("the database is damaged: a page does not match its checksum, the medium has changed data; keep a copy of the folder and restore a backup (%w)", err)
-	}
-	return err
-}
+	// Claim stores each row whose key is free, and says which keys were taken. Rows are considered in order, so that
+	// the second of two with the same key finds it taken by the first. A transaction claims once.
+	Claim(claims []Claim) error
 
-func readMeta(c *sqlite3.Conn) (m Meta, err error) {
-	found := false
-	err = query(c, "SELECT value FROM meta WHERE name = 'ledger'", func(s *sqlite3.Stmt) error {
-		found = true
-		return json.Unmarshal(s.ColumnRawBlob(0), &m)
-	})
-	switch {
-	case err != nil:
-		return m, err
-	case !found:
-		return m, errors.New("the database is not a meterd ledger")
-	case m.Format != Format:
-		return m, fmt.Errorf("the ledger has format %d, but this version of meterd reads format %d", m.Format, Format)
-	}
-	return m, nil
-}
+	// AppendCall appends an audit row. Its Seq must be one more than that of the call before, or NextCall's. The
+	// usage rows of the call have been claimed before.
+	AppendCall(c *Call) error
 
-// Meta returns what the ledger was created with.
-func (db *DB) Meta() Meta { return db.meta }
+	// PutClientToken remembers a ClientToken. If another writer has remembered it since the transaction looked, the
+	// transaction is run again.
+	PutClientToken(t *ClientToken) error
 
-// Close waits for the views that are running and releases the store. Everything acknowledged is on disk already.
-func (db *DB) Close() error {
-	var errs []error
-	for range maxReaders {
-		switch r, open := <-db.readers; {
-		case !open:
-			return errClosed
-		case r != nil:
-			errs = append(errs, r.c.Close())
-		}
-	}
-	close(db.readers)
-	if db.sound.Load() {
-		errs = append(errs, checkpointOnClose(db.writer))
-	}
-	errs = append(errs, closeConn(db.checker), closeConn(db.writer), db.lock.Close())
-	return errors.Join(errs...)
-}
-
-// closeConn closes a connection, if there is one, with the statements that it keeps.
-func closeConn(c *sqlite3.Conn) error {
-	if c == nil {
-		return nil
-	}
-	for _, s := range slices.Collect(c.Stmts()) {
-		s.Close() // its error is that of its last run, which has been told
-	}
-	return c.Close()
-}
-
-// Update runs f in a transaction and makes it durable. If f fails the transaction is undone and f's error is
-// returned as it is. A [CommitError] means that the outcome is unknown and that the store must not be written to
-// again in this process: what a failed sync left in memory is not what is on disk.
-func (db *DB) Update(f func(*Tx) error) (err error) {
-	if err := db.tx.begin.Exec(); err != nil {
-		return db.lost(err)
-	}
-	db.tx.waiting = db.tx.waiting[:0]
-	err = f(&db.tx)
-	if err == nil {
-		err = db.tx.flush()
-	}
-	if err != nil {
-		if rollback := db.tx.rollback.Exec(); rollback != nil {
-			return db.lost(errors.Join(err, rollback))
-		}
-		return err
-	}
-	if err := db.tx.commit.Exec(); err != nil {
-		return db.lost(err)
-	}
-	if pages := db.walPages.Load(); pages > db.forced+walForeground {
-		ran, _, err := checkpoint(db.writer)
-		if err != nil {
-			return db.lost(err)
-		}
-		if ran {
-			db.forced = pages
-		}
-	}
-	return nil
-}
-
-// lost notes that writing has failed, so that closing writes nothing more.
-func (db *DB) lost(err error) error {
-	db.sound.Store(false)
-	return &CommitError{err}
-}
-
-// CheckpointDue tells whether the write-ahead log has grown enough for [DB.Checkpoint].
-func (db *DB) CheckpointDue() bool { return db.walPages.Load() > db.checked.Load()+walBackground }
-
-// Checkpoint copies the write-ahead log into the database, beside the writer, as far as no reader needs what is
-// there. One goroutine at a time may call it. An error is as serious as a [CommitError].
-func (db *DB) Checkpoint() error {
-	pages := db.walPages.Load()
-	_, copied, err := checkpoint(db.checker)
-	if err != nil {
-		db.sound.Store(false)
-	}
-	if copied == db.copied { // a reader needs what is there: trying again is no use before the log has grown
-		db.checked.Store(pages)
-	}
-	db.copied = copied
-	return err
-}
-
-// checkpoint tells whether it ran, which it does not while another connection makes one, and how many pages of the
-// log have been copied by now.
-func checkpoint(c *sqlite3.Conn) (ran bool, copied int64, err error) {
-	err = query(c, "PRAGMA wal_checkpoint(PASSIVE)", func(s *sqlite3.Stmt) error {
-		ran, copied = !s.ColumnBool(0), s.ColumnInt64(2)
-		return nil
-	})
-	return ran, copied, err
+	// PutRegistration adds a registration, or moves its last call.
+	PutRegistration(r metering.Registration) error
 }
 
 // Reader reads one state of the store.
-type Reader struct{ c *sqlite3.Conn }
+type Reader struct{ reader }
 
-// View runs f on the state that is durable now. Readers do not hold up the writer; eight run at once, others wait.
-func (db *DB) View(f func(*Reader) error) (err error) {
-	r, open := <-db.readers
-	if !open {
-		return errClosed
-	}
-	sound := false // what has failed, or f's panic, may have left a transaction open
-	defer func() {
-		if r != nil && !sound {
-			err = errors.Join(err, r.c.Close())
-			r = nil
-		}
-		db.readers <- r
-	}()
-	if r == nil {
-		if r, err = db.reader(); err != nil {
-			return err
-		}
-	}
-	sound, err = r.view(f)
-	return err
+// reader is what the two stores do differently.
+type reader interface {
+	// query calls row for each row of a statement whose parameters are $1, $2 …
+	query(sql string, row func(columns) error, args ...any) error
+
+	// CallOfRequest returns the audit row of the call with the given request id, a UUID of version 7, or nil if there
+	// is none. It is quick if rows stand near the order of their ids' times.
+	CallOfRequest(id [16]byte) (*Call, error)
+
+	// UsageOfCall calls row for each usage row that the call wrote, in the order of its records.
+	UsageOfCall(c *Call, row func(*Usage) error) error
+
+	// Usage calls row for each usage row, the rows of an hour near each other. It is for verification, and reads
+	// tables rather than indexes where it can.
+	Usage(row func(*Usage) error) error
+
+	// Hours calls row with the hour of each usage row, in the order of Usage.
+	Hours(row func(metering.Hour) error) error
+
+	// Calls calls row for each audit row in the order of Seq, with a bit set for each record of the call that has a
+	// usage row, and orphan for each usage row that belongs to no call.
+	Calls(row func(c *Call, stored uint32) error, orphan func(seq int64) error) error
+
+	// Check looks for damage below the level of rows, and for numbers that their columns must not hold.
+	Check(problem func(format string, args ...any)) error
 }
 
-func (db *DB) reader() (*Reader, error) {
-	c, err := open(filepath.Join(db.dir, file), sqlite3.OPEN_READWRITE)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.Exec("PRAGMA query_only=ON"); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return &Reader{c}, nil
+// columns reads the columns of a row, counted from 0. A *sqlite3.Stmt is one.
+type columns interface {
+	ColumnName(int) string
+	ColumnInt64(int) int64 // 0 for NULL, as the others are empty
+	ColumnBool(int) bool
+	ColumnText(int) string
+	ColumnRawBlob(int) []byte // valid during the call
 }
 
-// view runs f in a transaction. sound tells whether that began and ended as it should.
-func (r *Reader) view(f func(*Reader) error) (sound bool, err error) {
-	if err := r.c.Exec("BEGIN"); err != nil {
-		return false, err
-	}
-	err = f(r)
-	end := r.c.Exec("ROLLBACK")
-	if err == nil {
-		err = end
-	}
-	return end == nil, err
+// Claim is a usage row to be stored if its key is free, and what has become of it.
+type Claim struct {
+	Usage
+	State  ClaimState
+	Stored int32 // the quantity stored under the key, if it was taken
 }
 
-// OpenReader runs f on the store in the folder, beside a running server if there is one.
-func OpenReader(dir string, f func(*Reader, Meta) error) (err error) {
-	if !Exists(dir) {
-		return fmt.Errorf("%w in %s", ErrNotExist, dir)
-	}
-	c, err := open(filepath.Join(dir, file), sqlite3.OPEN_READWRITE)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err == nil { // closing may be for the server, which has stopped meanwhile
-			err = errors.Join(c.Exec(skipChecksums), checkpointOnClose(c))
-		}
-		err = errors.Join(err, c.Close())
-	}()
-	if err := c.Exec("PRAGMA query_only=ON"); err != nil {
-		return err
-	}
-	meta, err := readMeta(c)
-	if err != nil {
-		return err
-	}
-	if err := checkSize(c, filepath.Join(dir, file)); err != nil {
-		return err
-	}
-	_, err = (&Reader{c}).view(func(r *Reader) error { return f(r, meta) })
-	return err
+// ClaimState is what has become of a [Claim].
+type ClaimState uint8
+
+// The states of a claim.
+const (
+	Unclaimed ClaimState = iota
+	Granted              // the row is stored by this transaction
+	Taken                // the key was taken: nothing is stored
+	NoRoom               // the store cannot take the row for now: nothing is stored
+)
+
+// Usage is an accepted usage record as it is stored.
+type Usage struct {
+	Seq         int64 // its place in the ledger: [UsageSeq] of its call and its place in it
+	Key         metering.Key
+	Hour        metering.Hour
+	Timestamp   metering.Instant // as sent; lies in Hour
+	Quantity    int32
+	Form        metering.Form
+	ClientToken string // AgentCore only: such rows are not found by key
+	Allocations []byte // in the form of [metering.AppendAllocations]; nil for none
 }
 
-// CheckIntegrity has SQLite check every page and index.
-func (r *Reader) CheckIntegrity() error {
-	return query(r.c, "PRAGMA integrity_check(1)", func(s *sqlite3.Stmt) error {
-		if text := s.ColumnText(0); text != "ok" {
-			return errors.New("database is damaged: " + text)
-		}
-		return nil
-	})
+// NoRefusal stands in Call.Refusal for a call that succeeded.
+const NoRefusal = -1
+
+// Call is the audit row of an authenticated call or an act of administration.
+type Call struct {
+	Seq       int64            // the writer's number and the call's place among the writer's, from 1 without gaps: see [Place]
+	At        metering.Instant // ledger clock
+	Request   [16]byte
+	Operation uint8 // metering.Operation, or one of the ledger's own from 16 up
+	Principal uint32
+	AccessKey uint32
+	Workload  uint32
+	Source    string
+	Region    metering.Region
+	Refusal   int // metering.Kind, or NoRefusal
+	UsageRows int // how many usage rows the call wrote
+	Detail    []byte
 }
 
-func pragma(c *sqlite3.Conn, name string) (value string, err error) {
-	err = query(c, "PRAGMA "+name, func(s *sqlite3.Stmt) error {
-		value = s.ColumnText(0)
-		return nil
-	})
-	return value, err
+// A Seq of a call holds the number of its writer, 0 in the embedded store, and its place among that writer's calls.
+// That of a usage row holds its call's and its record's place in the call.
+const (
+	callBits  = 36
+	usageBits = 5 // metering.MaxUsageRecords fit
+)
+
+// Place returns the writer of a call, and the call's place among the writer's calls, from 1.
+func Place(call int64) (writer, n int64) { return call >> callBits, call & (1<<callBits - 1) }
+
+// UsageSeq returns the Seq of the usage row of a call's record, which counts from 0.
+func UsageSeq(call int64, record int) int64 { return call<<usageBits | int64(record) }
+
+// CallOfUsage returns the Seq of the call that wrote a usage row, and the record's place in it.
+func CallOfUsage(seq int64) (call int64, record int) {
+	return seq >> usageBits, int(seq & (1<<usageBits - 1))
 }
 
-// query runs a statement and calls row for each row it returns.
-func query(c *sqlite3.Conn, sql string, row func(*sqlite3.Stmt) error, args ...any) error {
-	s, _, err := c.Prepare(sql)
-	if err != nil {
-		return explain(err)
-	}
-	defer s.Close()
-	if err := bind(s, args...); err != nil {
-		return err
-	}
-	for s.Step() {
-		if err := row(s); err != nil {
-			return err
-		}
-	}
-	return explain(s.Err())
+// ClientToken is a remembered ClientToken.
+type ClientToken struct {
+	Key        metering.TokenKey
+	Parameters [16]byte
+	Record     metering.RecordID
+	At         metering.Instant
 }
 
-// bind binds arguments in order: integers of any kind, booleans, strings and byte slices.
-func bind(s *sqlite3.Stmt, args ...any) error {
-	for i, a := range args {
-		var err error
-		switch v := a.(type) {
-		case int64:
-			err = s.BindInt64(i+1, v)
-		case int:
-			err = s.BindInt64(i+1, int64(v))
-		case uint32:
-			err = s.BindInt64(i+1, int64(v))
-		case uint64:
-			err = s.BindInt64(i+1, int64(v))
-		case bool:
-			err = s.BindBool(i+1, v)
-		case string:
-			err = s.BindText(i+1, v)
-		case []byte:
-			err = s.BindBlob(i+1, v)
-		case nil:
-			err = s.BindNull(i + 1)
-		default:
-			panic("internal error: cannot bind argument " + strconv.Itoa(i+1))
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+// UsageFilter narrows [Store.FindUsage]. Zero members choose all, but for the hours.
+type UsageFilter struct {
+	FirstHour, LastHour       metering.Hour // both included
+	Region                    metering.Region
+	Product, Buyer, Agreement uint32
+	From, To                  metering.Instant // From <= Timestamp < To
 }
+
+// IsURL tells whether a location names a PostgreSQL database rather than a folder.
+func IsURL(location string) bool {
+	return strings.HasPrefix(location, "postgres://") || strings.HasPrefix(location, "postgresql://")
+}
+
+// Create makes a new store with what fill puts into it: in the folder, which is made too if it is missing, or in the
+// database. It fails with ErrExist if there is one already. Whatever interrupts it, the location holds all that
+// fill has put, or no store.
+func Create(location string, meta Meta, fill func(*Tx) error) error {
+	if IsURL(location) {
+		return createPostgres(location, meta, fill)
+	}
+	return createSQLite(location, meta, fill)
+}
+
+// Open opens the store for writing. It never creates one: a location without a ledger is ErrNotExist, so that an
+// unmounted volume cannot become a new, empty ledger.
+func Open(location string, o Options) (Store, error) {
+	if IsURL(location) {
+		return openPostgres(location, o)
+	}
+	return openSQLite(location, o)
+}
+
+// Read runs f on one state of the store, beside running servers if there are any.
+func Read(location string, f func(*Reader, Meta) error) error {
+	if IsURL(location) {
+		return readPostgres(location, f)
+	}
+	return readSQLite(location, f)
+}
+
+// Exists tells whether the location holds a ledger. An error means that a database could not be asked.
+func Exists(location string) (bool, error) {
+	if IsURL(location) {
+		return existsPostgres(location)
+	}
+	return existsSQLite(location), nil
+}
+
+// Revise notes that an act of administration changes the catalogue, which the caller knows at the given revision; it
+// is one more from then on. It comes before the puts of the act. ErrStale means that another node has changed it.
+func (tx *Tx) Revise(known int64) error {
+	tx.revision = known + 1
+	return tx.revise(known)
+}
+
+// Redacted is the location as it may be shown: without a password.
+func Redacted(location string) string {
+	if !IsURL(location) {
+		return location
+	}
+	return secrets.ReplaceAllString(location, "${1}xxxxx")
+}
+
+// secrets are where a URL may hold a password. Those that name several hosts cannot be parsed as URLs.
+var secrets = regexp.MustCompile(`(://[^:/@]*:|[?&](?:ssl)?password=)[^@&]+`)

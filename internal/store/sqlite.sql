@@ -1,4 +1,4 @@
--- The schema of a meterd ledger, version 1.
+-- The schema of a meterd ledger in SQLite, format 2.
 --
 -- Times are integers: milliseconds since the Unix epoch, UTC, by the ledger's clock; hours are counted from the
 -- epoch. 0 stands for "not set". Numbers of regions, accounts, products, agreements, principals, keys and workloads
@@ -9,10 +9,20 @@ CREATE TABLE meta (
   value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Counters. revision is how many acts of administration have changed the catalogue.
+CREATE TABLE state (
+  name TEXT PRIMARY KEY,
+  n    INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO state (name, n) VALUES ('revision', 0);
+
+-- Rows of the catalogue note in column changed the revision that changed them last.
 CREATE TABLE region (
   id      INTEGER PRIMARY KEY,
   name    TEXT NOT NULL UNIQUE,
-  enabled INTEGER NOT NULL
+  enabled INTEGER NOT NULL,
+  changed INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE account (
@@ -21,7 +31,8 @@ CREATE TABLE account (
   name       TEXT NOT NULL,
   seller     INTEGER NOT NULL,
   buyer      INTEGER NOT NULL,
-  suspended  INTEGER NOT NULL
+  suspended  INTEGER NOT NULL,
+  changed    INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE product (
@@ -33,7 +44,8 @@ CREATE TABLE product (
   type         INTEGER NOT NULL,
   concurrent   INTEGER NOT NULL,
   dimensions   TEXT NOT NULL, -- JSON list of API names, in the order of their numbers
-  regions      TEXT NOT NULL  -- JSON list of region numbers, empty for all
+  regions      TEXT NOT NULL, -- JSON list of region numbers, empty for all
+  changed      INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE public_key (
@@ -43,6 +55,7 @@ CREATE TABLE public_key (
   sealed     BLOB NOT NULL,
   created    INTEGER NOT NULL,
   rotated_at INTEGER NOT NULL,
+  changed    INTEGER NOT NULL,
   PRIMARY KEY (product, version)
 ) STRICT, WITHOUT ROWID;
 
@@ -54,13 +67,15 @@ CREATE TABLE agreement (
   license_arn  TEXT NOT NULL,
   start        INTEGER NOT NULL,
   ending_at    INTEGER NOT NULL,
-  ended_at     INTEGER NOT NULL
+  ended_at     INTEGER NOT NULL,
+  changed      INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE customer (
   seller     INTEGER NOT NULL,
   buyer      INTEGER NOT NULL,
   identifier TEXT NOT NULL,
+  changed    INTEGER NOT NULL,
   PRIMARY KEY (seller, buyer)
 ) STRICT, WITHOUT ROWID;
 
@@ -70,7 +85,8 @@ CREATE TABLE workload (
   platform    INTEGER NOT NULL,
   resource_id TEXT NOT NULL,
   region      INTEGER NOT NULL,
-  role        INTEGER NOT NULL
+  role        INTEGER NOT NULL,
+  changed     INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE registration (
@@ -89,7 +105,8 @@ CREATE TABLE principal (
   name    TEXT NOT NULL,
   allow   TEXT NOT NULL, -- JSON lists of actions and presets
   deny    TEXT NOT NULL,
-  deleted INTEGER NOT NULL
+  deleted INTEGER NOT NULL,
+  changed INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE access_key (
@@ -99,7 +116,8 @@ CREATE TABLE access_key (
   sealed        BLOB NOT NULL, -- the secret access key under the master key
   active        INTEGER NOT NULL,
   deleted       INTEGER NOT NULL,
-  created       INTEGER NOT NULL
+  created       INTEGER NOT NULL,
+  changed       INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE admin_token (
@@ -107,7 +125,8 @@ CREATE TABLE admin_token (
   name    TEXT NOT NULL,
   hash    BLOB NOT NULL,
   created INTEGER NOT NULL,
-  deleted INTEGER NOT NULL
+  deleted INTEGER NOT NULL,
+  changed INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE registration_token (
@@ -123,7 +142,7 @@ CREATE TABLE registration_token (
 -- One row for each accepted usage record. Duplicates are decided before a row is appended, on (hour, region,
 -- product, buyer, agreement, workload, dimension), and for AgentCore runtimes on (workload, client_token).
 CREATE TABLE usage (
-  seq          INTEGER PRIMARY KEY,
+  seq          INTEGER PRIMARY KEY, -- the call's seq * 32 + the record's place in the call, from 0
   hour         INTEGER NOT NULL,
   millis       INTEGER NOT NULL, -- of the timestamp as sent, within the hour
   region       INTEGER NOT NULL,
@@ -156,8 +175,7 @@ CREATE TABLE call (
   source      TEXT NOT NULL,    -- the caller's network address
   region      INTEGER NOT NULL,
   refusal     INTEGER NOT NULL, -- kind of error, or -1 for none
-  first_usage INTEGER NOT NULL, -- the usage rows the call wrote: first and how many
-  usage_rows  INTEGER NOT NULL,
+  usage_rows  INTEGER NOT NULL, -- how many usage rows the call wrote
   detail      BLOB              -- what cannot be rebuilt from usage rows
 ) STRICT;
 

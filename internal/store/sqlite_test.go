@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,9 +30,9 @@ func create(t *testing.T) (dir string) {
 	return dir
 }
 
-func reopen(t *testing.T, dir string) *DB {
+func reopen(t *testing.T, dir string) *sqliteStore {
 	t.Helper()
-	db, err := Open(dir)
+	db, err := openSQLite(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,25 +40,39 @@ func reopen(t *testing.T, dir string) *DB {
 	return db
 }
 
+// record is a claim of a key of its own for each number.
+func record(seq int64, number int) Claim {
+	return Claim{Usage: Usage{Seq: seq, Key: metering.Key{Region: 1, Product: 1, Buyer: uint32(number), Dimension: 1}, Hour: 500_000,
+		Timestamp: metering.Hour(500_000).Start(), Form: metering.ByCustomerAWSAccountID, Quantity: 1}}
+}
+
 // fill commits as many transactions with one row each.
-func fill(t *testing.T, db *DB, rows int) {
+func fill(t *testing.T, db Writer, rows int) {
 	t.Helper()
 	for range rows {
+		n := db.NextCall()
 		err := db.Update(func(tx *Tx) error {
-			r, err := tx.Reader()
-			if err != nil {
-				return err
-			}
-			last, err := r.LastUsage()
-			if err != nil {
-				return err
-			}
-			return tx.AppendUsage(&Usage{Seq: last + 1, Key: metering.Key{Region: 1, Product: 1, Buyer: 1, Dimension: 1}, Form: metering.ByCustomerAWSAccountID, Quantity: 1})
+			return errors.Join(tx.Claim([]Claim{record(UsageSeq(n, 0), int(n))}), tx.AppendCall(&Call{Seq: n, Operation: 1, UsageRows: 1}))
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+func countUsage(r *Reader) (int64, error) { return r.number("SELECT count(*) FROM usage") }
+
+// intact checks a state of the store.
+func intact(r *Reader) (err error) {
+	return errors.Join(r.Check(func(format string, args ...any) { err = errors.Join(err, fmt.Errorf(format, args...)) }), err)
+}
+
+// byHand stops the goroutine that makes checkpoints, so that the test can.
+func byHand(db *sqliteStore) *sqliteStore {
+	close(db.wakeup)
+	db.ended.Wait()
+	db.wakeup = make(chan struct{}, 1)
+	return db
 }
 
 func files(t *testing.T, dir string) (names []string) {
@@ -78,7 +91,7 @@ func TestCreate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	err := Create(dir, Meta{Secret: []byte("secret"), Sandbox: true, Created: 7, Check: []byte("check")}, func(tx *Tx) error {
 		return errors.Join(tx.PutRegion(metering.RegionInfo{ID: 1, Name: "us-east-1", Enabled: true}), tx.PutAdminToken(AdminToken{ID: 1, Name: "init"}),
-			tx.AppendUsage(&Usage{Seq: 1}), tx.AppendCall(&Call{Seq: 1, FirstUsage: 1, UsageRows: 1}))
+			tx.Claim([]Claim{record(UsageSeq(1, 0), 1)}), tx.AppendCall(&Call{Seq: 1, UsageRows: 1}))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -92,16 +105,20 @@ func TestCreate(t *testing.T) {
 	}
 	err = db.View(func(r *Reader) error {
 		c := metering.NewCatalog(metering.DefaultSettings())
-		if err := r.Catalog(c); err != nil || len(c.Regions()) != 1 {
-			return fmt.Errorf("regions %v: %w", c.Regions(), err)
+		rows, tokens := CatalogRows(c), 0
+		rows.AdminToken = func(AdminToken) { tokens++ }
+		if _, err := r.Load(0, rows); err != nil || len(c.Regions()) != 1 || tokens != 1 {
+			return fmt.Errorf("regions %v, %d tokens: %w", c.Regions(), tokens, err)
 		}
-		tokens := 0
-		if err := r.AdminTokens(func(AdminToken) error { tokens++; return nil }); err != nil || tokens != 1 {
-			return fmt.Errorf("%d tokens: %w", tokens, err)
-		}
-		call, err := r.CallOfUsage(1)
-		if call == nil {
-			return fmt.Errorf("usage row 1 and its call are not there: %w", err)
+		calls := 0
+		err := r.Calls(func(c *Call, stored uint32) error {
+			if calls++; stored != 1 {
+				return fmt.Errorf("call %d has the usage rows %b", c.Seq, stored)
+			}
+			return nil
+		}, func(seq int64) error { return fmt.Errorf("usage row %d has no call", seq) })
+		if calls != 1 {
+			return fmt.Errorf("%d calls: %w", calls, err)
 		}
 		return err
 	})
@@ -142,7 +159,7 @@ func TestCreateFails(t *testing.T) {
 			if got := files(t, dir); len(got) > 1 || len(got) == 1 && got[0] != lockFile {
 				t.Errorf("it left %q", got)
 			}
-			if _, err := Open(dir); !errors.Is(err, ErrNotExist) {
+			if _, err := Open(dir, Options{}); !errors.Is(err, ErrNotExist) {
 				t.Errorf("opening it: %v", err)
 			}
 			syncFile = (*os.File).Sync
@@ -176,35 +193,35 @@ func TestCreateSyncs(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	empty := t.TempDir()
-	if _, err := Open(empty); !errors.Is(err, ErrNotExist) {
+	if _, err := Open(empty, Options{}); !errors.Is(err, ErrNotExist) {
 		t.Errorf("an empty folder: %v", err)
 	}
 	if got := files(t, empty); len(got) != 0 {
 		t.Errorf("that left %q", got)
 	}
-	if err := OpenReader(empty, nil); !errors.Is(err, ErrNotExist) {
+	if err := Read(empty, nil); !errors.Is(err, ErrNotExist) {
 		t.Errorf("reading an empty folder: %v", err)
 	}
 	dir := create(t)
 	db := reopen(t, dir)
-	if _, err := Open(dir); !errors.Is(err, ErrLocked) {
+	if _, err := Open(dir, Options{}); !errors.Is(err, ErrLocked) {
 		t.Errorf("a folder that is open: %v", err)
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
 	db = reopen(t, dir)
-	if err := db.Update(func(tx *Tx) error { return tx.PutMeta("ledger", []byte(`{"format":2}`)) }); err != nil {
+	if err := db.Update(func(tx *Tx) error { return tx.PutMeta("ledger", []byte(`{"format":1}`)) }); err != nil {
 		t.Fatal(err)
 	}
 	db.Close()
-	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "has format 2, but this version of meterd reads format 1") {
-		t.Errorf("a later format: %v", err)
+	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "has format 1, but this version of meterd reads format 2") {
+		t.Errorf("another format: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, file), bytes.Repeat([]byte("no ledger "), 1000), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir); err == nil {
+	if _, err := Open(dir, Options{}); err == nil {
 		t.Error("a file of something else was opened")
 	}
 }
@@ -234,10 +251,10 @@ func TestPragmas(t *testing.T) {
 		}
 	}
 	err := db.View(func(r *Reader) error {
-		if got, err := pragma(r.c, "checksum_verification"); err != nil || got != "1" {
+		if got, err := pragma(r.reader.(*sqliteReader).c, "checksum_verification"); err != nil || got != "1" {
 			t.Errorf("checksum_verification of a reader is %q (%v)", got, err)
 		}
-		return r.c.Exec("DELETE FROM meta")
+		return r.reader.(*sqliteReader).c.Exec("DELETE FROM meta")
 	})
 	if err == nil {
 		t.Error("a reader could write")
@@ -247,7 +264,7 @@ func TestPragmas(t *testing.T) {
 func TestUpdateFails(t *testing.T) {
 	db := reopen(t, create(t))
 	fill(t, db, 1)
-	err := db.Update(func(tx *Tx) error { return errors.Join(tx.AppendUsage(&Usage{Seq: 2}), errTest) })
+	err := db.Update(func(tx *Tx) error { return errors.Join(tx.AppendCall(&Call{Seq: 2}), errTest) })
 	var commit *CommitError
 	if !errors.Is(err, errTest) || errors.As(err, &commit) {
 		t.Errorf("a refused transaction: %v", err)
@@ -256,9 +273,19 @@ func TestUpdateFails(t *testing.T) {
 	for name, f := range map[string]func(*Tx) error{
 		"a commit that fails": func(tx *Tx) error { return tx.exec("ROLLBACK") },
 		"undoing that fails":  func(tx *Tx) error { return errors.Join(tx.exec("ROLLBACK"), errTest) },
+		"a claim that is undone": func(tx *Tx) error {
+			return errors.Join(tx.Claim([]Claim{record(UsageSeq(3, 0), 3)}), errTest) // the index holds it
+		},
 	} {
+		db := reopen(t, create(t))
 		if err := db.Update(f); !errors.As(err, &commit) {
 			t.Errorf("%s: %v, want a CommitError", name, err)
+		}
+		if _, err := db.Pulse(); err == nil {
+			t.Errorf("%s: the store says that it is well", name)
+		}
+		if err := db.Update(func(*Tx) error { return nil }); !errors.As(err, &commit) {
+			t.Errorf("after %s: %v, want a CommitError", name, err)
 		}
 	}
 }
@@ -284,15 +311,15 @@ func TestCloseAfterFailure(t *testing.T) {
 	if _, err := os.Stat(path + "-wal"); err != nil {
 		t.Fatalf("closing after a failed commit has emptied the log: %v", err)
 	}
-	refused := OpenReader(dir, func(*Reader, Meta) error { return errTest })
+	refused := Read(dir, func(*Reader, Meta) error { return errTest })
 	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, database) || !errors.Is(refused, errTest) {
 		t.Errorf("the database was changed by a reader that failed with %v: %v", refused, err)
 	}
 	err = reopen(t, dir).View(func(r *Reader) error {
-		if n, err := r.LastUsage(); n != 300 || err != nil {
-			t.Errorf("last row %d: %v", n, err)
+		if n, err := countUsage(r); n != 300 || err != nil {
+			t.Errorf("%d rows: %v", n, err)
 		}
-		return r.CheckIntegrity()
+		return intact(r)
 	})
 	if err != nil {
 		t.Error(err)
@@ -344,7 +371,7 @@ func TestViews(t *testing.T) {
 // TestViewFails: a reader with a transaction in an unknown state is not used again.
 func TestViewFails(t *testing.T) {
 	db := reopen(t, create(t))
-	ended := func(r *Reader) error { return r.c.Exec("ROLLBACK") } // so that View's own fails
+	ended := func(r *Reader) error { return r.reader.(*sqliteReader).c.Exec("ROLLBACK") } // so that View's own fails
 	for range 2 * maxReaders {
 		if err := db.View(ended); err == nil {
 			t.Fatal("ending the transaction twice was no error")
@@ -372,8 +399,8 @@ func TestViewFails(t *testing.T) {
 	fill(t, db, 1)
 	for range 2 * maxReaders {
 		err := db.View(func(r *Reader) error {
-			if n, err := r.LastUsage(); n != 1 || err != nil {
-				t.Errorf("last row %d: %v", n, err)
+			if n, err := countUsage(r); n != 1 || err != nil {
+				t.Errorf("%d rows: %v", n, err)
 			}
 			return errTest
 		})
@@ -388,15 +415,15 @@ func TestCheckpoints(t *testing.T) {
 	background, foreground := walBackground, walForeground
 	walBackground, walForeground = 10, 100
 	t.Cleanup(func() { walBackground, walForeground = background, foreground })
-	db := reopen(t, create(t))
+	db := byHand(reopen(t, create(t)))
 	tries, forced := 0, []int64{0}
 	write := func(rows int) {
 		t.Helper()
 		for range rows {
 			fill(t, db, 1)
-			if db.CheckpointDue() {
+			if db.checkpointDue() {
 				tries++
-				if err := db.Checkpoint(); err != nil {
+				if err := db.checkpoint(); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -406,7 +433,7 @@ func TestCheckpoints(t *testing.T) {
 		}
 	}
 	err := db.View(func(r *Reader) error {
-		if _, err := r.LastUsage(); err != nil { // the transaction begins to read
+		if _, err := countUsage(r); err != nil { // the transaction begins to read
 			return err
 		}
 		write(400)
@@ -438,10 +465,10 @@ func TestCheckpoints(t *testing.T) {
 // 0.37.0 panics while the connection verifies checksums. It is the reason for skipChecksums.
 func TestCheckpointBesideWriters(t *testing.T) {
 	dir := create(t)
-	db := reopen(t, dir)
+	db := byHand(reopen(t, dir))
 	for range 5 {
 		fill(t, db, 30)
-		if err := db.Checkpoint(); err != nil {
+		if err := db.checkpoint(); err != nil {
 			t.Fatal(err)
 		}
 		fill(t, db, 3)
@@ -449,9 +476,9 @@ func TestCheckpointBesideWriters(t *testing.T) {
 			t.Fatal(ran, err)
 		}
 	}
-	err := OpenReader(dir, func(r *Reader, _ Meta) error { // its closing makes the last one
-		if n, err := r.LastUsage(); n != 165 || err != nil {
-			t.Errorf("last row %d: %v", n, err)
+	err := Read(dir, func(r *Reader, _ Meta) error { // its closing makes the last one
+		if n, err := countUsage(r); n != 165 || err != nil {
+			t.Errorf("%d rows: %v", n, err)
 		}
 		fill(t, db, 1)
 		return db.Close()
@@ -462,11 +489,11 @@ func TestCheckpointBesideWriters(t *testing.T) {
 	if got := files(t, dir); !slices.Equal(got, []string{file, lockFile}) {
 		t.Errorf("the folder holds %q; the log should be empty and gone", got)
 	}
-	err = OpenReader(dir, func(r *Reader, _ Meta) error {
-		if n, err := r.LastUsage(); n != 166 || err != nil {
-			t.Errorf("last row %d: %v", n, err)
+	err = Read(dir, func(r *Reader, _ Meta) error {
+		if n, err := countUsage(r); n != 166 || err != nil {
+			t.Errorf("%d rows: %v", n, err)
 		}
-		return r.CheckIntegrity()
+		return intact(r)
 	})
 	if err != nil {
 		t.Error(err)
@@ -488,8 +515,8 @@ func TestChecksums(t *testing.T) {
 	}
 	const page = 4096
 	readAll := func() error {
-		return OpenReader(dir, func(r *Reader, _ Meta) error {
-			return errors.Join(r.CheckIntegrity(), r.Usage(math.MinInt64, math.MaxInt64, func(*Usage) error { return nil }))
+		return Read(dir, func(r *Reader, _ Meta) error {
+			return errors.Join(intact(r), r.Usage(func(*Usage) error { return nil }))
 		})
 	}
 	if err := readAll(); err != nil {
@@ -507,8 +534,8 @@ func TestChecksums(t *testing.T) {
 	}
 }
 
-// TestFindCall: a call that is not where its id's time puts it is found only by reading where it is.
-func TestFindCall(t *testing.T) {
+// TestCallOfRequest: a call that is not where its id's time puts it is found too.
+func TestCallOfRequest(t *testing.T) {
 	db := reopen(t, create(t))
 	id := func(second, n int) (id [16]byte) {
 		for i, millis := 0, (1_800_000_000+second)*1000; i < 6; i++ {
@@ -520,7 +547,7 @@ func TestFindCall(t *testing.T) {
 	const rows, strange = 100, 20
 	err := db.Update(func(tx *Tx) error {
 		for n := 1; n <= rows; n++ {
-			c := Call{Seq: int64(n), Request: id(30*n, n), FirstUsage: 1}
+			c := Call{Seq: int64(n), Request: id(30*n, n)}
 			if n == strange {
 				c.Request = id(30*80, n) // the clock was ahead
 			}
@@ -542,17 +569,12 @@ func TestFindCall(t *testing.T) {
 				t.Errorf("call %d: %+v, %v", n, c, err)
 			}
 		}
-		for _, look := range []struct {
-			first, last int64
-			there       bool
-		}{{1, strange - 1, false}, {1, strange, true}, {strange, rows, true}, {strange + 1, rows, false}} {
-			if c, err := r.FindCall(id(30*80, strange), look.first, look.last); err != nil || (c != nil) != look.there {
-				t.Errorf("in rows %d to %d: %+v, %v", look.first, look.last, c, err)
-			}
+		if c, err := r.CallOfRequest(id(30*80, strange)); err != nil || c == nil || c.Seq != strange {
+			t.Errorf("the strange one: %+v, %v", c, err)
 		}
-		for _, second := range []int{30 * 80, -1000, 1_000_000} {
+		for _, second := range []int{30*80 + 1, -1000, 1_000_000} {
 			if c, err := r.CallOfRequest(id(second, strange)); err != nil || c != nil {
-				t.Errorf("near its time: %+v, %v", c, err)
+				t.Errorf("of no call: %+v, %v", c, err)
 			}
 		}
 		return nil

@@ -1,0 +1,173 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/store"
+)
+
+// A node on a shared store follows what the others change: it asks for the revision of the catalogue every
+// followEvery and reads what is new. A change on one node is so honoured by the others within seconds, and one
+// that cannot follow takes no calls: after maxBehind it might honour what has been revoked.
+const (
+	followEvery = time.Second
+	maxBehind   = 5 * time.Second
+)
+
+// errBehind says that the shared store could not be asked for so long that the catalogue may be an old one.
+var errBehind = errors.New("the database could not be asked for changes of the catalogue in time")
+
+// follow catches up with the other nodes until the ledger is closed.
+func (l *Ledger) follow() {
+	defer l.stopped.Done()
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.stop:
+			return
+		case <-tick.C:
+			_ = l.catchUp() // it has been noted
+		}
+	}
+}
+
+// following returns nil as long as this node is up to date with a shared store, or why not.
+func (l *Ledger) following() error {
+	if !l.db.Shared() {
+		return nil
+	}
+	if err := l.trouble.Load(); err != nil {
+		return fmt.Errorf("the database cannot be used at the moment: %w", *err)
+	}
+	if time.Now().UnixNano()-l.followed.Load() > int64(maxBehind) {
+		return errBehind
+	}
+	return nil
+}
+
+// troubled notes that the shared store could not be used. No calls are taken until it answers again.
+func (l *Ledger) troubled(err error) {
+	if l.trouble.Swap(&err) == nil {
+		l.cfg.Log.Warn("the database cannot be used; taking no calls until it can", slog.Any("error", err))
+	}
+}
+
+// unread is the answer to a call for which the store could not be read.
+func (l *Ledger) unread(err error) *metering.Error {
+	if l.db.Shared() {
+		l.troubled(err)
+		return errStopped
+	}
+	return metering.Errorf(metering.Internal, "%v", err)
+}
+
+// catchUp reads what other nodes have changed in a shared store. If an act of administration is being planned here it
+// leaves that to the act, whose plan reads the catalogue without its lock.
+func (l *Ledger) catchUp() error {
+	return l.catch(l.administration.TryLock, l.administration.Unlock)
+}
+
+// catchUpLocked is catchUp for who holds l.administration.
+func (l *Ledger) catchUpLocked() error {
+	return l.catch(func() bool { return true }, func() {})
+}
+
+func (l *Ledger) catch(lock func() bool, unlock func()) error {
+	if !l.db.Shared() {
+		return nil
+	}
+	began := time.Now().UnixNano()
+	pulse, err := l.db.Pulse()
+	if err != nil {
+		l.troubled(err)
+		return err
+	}
+	if l.cfg.DatabaseClock {
+		l.clock.follow(pulse.Now)
+	}
+	if pulse.Revision != l.revision.Load() {
+		if !lock() {
+			return nil
+		}
+		defer unlock()
+		if err := l.readChanges(); err != nil {
+			l.troubled(err)
+			return err
+		}
+	}
+	l.followed.Store(began)
+	if l.trouble.Swap(nil) != nil {
+		l.cfg.Log.Info("the database can be used again")
+	}
+	return nil
+}
+
+// changes are rows that other nodes have changed, read before they are entered, so that the catalogue is not locked
+// while the database answers.
+type changes struct {
+	store.Rows
+	enter []func(*Ledger)
+	clock []byte
+}
+
+func later[T any](c *changes, put func(*Ledger, T)) func(T) {
+	return func(v T) { c.enter = append(c.enter, func(l *Ledger) { put(l, v) }) }
+}
+
+func (l *Ledger) newChanges() *changes {
+	c := &changes{}
+	c.Rows = store.Rows{
+		Region:    later(c, func(l *Ledger, v metering.RegionInfo) { l.catalog.PutRegion(v) }),
+		Account:   later(c, func(l *Ledger, v metering.Account) { l.catalog.PutAccount(v) }),
+		Product:   later(c, func(l *Ledger, v metering.Product) { l.catalog.PutProduct(v) }),
+		PublicKey: later(c, func(l *Ledger, v metering.PublicKey) { l.catalog.PutPublicKey(v) }),
+		Agreement: later(c, func(l *Ledger, v metering.Agreement) { l.catalog.PutAgreement(v) }),
+		Customer:  later(c, func(l *Ledger, v metering.Customer) { l.catalog.PutCustomer(v) }),
+		Principal: later(c, func(l *Ledger, v store.Principal) { l.directory.putPrincipal(v) }),
+		AccessKey: func(k store.AccessKey) error {
+			plain, err := l.sealer.Open(secretLabel(k.AccessKeyID), k.Sealed)
+			if err != nil {
+				return fmt.Errorf("access key %s: %w", k.AccessKeyID, err)
+			}
+			c.enter = append(c.enter, func(l *Ledger) { l.directory.putKey(k, string(plain)) })
+			return nil
+		},
+		Workload:   later(c, func(l *Ledger, v metering.Workload) { l.catalog.PutWorkload(v) }),
+		AdminToken: later(c, func(l *Ledger, v store.AdminToken) { l.directory.putAdmin(v) }),
+	}
+	return c
+}
+
+// readChanges enters what has changed since l.revision. The caller holds l.administration.
+func (l *Ledger) readChanges() error {
+	var c *changes
+	var revision int64
+	err := l.db.View(func(r *store.Reader) (err error) {
+		c = l.newChanges() // a view may begin again
+		if revision, err = r.Load(l.revision.Load(), &c.Rows); err != nil {
+			return err
+		}
+		c.clock, err = r.Value(clockValue)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	state, err := parseClock(c.clock)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, enter := range c.enter {
+		enter(l)
+	}
+	l.clock.set(state)
+	l.revision.Store(revision)
+	return nil
+}

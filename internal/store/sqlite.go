@@ -1,0 +1,563 @@
+package store
+
+import (
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/ncruces/go-sqlite3"
+)
+
+//go:embed sqlite.sql
+var sqliteSchema string
+
+const (
+	file     = "ledger.db"
+	lockFile = "lock"
+
+	maxReaders = 8 // views at once; each has a connection, with a cache and files
+)
+
+// By how many pages the log may grow since it began, or since a checkpoint that got no further, before the next one.
+// None gets beyond what the oldest reader sees, so while there is one there must not be one after every commit.
+var (
+	walBackground int64 = 4_000  // until a checkpoint is due, 16 MB
+	walForeground int64 = 40_000 // until the writer does it itself, 160 MB
+)
+
+// sqliteStore is the embedded store: a SQLite database in write-ahead-log mode with synchronous=FULL. The folder
+// belongs to one process at a time, which holds its lock file; others may read beside it with [Read].
+//
+// Update must be called by one goroutine at a time; the other methods are safe for concurrent use.
+type sqliteStore struct {
+	dir      string
+	lock     *os.File
+	writer   *sqlite3.Conn
+	tx       sqliteTx
+	index    *index
+	lastCall atomic.Int64
+	lastAt   atomic.Int64  // its time
+	checker  *sqlite3.Conn // runs checkpoints beside the writer
+	wakeup   chan struct{} // a checkpoint is due
+	ended    sync.WaitGroup
+	readers  chan *sqliteReader // places for views; nil is one that has no connection yet. Closed with the store
+	walPages atomic.Int64
+	checked  atomic.Int64 // pages in the log when a checkpoint in the background got no further, 0 if it has begun anew
+	copied   int64        // pages that the last one of those found copied in the end
+	forced   int64        // pages in the log when the writer last made one itself, 0 if it has begun anew
+	sound    atomic.Bool  // open, and no write has failed
+	failure  atomic.Pointer[error]
+	meta     Meta
+}
+
+func existsSQLite(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, file))
+	return err == nil
+}
+
+// createSQLite leaves nothing behind if it fails: the database gets its name once it is whole.
+func createSQLite(dir string, meta Meta, fill func(*Tx) error) (err error) {
+	exist := fmt.Errorf("%w in %s", ErrExist, dir)
+	if existsSQLite(dir) {
+		return exist
+	}
+	if err := makeDir(dir); err != nil {
+		return err
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if existsSQLite(dir) { // another process was quicker
+		return exist
+	}
+	path, temp := filepath.Join(dir, file), filepath.Join(dir, file+".new")
+	remove := func() {
+		for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+			os.Remove(temp + suffix)
+		}
+	}
+	remove()
+	defer func() {
+		if err != nil {
+			remove()
+		}
+	}()
+	if err := build(temp, meta, fill); err != nil {
+		return fmt.Errorf("creating %s: %w", temp, err)
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	if err := SyncDir(dir); err != nil {
+		return errors.Join(err, os.Remove(path)) // nobody knows of it yet
+	}
+	return nil
+}
+
+// build writes a new database in one transaction.
+func build(path string, meta Meta, fill func(*Tx) error) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // SQLite's other files get the same mode
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	c, err := open(path, sqlite3.OPEN_READWRITE)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeConn(c)) }()
+	if err := c.EnableChecksums("main"); err != nil {
+		return err
+	}
+	if err := c.Exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN;" + sqliteSchema); err != nil {
+		return err
+	}
+	meta.Format = Format
+	value, err := json.Marshal(meta)
+	if err != nil {
+		return err
+	}
+	engine := sqliteTx{index: newIndex(0)}
+	tx := &Tx{tx: &engine}
+	for _, step := range []func() error{
+		func() error { return engine.prepare(c) },
+		func() error { return tx.PutMeta("ledger", value) },
+		func() error { return fill(tx) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if err := c.Exec("COMMIT; PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		return err
+	}
+	return checkpointOnClose(c)
+}
+
+func openSQLite(dir string, o Options) (*sqliteStore, error) {
+	if !existsSQLite(dir) {
+		return nil, fmt.Errorf("%w in %s", ErrNotExist, dir)
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	db := &sqliteStore{dir: dir, lock: lock, readers: make(chan *sqliteReader, maxReaders), wakeup: make(chan struct{}, 1), index: newIndex(o.MaxOpenRecords)}
+	for range maxReaders {
+		db.readers <- nil
+	}
+	fail := func(err error) (*sqliteStore, error) {
+		db.Close()
+		return nil, fmt.Errorf("opening the ledger in %s: %w", dir, err)
+	}
+	path := filepath.Join(dir, file)
+	if db.writer, err = open(path, sqlite3.OPEN_READWRITE); err != nil {
+		return fail(err)
+	}
+	if err := db.writer.Exec("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-65536"); err != nil {
+		return fail(err)
+	}
+	// A pragma that was not understood is not an error, so ask for what it set.
+	for _, p := range [][2]string{{"journal_mode", "wal"}, {"synchronous", "2"}, {"wal_autocheckpoint", "0"}, {"checksum_verification", "1"}} {
+		got, err := pragma(db.writer, p[0])
+		if err != nil {
+			return fail(err)
+		}
+		if got != p[1] {
+			return fail(fmt.Errorf("%s is %q, but must be %q for records to be safe", p[0], got, p[1]))
+		}
+	}
+	if db.meta, err = readMeta(db.writer); err != nil {
+		return fail(err)
+	}
+	if err := checkSize(db.writer, path); err != nil {
+		return fail(err)
+	}
+	if db.checker, err = open(path, sqlite3.OPEN_READWRITE); err != nil {
+		return fail(err)
+	}
+	if err := db.checker.Exec("SELECT 1 FROM meta; " + skipChecksums); err != nil {
+		return fail(err)
+	}
+	db.writer.WALHook(func(_ *sqlite3.Conn, _ string, pages int) error {
+		if int64(pages) < db.walPages.Swap(int64(pages)) { // the log has begun anew
+			db.checked.Store(0)
+			db.forced = 0
+		}
+		return nil
+	})
+	db.tx.index, db.tx.sandbox = db.index, db.meta.Sandbox
+	if err := db.tx.prepare(db.writer); err != nil {
+		return fail(err)
+	}
+	last, err := (&Reader{&sqliteReader{db.writer}}).lastCall()
+	if err != nil {
+		return fail(err)
+	}
+	if last != nil {
+		db.lastCall.Store(last.Seq)
+		db.lastAt.Store(int64(last.At))
+	}
+	db.sound.Store(true)
+	db.ended.Add(1)
+	go db.checkpoints()
+	return db, nil
+}
+
+// skipChecksums has a connection no longer verify the checksums of the pages it reads; it still computes those of
+// the pages it writes. go-sqlite3 0.37.0 needs it of a connection that makes a checkpoint after another one has
+// written: with verification on it calls a memory mapper that is not there.
+// It counts once the first page has been read.
+const skipChecksums = "PRAGMA checksum_verification=OFF"
+
+func open(path string, flags sqlite3.OpenFlag) (*sqlite3.Conn, error) {
+	c, err := sqlite3.OpenFlags(path, flags)
+	if err != nil {
+		return nil, err
+	}
+	_, err = c.Config(sqlite3.DBCONFIG_NO_CKPT_ON_CLOSE, true)
+	if err = errors.Join(err, c.BusyTimeout(10*time.Second)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// checkpointOnClose has a connection, if it is the last one, copy the log into the database when it is closed. One
+// whose work has failed must not: what it read and what it wrote may not be what is on disk, it may not even know
+// that pages have checksums, and go-sqlite3 may panic as without skipChecksums.
+func checkpointOnClose(c *sqlite3.Conn) error {
+	_, err := c.Config(sqlite3.DBCONFIG_NO_CKPT_ON_CLOSE, false)
+	return err
+}
+
+// checkSize notices a database that was cut short: a page that is not whole has no checksum to tell. While the log
+// holds pages the database may have any length.
+func checkSize(c *sqlite3.Conn, path string) error {
+	if wal, err := os.Stat(path + "-wal"); err == nil && wal.Size() > 0 {
+		return nil
+	}
+	db, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	pages, err := pragma(c, "page_count")
+	if err != nil {
+		return err
+	}
+	size, err := pragma(c, "page_size")
+	if err != nil {
+		return err
+	}
+	n, _ := strconv.ParseInt(pages, 10, 64)
+	each, _ := strconv.ParseInt(size, 10, 64)
+	if db.Size() != n*each {
+		return fmt.Errorf("the database is damaged: %s has %d bytes, but should have %d pages of %d; keep a copy of the folder and restore a backup", path, db.Size(), n, each)
+	}
+	return nil
+}
+
+// explain says what an error of SQLite's means where its own text does not.
+func explain(err error) error {
+	if errors.Is(err, sqlite3.IOERR_DATA) {
+		return fmt.Errorf("the database is damaged: a page does not match its checksum, the medium has changed data; keep a copy of the folder and restore a backup (%w)", err)
+	}
+	return err
+}
+
+func readMeta(c *sqlite3.Conn) (m Meta, err error) {
+	found := false
+	err = query(c, "SELECT value FROM meta WHERE name = 'ledger'", func(s *sqlite3.Stmt) error {
+		found = true
+		return json.Unmarshal(s.ColumnRawBlob(0), &m)
+	})
+	switch {
+	case err != nil:
+		return m, err
+	case !found:
+		return m, errors.New("the database is not a meterd ledger")
+	case m.Format != Format:
+		return m, fmt.Errorf("the ledger has format %d, but this version of meterd reads format %d; no released version wrote another one", m.Format, Format)
+	}
+	return m, nil
+}
+
+func (db *sqliteStore) Meta() Meta        { return db.meta }
+func (db *sqliteStore) Shared() bool      { return false }
+func (db *sqliteStore) Writers() []Writer { return []Writer{db} }
+func (db *sqliteStore) OpenRecords() int  { return int(db.index.held.Load()) }
+
+// Pulse fails if a write or a checkpoint has failed.
+func (db *sqliteStore) Pulse() (Pulse, error) {
+	if err := db.failure.Load(); err != nil {
+		return Pulse{}, *err
+	}
+	return Pulse{Last: metering.Instant(db.lastAt.Load())}, nil
+}
+
+func (db *sqliteStore) Close() error {
+	var errs []error
+	for range maxReaders {
+		switch r, open := <-db.readers; {
+		case !open:
+			return errClosed
+		case r != nil:
+			errs = append(errs, r.c.Close())
+		}
+	}
+	close(db.readers)
+	close(db.wakeup)
+	db.ended.Wait()
+	if db.sound.Load() {
+		errs = append(errs, checkpointOnClose(db.writer))
+	}
+	errs = append(errs, closeConn(db.checker), closeConn(db.writer), db.lock.Close())
+	return errors.Join(errs...)
+}
+
+// closeConn closes a connection, if there is one, with the statements that it keeps.
+func closeConn(c *sqlite3.Conn) error {
+	if c == nil {
+		return nil
+	}
+	for _, s := range slices.Collect(c.Stmts()) {
+		s.Close() // its error is that of its last run, which has been told
+	}
+	return c.Close()
+}
+
+// NextCall returns the Seq after the last row's.
+func (db *sqliteStore) NextCall() int64 { return db.lastCall.Load() + 1 }
+
+// Update returns a [CommitError] for anything that may have left in memory what is not on disk. Nothing is written
+// after one.
+func (db *sqliteStore) Update(f func(*Tx) error) (err error) {
+	if err := db.failure.Load(); err != nil {
+		return &CommitError{*err}
+	}
+	if err := db.tx.begin.Exec(); err != nil {
+		return db.lost(err)
+	}
+	db.tx.last = nil
+	if err := f(&Tx{tx: &db.tx}); err != nil {
+		rollback := db.tx.rollback.Exec()
+		if rollback != nil || db.tx.claimed { // the index holds what is not stored
+			return db.lost(errors.Join(err, rollback))
+		}
+		return err
+	}
+	if err := db.tx.commit.Exec(); err != nil {
+		return db.lost(err)
+	}
+	db.tx.claimed = false
+	if last := db.tx.last; last != nil {
+		db.lastCall.Store(last.Seq)
+		db.lastAt.Store(int64(last.At))
+	}
+	if pages := db.walPages.Load(); pages > db.forced+walForeground {
+		ran, _, err := checkpoint(db.writer)
+		if err != nil {
+			return db.lost(err)
+		}
+		if ran {
+			db.forced = pages
+		}
+	}
+	if db.checkpointDue() {
+		select {
+		case db.wakeup <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// lost notes that writing has failed, so that nothing more is written, not even in closing.
+func (db *sqliteStore) lost(err error) error {
+	db.sound.Store(false)
+	db.failure.CompareAndSwap(nil, &err)
+	return &CommitError{err}
+}
+
+// checkpoints copies the write-ahead log into the database when it has grown, so that commits need not.
+func (db *sqliteStore) checkpoints() {
+	defer db.ended.Done()
+	for range db.wakeup {
+		if db.sound.Load() && db.checkpointDue() {
+			if err := db.checkpoint(); err != nil {
+				_ = db.lost(fmt.Errorf("checkpoint: %w", err)) // which the next Update returns
+			}
+		}
+	}
+}
+
+// checkpointDue tells whether the write-ahead log has grown enough for a checkpoint.
+func (db *sqliteStore) checkpointDue() bool {
+	return db.walPages.Load() > db.checked.Load()+walBackground
+}
+
+// checkpoint copies the write-ahead log into the database, beside the writer, as far as no reader needs what is
+// there. An error is as serious as a [CommitError].
+func (db *sqliteStore) checkpoint() error {
+	pages := db.walPages.Load()
+	_, copied, err := checkpoint(db.checker)
+	if copied == db.copied { // a reader needs what is there: trying again is no use before the log has grown
+		db.checked.Store(pages)
+	}
+	db.copied = copied
+	return err
+}
+
+// checkpoint tells whether it ran, which it does not while another connection makes one, and how many pages of the
+// log have been copied by now.
+func checkpoint(c *sqlite3.Conn) (ran bool, copied int64, err error) {
+	err = query(c, "PRAGMA wal_checkpoint(PASSIVE)", func(s *sqlite3.Stmt) error {
+		ran, copied = !s.ColumnBool(0), s.ColumnInt64(2)
+		return nil
+	})
+	return ran, copied, err
+}
+
+// View runs f once. Eight views run at once, others wait.
+func (db *sqliteStore) View(f func(*Reader) error) (err error) {
+	r, open := <-db.readers
+	if !open {
+		return errClosed
+	}
+	sound := false // what has failed, or f's panic, may have left a transaction open
+	defer func() {
+		if r != nil && !sound {
+			err = errors.Join(err, r.c.Close())
+			r = nil
+		}
+		db.readers <- r
+	}()
+	if r == nil {
+		if r, err = db.reader(); err != nil {
+			return err
+		}
+	}
+	sound, err = r.view(f)
+	return err
+}
+
+func (db *sqliteStore) reader() (*sqliteReader, error) {
+	c, err := open(filepath.Join(db.dir, file), sqlite3.OPEN_READWRITE)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Exec("PRAGMA query_only=ON"); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return &sqliteReader{c}, nil
+}
+
+// view runs f in a transaction. sound tells whether that began and ended as it should.
+func (r *sqliteReader) view(f func(*Reader) error) (sound bool, err error) {
+	if err := r.c.Exec("BEGIN"); err != nil {
+		return false, err
+	}
+	err = f(&Reader{r})
+	end := r.c.Exec("ROLLBACK")
+	if err == nil {
+		err = end
+	}
+	return end == nil, err
+}
+
+func readSQLite(dir string, f func(*Reader, Meta) error) (err error) {
+	if !existsSQLite(dir) {
+		return fmt.Errorf("%w in %s", ErrNotExist, dir)
+	}
+	c, err := open(filepath.Join(dir, file), sqlite3.OPEN_READWRITE)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err == nil { // closing may be for the server, which has stopped meanwhile
+			err = errors.Join(c.Exec(skipChecksums), checkpointOnClose(c))
+		}
+		err = errors.Join(err, c.Close())
+	}()
+	if err := c.Exec("PRAGMA query_only=ON"); err != nil {
+		return err
+	}
+	meta, err := readMeta(c)
+	if err != nil {
+		return err
+	}
+	if err := checkSize(c, filepath.Join(dir, file)); err != nil {
+		return err
+	}
+	_, err = (&sqliteReader{c}).view(func(r *Reader) error { return f(r, meta) })
+	return err
+}
+
+func pragma(c *sqlite3.Conn, name string) (value string, err error) {
+	err = query(c, "PRAGMA "+name, func(s *sqlite3.Stmt) error {
+		value = s.ColumnText(0)
+		return nil
+	})
+	return value, err
+}
+
+// query runs a statement and calls row for each row it returns. Its parameters are $1, $2 … in this order.
+func query(c *sqlite3.Conn, sql string, row func(*sqlite3.Stmt) error, args ...any) error {
+	s, _, err := c.Prepare(sql)
+	if err != nil {
+		return explain(err)
+	}
+	defer s.Close()
+	if err := bind(s, args...); err != nil {
+		return err
+	}
+	for s.Step() {
+		if err := row(s); err != nil {
+			return err
+		}
+	}
+	return explain(s.Err())
+}
+
+// bind binds arguments in order: integers of any kind, booleans, strings and byte slices.
+func bind(s *sqlite3.Stmt, args ...any) error {
+	for i, a := range args {
+		var err error
+		switch v := a.(type) {
+		case int64:
+			err = s.BindInt64(i+1, v)
+		case int:
+			err = s.BindInt64(i+1, int64(v))
+		case uint32:
+			err = s.BindInt64(i+1, int64(v))
+		case uint64:
+			err = s.BindInt64(i+1, int64(v))
+		case bool:
+			err = s.BindBool(i+1, v)
+		case string:
+			err = s.BindText(i+1, v)
+		case []byte:
+			err = s.BindBlob(i+1, v)
+		case nil:
+			err = s.BindNull(i + 1)
+		default:
+			panic("internal error: cannot bind argument " + strconv.Itoa(i+1))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,345 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/ncruces/go-sqlite3"
+)
+
+// sqliteReader reads one state of the embedded store, or what a transaction sees.
+type sqliteReader struct{ c *sqlite3.Conn }
+
+func (r *sqliteReader) query(sql string, row func(columns) error, args ...any) error {
+	return query(r.c, sql, func(s *sqlite3.Stmt) error { return row(s) }, args...)
+}
+
+const usageColumns = "SELECT seq, hour, millis, region, product, buyer, agreement, workload, dimension, quantity, form, client_token, allocations FROM usage "
+
+func scanUsage(s *sqlite3.Stmt, u *Usage) {
+	*u = Usage{
+		Seq:  s.ColumnInt64(0),
+		Hour: metering.Hour(s.ColumnInt64(1)),
+		Key: metering.Key{Region: metering.Region(s.ColumnInt64(3)), Product: uint32(s.ColumnInt64(4)), Buyer: uint32(s.ColumnInt64(5)),
+			Agreement: uint32(s.ColumnInt64(6)), Workload: uint32(s.ColumnInt64(7)), Dimension: uint16(s.ColumnInt64(8))},
+		Quantity: int32(s.ColumnInt64(9)),
+		Form:     metering.Form(s.ColumnInt64(10)),
+	}
+	u.Timestamp = u.Hour.Start() + metering.Instant(s.ColumnInt64(2))
+	if s.ColumnType(11) != sqlite3.NULL {
+		u.ClientToken = s.ColumnText(11)
+	}
+	if s.ColumnType(12) != sqlite3.NULL {
+		u.Allocations = s.ColumnBlob(12, nil)
+	}
+}
+
+func (r *sqliteReader) Usage(row func(*Usage) error) error {
+	return r.usage("", row)
+}
+
+func (r *sqliteReader) usage(where string, row func(*Usage) error, args ...any) error {
+	var u Usage
+	return query(r.c, usageColumns+where+" ORDER BY seq", func(s *sqlite3.Stmt) error {
+		scanUsage(s, &u)
+		return row(&u)
+	}, args...)
+}
+
+func (r *sqliteReader) UsageOfCall(c *Call, row func(*Usage) error) error {
+	return r.usage("WHERE seq BETWEEN $1 AND $2", row, UsageSeq(c.Seq, 0), UsageSeq(c.Seq+1, 0)-1)
+}
+
+func (r *sqliteReader) Hours(row func(metering.Hour) error) error {
+	return query(r.c, "SELECT hour FROM usage ORDER BY seq", func(s *sqlite3.Stmt) error {
+		return row(metering.Hour(s.ColumnInt64(0)))
+	})
+}
+
+// keys calls row for what duplicates are decided on of each row that is found by its key, from a place on. It reads
+// millions of rows a second.
+func (r *sqliteReader) keys(from int64, row func(metering.Hour, *metering.Key, int32)) error {
+	var k metering.Key
+	return query(r.c, "SELECT hour, region, product, buyer, agreement, workload, dimension, quantity FROM usage WHERE seq >= ? AND client_token IS NULL", func(s *sqlite3.Stmt) error {
+		k = metering.Key{Region: metering.Region(s.ColumnInt64(1)), Product: uint32(s.ColumnInt64(2)), Buyer: uint32(s.ColumnInt64(3)),
+			Agreement: uint32(s.ColumnInt64(4)), Workload: uint32(s.ColumnInt64(5)), Dimension: uint16(s.ColumnInt64(6))}
+		row(metering.Hour(s.ColumnInt64(0)), &k, int32(s.ColumnInt64(7)))
+		return nil
+	}, from)
+}
+
+// marks calls row for each hour that has usage, with the Seq of its first row.
+func (r *sqliteReader) marks(row func(h metering.Hour, firstSeq int64) error) error {
+	return query(r.c, "SELECT hour, first_seq FROM hour ORDER BY hour", func(s *sqlite3.Stmt) error {
+		return row(metering.Hour(s.ColumnInt64(0)), s.ColumnInt64(1))
+	})
+}
+
+// scanRows is how many places of usage one transaction of a scan covers; a variable only for tests.
+var scanRows int64 = 1 << 23
+
+// Cursor is the row's Seq.
+func (db *sqliteStore) Cursor(u *Usage) string { return strconv.FormatInt(u.Seq, 10) }
+
+// FindUsage reads in short transactions, because a long one would keep the write-ahead log from being reused; as rows
+// are only ever appended, what it sees is one state all the same. No row of an hour stands before the hour's mark,
+// which bounds the scan from below.
+func (db *sqliteStore) FindUsage(f *UsageFilter, after string, row func(*Usage) error) error {
+	first := int64(0)
+	if after != "" {
+		n, err := strconv.ParseInt(after, 10, 64)
+		if err != nil || n < 0 {
+			return ErrCursor
+		}
+		first = n + 1
+	}
+	var last, marked int64
+	err := db.View(func(r *Reader) (err error) {
+		if last, err = r.number("SELECT coalesce(max(seq), 0) FROM usage"); err != nil {
+			return err
+		}
+		marked = last + 1
+		return r.reader.(*sqliteReader).marks(func(h metering.Hour, firstSeq int64) error {
+			if f.FirstHour <= h && h <= f.LastHour {
+				marked = min(marked, firstSeq)
+			}
+			return nil
+		})
+	})
+	where, args := f.where()
+	for first = max(first, marked); err == nil && first <= last; first += scanRows {
+		err = db.View(func(r *Reader) error {
+			return r.reader.(*sqliteReader).usage("WHERE seq BETWEEN $1 AND $2"+where, row, append([]any{first, min(first+scanRows-1, last)}, args...)...)
+		})
+	}
+	if errors.Is(err, ErrEnough) {
+		return nil
+	}
+	return err
+}
+
+// where is the filter but for its hours, for behind $2.
+func (f *UsageFilter) where() (sql string, args []any) {
+	for _, c := range []struct {
+		sql   string
+		value int64
+	}{
+		{" AND region = $", int64(f.Region)}, {" AND product = $", int64(f.Product)}, {" AND buyer = $", int64(f.Buyer)}, {" AND agreement = $", int64(f.Agreement)},
+		{" AND hour * 3600000 + millis >= $", int64(f.From)}, {" AND hour * 3600000 + millis < $", int64(f.To)},
+	} {
+		if c.value != 0 {
+			args = append(args, c.value)
+			sql += c.sql + strconv.Itoa(len(args)+2)
+		}
+	}
+	return sql, args
+}
+
+// Calls steps through both tables side by side.
+func (r *sqliteReader) Calls(row func(c *Call, stored uint32) error, orphan func(seq int64) error) error {
+	usage, _, err := r.c.Prepare("SELECT seq FROM usage ORDER BY seq")
+	if err != nil {
+		return explain(err)
+	}
+	defer usage.Close()
+	more := usage.Step()
+	orphans := func(before int64) error {
+		for ; more && usage.ColumnInt64(0) < before; more = usage.Step() {
+			if err := orphan(usage.ColumnInt64(0)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err = query(r.c, callColumns+"ORDER BY seq", func(s *sqlite3.Stmt) error {
+		var c Call
+		scanCall(s, &c)
+		if err := orphans(UsageSeq(c.Seq, 0)); err != nil {
+			return err
+		}
+		stored := uint32(0)
+		for ; more; more = usage.Step() {
+			call, record := CallOfUsage(usage.ColumnInt64(0))
+			if call != c.Seq {
+				break
+			}
+			stored |= 1 << record
+		}
+		return row(&c, stored)
+	})
+	if err == nil {
+		err = orphans(math.MaxInt64)
+	}
+	return errors.Join(err, explain(usage.Err()))
+}
+
+func (r *Reader) lastCall() (*Call, error) {
+	n, err := r.number("SELECT coalesce(max(seq), 0) FROM call")
+	if err != nil || n == 0 {
+		return nil, err
+	}
+	return r.Call(n)
+}
+
+// requestSlack is how far rows may stand from the order of their request ids' times, in milliseconds, to be found by
+// them. An id is drawn when its request arrives, a row is appended when its group is committed.
+const requestSlack = 10_000
+
+// CallOfRequest looks near the place that belongs to the id's time, which it finds by halving: rows are nearly in the
+// order of these times unless the clock was set. What is not there is looked for in all rows.
+func (r *sqliteReader) CallOfRequest(id [16]byte) (*Call, error) {
+	var last int64
+	err := query(r.c, "SELECT coalesce(max(seq), 0) FROM call", func(s *sqlite3.Stmt) error {
+		last = s.ColumnInt64(0)
+		return nil
+	})
+	if err != nil || last == 0 {
+		return nil, err
+	}
+	at := idMillis(id[:])
+	first, err := r.firstCallFrom(at-requestSlack, last)
+	if err != nil {
+		return nil, err
+	}
+	after, err := r.firstCallFrom(at+requestSlack, last)
+	if err != nil {
+		return nil, err
+	}
+	const most = 1 << 18 // rows, should their times be in no order
+	call, err := r.findCall(id, first, min(after, first+most))
+	if call == nil && err == nil {
+		call, err = r.findCall(id, 1, last)
+	}
+	return call, err
+}
+
+// idMillis returns the time in a UUID of version 7.
+func idMillis(id []byte) int64 {
+	var b [8]byte
+	copy(b[2:], id[:min(len(id), 6)])
+	return int64(binary.BigEndian.Uint64(b[:]))
+}
+
+// firstCallFrom returns the place of a row whose request id is of the time or later while the one before is not.
+func (r *sqliteReader) firstCallFrom(millis, last int64) (int64, error) {
+	s, _, err := r.c.Prepare("SELECT request FROM call WHERE seq >= ? ORDER BY seq LIMIT 1")
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	low, high := int64(1), last+1
+	for low < high {
+		middle := (low + high) / 2
+		if err := bind(s, middle); err != nil {
+			return 0, err
+		}
+		earlier := s.Step() && idMillis(s.ColumnRawBlob(0)) < millis
+		if err := s.Reset(); err != nil {
+			return 0, err
+		}
+		if earlier {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low, nil
+}
+
+func (r *sqliteReader) findCall(id [16]byte, first, last int64) (found *Call, err error) {
+	err = query(r.c, callColumns+"WHERE seq BETWEEN ? AND ? AND request = ? LIMIT 1", func(s *sqlite3.Stmt) error {
+		found = new(Call)
+		scanCall(s, found)
+		return nil
+	}, first, last, id[:])
+	return found, err
+}
+
+// Check has SQLite check every page and index, and checks numbers and the marks of hours.
+func (r *sqliteReader) Check(problem func(format string, args ...any)) error {
+	err := query(r.c, "PRAGMA integrity_check(1)", func(s *sqlite3.Stmt) error {
+		if text := s.ColumnText(0); text != "ok" {
+			problem("database is damaged: %s", text)
+		}
+		return nil
+	})
+	if err != nil {
+		problem("%v", err)
+	}
+	if err := r.checkNumbers(problem); err != nil {
+		return err
+	}
+	return r.checkMarks(problem)
+}
+
+// checkMarks compares the marks of hours with where their rows are.
+func (r *sqliteReader) checkMarks(problem func(format string, args ...any)) error {
+	firsts := map[metering.Hour]int64{}
+	err := query(r.c, "SELECT hour, seq FROM usage ORDER BY seq", func(s *sqlite3.Stmt) error {
+		if h := metering.Hour(s.ColumnInt64(0)); firsts[h] == 0 {
+			firsts[h] = s.ColumnInt64(1)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	marked := map[metering.Hour]bool{}
+	err = r.marks(func(h metering.Hour, firstSeq int64) error {
+		marked[h] = true
+		if first, ok := firsts[h]; !ok {
+			problem("hour %v is marked at usage row %d but has none", h, firstSeq)
+		} else if first != firstSeq {
+			problem("hour %v is marked at usage row %d, but its first one is %d", h, firstSeq, first)
+		}
+		return nil
+	})
+	for h, first := range firsts {
+		if !marked[h] {
+			problem("hour %v has no mark; its first usage row is %d", h, first)
+		}
+	}
+	return err
+}
+
+// checkNumbers finds numbers that their columns must not hold, and that would be cut off.
+func (r *sqliteReader) checkNumbers(problem func(format string, args ...any)) error {
+	type column struct {
+		name              string
+		smallest, largest int64
+	}
+	for _, t := range []struct {
+		name    string
+		columns []column
+	}{
+		{"usage", []column{{"seq", 1, math.MaxInt64}, {"hour", math.MinInt32, math.MaxInt32}, {"millis", 0, 3_599_999}, {"region", 1, math.MaxUint8},
+			{"product", 1, math.MaxUint32}, {"buyer", 1, math.MaxUint32}, {"agreement", 0, math.MaxUint32}, {"workload", 0, math.MaxUint32},
+			{"dimension", 1, math.MaxUint16}, {"quantity", 0, math.MaxInt32}, {"form", int64(metering.ByCustomerIdentifier), int64(metering.ByWorkload)}}},
+		{"call", []column{{"seq", 1, math.MaxInt64}, {"length(request)", 16, 16}, {"operation", 1, math.MaxUint8}, {"principal", 0, math.MaxUint32},
+			{"access_key", 0, math.MaxUint32}, {"workload", 0, math.MaxUint32}, {"region", 0, math.MaxUint8},
+			{"refusal", NoRefusal, int64(len(metering.Kinds()) - 1)}, {"usage_rows", 0, metering.MaxUsageRecords}}},
+	} {
+		var names, fits []string
+		for _, c := range t.columns {
+			names = append(names, c.name)
+			fits = append(fits, fmt.Sprintf("%s BETWEEN %d AND %d", c.name, c.smallest, c.largest))
+		}
+		err := query(r.c, "SELECT "+strings.Join(names, ", ")+" FROM "+t.name+" WHERE NOT ("+strings.Join(fits, " AND ")+") ORDER BY seq", func(s *sqlite3.Stmt) error {
+			for i, c := range t.columns {
+				if v := s.ColumnInt64(i); v < c.smallest || v > c.largest {
+					problem("%s row %d: %s is %d; it must be %d to %d", t.name, s.ColumnInt64(0), c.name, v, c.smallest, c.largest)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
