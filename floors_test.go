@@ -29,7 +29,7 @@ const floors = `
 3  internal/ledger
 2  internal/store  internal/report
 1  internal/adminapi
-0  .  internal/metering  internal/iam  internal/sigv4  internal/wire
+0  .  internal/pgtest  internal/metering  internal/iam  internal/sigv4  internal/wire
 `
 
 // impure are the imports that floor 0 does without: the rules of metering must
@@ -52,7 +52,7 @@ var only = []struct {
 }{
 	{"github.com/aws", []string{".", "meterdtest", "internal/relay", "internal/bench"},
 		"the server side converts from wire and does not need the AWS SDK"},
-	{"testing", []string{"meterdtest"},
+	{"testing", []string{"meterdtest", "internal/pgtest"},
 		"test helpers must not be linked into the program"},
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/pgtest"
 )
 
 // market is a ledger with a clock of its own and nothing in it but what create put there.
@@ -34,7 +35,7 @@ const (
 
 func newMarket(t testing.TB, sandbox bool) *market {
 	m := &market{TB: t, now: time.Date(2026, 11, 23, 14, 20, 0, 0, time.UTC)}
-	m.cfg = ledger.Config{Store: t.TempDir(), MasterKey: []byte("a master key of thirty-two bytes"), Sandbox: sandbox, Now: func() time.Time { return m.now }}
+	m.cfg = ledger.Config{Store: pgtest.Place(t, t.TempDir()), MasterKey: []byte("a master key of thirty-two bytes"), Sandbox: sandbox, Now: func() time.Time { return m.now }}
 	if err := ledger.Create(m.cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -110,7 +110,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 		{"token of no workload", "INSERT INTO client_token VALUES (9, zeroblob(16), zeroblob(16), zeroblob(16), 0)", []string{"a ClientToken belongs to workload 9, which does not exist", "stands for the record 00000000-0000-0000-0000-000000000000"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := newShop(t)
+			s := newShopIn(t, t.TempDir())
 			s.trade()
 			s.damage(test.sql)
 			r := verify(t, s.dir, ledger.VerifyOptions{})
@@ -165,7 +165,7 @@ func TestDamagedCatalog(t *testing.T) {
 		{"hash cut", "INSERT INTO admin_token VALUES (1, 'x', x'00', 0, 0, 0)", "admin_token row with id 1: hash has 1 bytes; it must have 32"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := newShop(t)
+			s := newShopIn(t, t.TempDir())
 			s.damage(test.sql)
 			if l, err := ledger.Open(s.config()); err == nil {
 				l.Close()
@@ -182,7 +182,7 @@ func TestDamagedCatalog(t *testing.T) {
 
 // TestDamagedRegistrationToken damages what is read when it is asked for.
 func TestDamagedRegistrationToken(t *testing.T) {
-	s := newShop(t)
+	s := newShopIn(t, t.TempDir())
 	if _, err := s.l.CreateToken(s.op, adminapi.TokenRequest{ProductCode: "legacy", Buyer: "222222222222"}); err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestDamagedRegistrationToken(t *testing.T) {
 }
 
 func TestVerifyBoundsProblems(t *testing.T) {
-	s := newShop(t)
+	s := newShopIn(t, t.TempDir())
 	for range 8 {
 		s.now = s.now.Add(20 * time.Hour)
 		records := make([]metering.UsageRecord, 20)

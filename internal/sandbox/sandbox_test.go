@@ -10,6 +10,7 @@ import (
 
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/sandbox"
 	"github.com/meterd/meterd/internal/store"
 )
@@ -18,7 +19,7 @@ var now = time.Date(2026, 11, 23, 15, 20, 0, 0, time.UTC)
 
 func open(t *testing.T, dir string, o sandbox.Options) *ledger.Ledger {
 	t.Helper()
-	l, err := sandbox.Open(ledger.Config{Store: dir}, o)
+	l, err := sandbox.Open(ledger.Config{Store: pgtest.Place(t, dir)}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +112,7 @@ func TestAgain(t *testing.T) {
 // TestCutShort starts a sandbox again that was killed when its ledger had been made, but not its marketplace.
 func TestCutShort(t *testing.T) {
 	dir := t.TempDir()
-	if err := ledger.Create(ledger.Config{Store: dir, MasterKey: sandbox.MasterKey(), Sandbox: true}); err != nil {
+	if err := ledger.Create(ledger.Config{Store: pgtest.Place(t, dir), MasterKey: sandbox.MasterKey(), Sandbox: true}); err != nil {
 		t.Fatal(err)
 	}
 	l := open(t, dir, sandbox.Options{Now: now})
@@ -136,20 +137,20 @@ func TestCutShort(t *testing.T) {
 // TestRefusesProduction keeps the published keys away from real ledgers.
 func TestRefusesProduction(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ledger")
-	if err := ledger.Create(ledger.Config{Store: dir, MasterKey: make([]byte, 32)}); err != nil {
+	if err := ledger.Create(ledger.Config{Store: pgtest.Place(t, dir), MasterKey: make([]byte, 32)}); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := sandbox.Open(ledger.Config{Store: dir}, sandbox.Options{}); err == nil {
+	if l, err := sandbox.Open(ledger.Config{Store: pgtest.Place(t, dir)}, sandbox.Options{}); err == nil {
 		l.Close()
 		t.Error("a sandbox opened a production ledger")
 	}
 	dir = filepath.Join(t.TempDir(), "sandbox")
 	open(t, dir, sandbox.Options{}).Close()
-	if l, err := ledger.Open(ledger.Config{Store: dir, MasterKey: sandbox.MasterKey()}); err == nil {
+	if l, err := ledger.Open(ledger.Config{Store: pgtest.Place(t, dir), MasterKey: sandbox.MasterKey()}); err == nil {
 		l.Close()
 		t.Error("a sandbox was opened as a production ledger")
 	}
-	if there, err := store.Exists(dir); !there || err != nil {
+	if there, err := store.Exists(pgtest.Place(t, dir)); !there || err != nil {
 		t.Error("the sandbox is gone")
 	}
 }

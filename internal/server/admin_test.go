@@ -20,6 +20,7 @@ import (
 
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/server"
 	"go.yaml.in/yaml/v3"
 )
@@ -39,7 +40,7 @@ type office struct {
 func newOffice(t *testing.T, sandbox bool) *office {
 	t.Helper()
 	now := time.Date(2026, 11, 23, 14, 20, 0, 0, time.UTC)
-	cfg := ledger.Config{Store: t.TempDir(), MasterKey: []byte("a master key of thirty-two bytes"), Sandbox: sandbox, Now: func() time.Time { return now },
+	cfg := ledger.Config{Store: pgtest.Place(t, t.TempDir()), MasterKey: []byte("a master key of thirty-two bytes"), Sandbox: sandbox, Now: func() time.Time { return now },
 		Log: slog.New(slog.DiscardHandler)}
 	if err := ledger.Create(cfg); err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@ import (
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/sandbox"
 	"github.com/meterd/meterd/internal/server"
 )
@@ -53,11 +54,12 @@ type signer struct {
 
 func openEndpoint(t testing.TB, change ...func(*ledger.Config)) *endpoint {
 	t.Helper()
-	e := &endpoint{TB: t, dir: t.TempDir()}
+	e := &endpoint{TB: t, dir: pgtest.Place(t, t.TempDir())}
 	cfg := ledger.Config{Store: e.dir, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return wall }}
 	for _, c := range change {
 		c(&cfg)
 	}
+	e.dir = cfg.Store
 	var err error
 	if e.ledger, err = sandbox.Open(cfg, sandbox.Options{Now: wall}); err != nil {
 		t.Fatal(err)
@@ -699,9 +701,9 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// The bound on open records is a clear refusal, never a wrong answer: what is known is still decided.
+// The embedded store's bound on open records is a clear refusal, never a wrong answer: what is known is still decided.
 func TestOpenRecordsAreBounded(t *testing.T) {
-	e := openEndpoint(t, func(c *ledger.Config) { c.MaxOpenRecords = 2 })
+	e := openEndpoint(t, func(c *ledger.Config) { c.Store, c.MaxOpenRecords = t.TempDir(), 2 })
 	at := func(hoursAgo int, quantity int) string {
 		return fmt.Sprintf(`{"Timestamp":%d,"Dimension":"users","CustomerAWSAccountId":"444444444444","Quantity":%d}`, wall.Unix()-int64(hoursAgo)*3600, quantity)
 	}

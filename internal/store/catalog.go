@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -442,4 +443,32 @@ func (r *Reader) number(sql string, args ...any) (n int64, err error) {
 		return nil
 	}, args...)
 	return n, err
+}
+
+// requestSlack is how far rows may stand from the order of their request ids' times, in milliseconds, to be found by
+// them. An id is drawn when its request arrives, a row is appended when its group is committed.
+const requestSlack = 10_000
+
+// idMillis returns the time in a UUID of version 7.
+func idMillis(id []byte) int64 {
+	var b [8]byte
+	copy(b[2:], id[:min(len(id), 6)])
+	return int64(binary.BigEndian.Uint64(b[:]))
+}
+
+// halve returns the first place from low to high that is not earlier, if places are in order; high if all are.
+func halve(low, high int64, earlier func(place int64) (bool, error)) (int64, error) {
+	for low < high {
+		middle := low + (high-low)/2
+		is, err := earlier(middle)
+		if err != nil {
+			return 0, err
+		}
+		if is {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low, nil
 }

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -123,8 +122,11 @@ func (db *sqliteStore) FindUsage(f *UsageFilter, after string, row func(*Usage) 
 	return err
 }
 
-// where is the filter but for its hours, for behind $2.
+// where is the filter, for behind $2.
 func (f *UsageFilter) where() (sql string, args []any) {
+	if f.FirstHour > math.MinInt32 || f.LastHour < math.MaxInt32 {
+		sql, args = " AND hour BETWEEN $3 AND $4", []any{int64(f.FirstHour), int64(f.LastHour)}
+	}
 	for _, c := range []struct {
 		sql   string
 		value int64
@@ -186,10 +188,6 @@ func (r *Reader) lastCall() (*Call, error) {
 	return r.Call(n)
 }
 
-// requestSlack is how far rows may stand from the order of their request ids' times, in milliseconds, to be found by
-// them. An id is drawn when its request arrives, a row is appended when its group is committed.
-const requestSlack = 10_000
-
 // CallOfRequest looks near the place that belongs to the id's time, which it finds by halving: rows are nearly in the
 // order of these times unless the clock was set. What is not there is looked for in all rows.
 func (r *sqliteReader) CallOfRequest(id [16]byte) (*Call, error) {
@@ -218,13 +216,6 @@ func (r *sqliteReader) CallOfRequest(id [16]byte) (*Call, error) {
 	return call, err
 }
 
-// idMillis returns the time in a UUID of version 7.
-func idMillis(id []byte) int64 {
-	var b [8]byte
-	copy(b[2:], id[:min(len(id), 6)])
-	return int64(binary.BigEndian.Uint64(b[:]))
-}
-
 // firstCallFrom returns the place of a row whose request id is of the time or later while the one before is not.
 func (r *sqliteReader) firstCallFrom(millis, last int64) (int64, error) {
 	s, _, err := r.c.Prepare("SELECT request FROM call WHERE seq >= ? ORDER BY seq LIMIT 1")
@@ -232,23 +223,13 @@ func (r *sqliteReader) firstCallFrom(millis, last int64) (int64, error) {
 		return 0, err
 	}
 	defer s.Close()
-	low, high := int64(1), last+1
-	for low < high {
-		middle := (low + high) / 2
-		if err := bind(s, middle); err != nil {
-			return 0, err
+	return halve(1, last+1, func(seq int64) (bool, error) {
+		if err := bind(s, seq); err != nil {
+			return false, err
 		}
 		earlier := s.Step() && idMillis(s.ColumnRawBlob(0)) < millis
-		if err := s.Reset(); err != nil {
-			return 0, err
-		}
-		if earlier {
-			low = middle + 1
-		} else {
-			high = middle
-		}
-	}
-	return low, nil
+		return earlier, s.Reset()
+	})
 }
 
 func (r *sqliteReader) findCall(id [16]byte, first, last int64) (found *Call, err error) {

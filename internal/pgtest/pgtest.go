@@ -1,0 +1,362 @@
+// Package pgtest runs real PostgreSQL servers for tests: each in a temporary folder, as an unprivileged user, on
+// loopback, with fsync on. Servers end with their test, or with the process if it is killed.
+package pgtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Bin returns the folder of the server's programs: of the version that METERD_TEST_POSTGRES_VERSION names, or of the
+// newest of Debian's.
+func Bin() (string, error) {
+	version := os.Getenv("METERD_TEST_POSTGRES_VERSION")
+	if version == "" {
+		version = "*"
+	}
+	for _, pattern := range []string{"/usr/lib/postgresql/" + version + "/bin/postgres", filepath.Join(root(), ".tools/postgresql-"+version+"/bin/postgres")} {
+		found, _ := filepath.Glob(pattern)
+		slices.Sort(found)
+		if len(found) > 0 {
+			return filepath.Dir(found[len(found)-1]), nil
+		}
+	}
+	return "", fmt.Errorf("there is no PostgreSQL server of version %s; scripts/test-deps installs it", version)
+}
+
+// root is the folder of the module.
+func root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+// Server is a PostgreSQL server.
+type Server struct {
+	bin, dir string
+	Port     int
+	options  []string
+	owner    *syscall.Credential // nil for the user who runs the test
+	process  *os.Process
+	exited   chan struct{}
+}
+
+// Start starts a server that lives until the test ends. Options are settings, such as "max_connections=20".
+func Start(t testing.TB, options ...string) *Server {
+	t.Helper()
+	s, err := start(options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+			t.Logf("the end of the log of PostgreSQL:\n%s", log[max(0, len(log)-4000):])
+		}
+		s.remove()
+	})
+	return s
+}
+
+func start(options ...string) (*Server, error) {
+	s, err := folder(options)
+	if err != nil {
+		return nil, err
+	}
+	initdb := s.command("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--data-checksums")
+	if out, err := initdb.CombinedOutput(); err != nil {
+		s.remove()
+		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	if err := s.Start(); err != nil {
+		s.remove()
+		return nil, err
+	}
+	return s, nil
+}
+
+// folder makes the server's folder, and chooses its port and user.
+func folder(options []string) (*Server, error) {
+	bin, err := Bin()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{bin: bin, options: options}
+	if s.dir, err = os.MkdirTemp("", "pgtest-"); err != nil {
+		return nil, err
+	}
+	if os.Getuid() == 0 {
+		u, err := user.Lookup("postgres")
+		if err != nil {
+			u, err = user.Lookup("nobody")
+		}
+		if err != nil {
+			return nil, err
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		s.owner = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		if err := os.Chown(s.dir, uid, gid); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s.Port = l.Addr().(*net.TCPAddr).Port
+	return s, l.Close()
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+
+func (s *Server) command(program string, args ...string) *exec.Cmd {
+	c := exec.Command(filepath.Join(s.bin, program), args...)
+	c.Dir = s.dir
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: s.owner}
+	c.Env = append(os.Environ(), "LC_ALL=C", "HOME="+s.dir)
+	return c
+}
+
+// URL is that of the server's database, for its superuser.
+func (s *Server) URL() string {
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", s.Port)
+}
+
+// Start starts the server again, on the same folder and port, and waits until it answers.
+func (s *Server) Start() error {
+	args := []string{"-D", s.data(), "-p", strconv.Itoa(s.Port), "-k", s.dir, "-c", "listen_addresses=127.0.0.1"}
+	for _, o := range append([]string{"max_connections=200", "shared_buffers=64MB", "max_wal_size=2GB", "wal_level=replica", "hot_standby=on"}, s.options...) {
+		args = append(args, "-c", o)
+	}
+	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	c := s.command("postgres", args...)
+	c.Stdout, c.Stderr = log, log
+	c.SysProcAttr.Pdeathsig = syscall.SIGQUIT
+	s.exited = make(chan struct{})
+	started := make(chan error)
+	go func() {
+		// The signal is sent when the thread that started the process ends, so this one has to last.
+		runtime.LockOSThread()
+		err := c.Start()
+		started <- err
+		if err == nil {
+			c.Wait()
+		}
+		close(s.exited)
+	}()
+	if err := <-started; err != nil {
+		return err
+	}
+	s.process = c.Process
+	return s.wait("SELECT 1")
+}
+
+// wait waits until a query returns 1 or true.
+func (s *Server) wait(query string) error {
+	var last error
+	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+		select {
+		case <-s.exited:
+			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+			return fmt.Errorf("PostgreSQL has ended:\n%s", log[max(0, len(log)-4000):])
+		default:
+		}
+		var n int
+		if n, last = s.number(query); last == nil && n == 1 {
+			return nil
+		}
+	}
+	return fmt.Errorf("PostgreSQL does not answer %q as it should: %w", query, last)
+}
+
+func (s *Server) number(query string) (n int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.URL())
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx)
+	err = conn.QueryRow(ctx, "SELECT ("+query+")::int").Scan(&n)
+	return n, err
+}
+
+// Exec runs a statement.
+func (s *Server) Exec(sql string) error {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, s.URL())
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, sql)
+	return errors.Join(err, conn.Close(ctx))
+}
+
+// Stop shuts the server down: "fast" as an operator does, "immediate" without writing anything more.
+func (s *Server) Stop(mode string) {
+	signal := syscall.SIGINT
+	if mode == "immediate" {
+		signal = syscall.SIGQUIT
+	}
+	_ = s.process.Signal(signal) // it may have ended
+	<-s.exited
+}
+
+// Kill ends all of the server's processes at once, as when its machine goes down.
+func (s *Server) Kill() {
+	s.signal(syscall.SIGKILL)
+	<-s.exited
+}
+
+// Pause stops all of its processes where they are, and Resume lets them go on.
+func (s *Server) Pause()  { s.signal(syscall.SIGSTOP) }
+func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+
+// signal signals the server and its children. The first one goes to the server, so that it starts no others.
+func (s *Server) signal(signal syscall.Signal) {
+	for _, pid := range s.processes() {
+		_ = syscall.Kill(pid, signal) // it may have ended
+	}
+}
+
+func (s *Server) processes() []int {
+	pids := []int{s.process.Pid}
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.process.Pid))
+	for _, f := range files {
+		children, _ := os.ReadFile(f)
+		for _, c := range strings.Fields(string(children)) {
+			if pid, err := strconv.Atoi(c); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+func (s *Server) remove() {
+	if s.process != nil {
+		s.signal(syscall.SIGCONT)
+		s.Stop("immediate")
+	}
+	os.RemoveAll(s.dir)
+}
+
+// Standby makes a streaming standby for whose disk every commit on s waits from now on.
+func (s *Server) Standby(t testing.TB) *Server {
+	t.Helper()
+	standby, err := folder(s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(standby.remove)
+	copied := standby.command("pg_basebackup", "-D", standby.data(), "-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", s.URL()+"&application_name=standby")
+	if out, err := copied.CombinedOutput(); err != nil {
+		t.Fatalf("pg_basebackup: %v\n%s", err, out)
+	}
+	err = errors.Join(standby.Start(), s.Exec("ALTER SYSTEM SET synchronous_standby_names = 'standby'"), s.Exec("SELECT pg_reload_conf()"),
+		s.wait("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return standby
+}
+
+// Promote makes a standby take writes, without a standby of its own.
+func (s *Server) Promote() error {
+	return errors.Join(s.Exec("SELECT pg_promote()"), s.wait("SELECT NOT pg_is_in_recovery()"),
+		s.Exec("ALTER SYSTEM SET synchronous_standby_names = ''"), s.Exec("SELECT pg_reload_conf()"))
+}
+
+// SlowDisk makes every sync of the server's present processes take so much longer, until the function it returns is
+// called.
+func (s *Server) SlowDisk(t testing.TB, delay time.Duration) (restore func()) {
+	t.Helper()
+	args := []string{"-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", fmt.Sprintf("inject=fsync,fdatasync:delay_enter=%d", delay.Microseconds())}
+	for _, pid := range s.processes() {
+		args = append(args, "-p", strconv.Itoa(pid))
+	}
+	c := exec.Command("strace", args...)
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return sync.OnceFunc(func() {
+		_ = c.Process.Signal(syscall.SIGTERM)
+		_ = c.Wait() // it ends by the signal
+	})
+}
+
+var shared struct {
+	sync.Mutex
+	server *Server
+	err    error
+}
+
+// Main runs a package's tests and then stops the server that [URL] may have started.
+func Main(m *testing.M) int {
+	code := m.Run()
+	if shared.server != nil {
+		shared.server.remove()
+	}
+	return code
+}
+
+// Shared returns the URL of the server that the tests of one process share, which is started when it is first asked for.
+func Shared() (string, error) {
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.server == nil && shared.err == nil {
+		shared.server, shared.err = start()
+	}
+	if shared.err != nil {
+		return "", shared.err
+	}
+	return shared.server.URL(), nil
+}
+
+// URL returns the URL of a schema of that server that belongs to the name; it need not exist.
+func URL(t testing.TB, name string) string {
+	t.Helper()
+	url, err := Shared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256([]byte(name))
+	return url + "&search_path=meterd_" + hex.EncodeToString(sum[:8])
+}
+
+// Place is where a test keeps the ledger that belongs to a folder: the folder itself or, if METERD_TEST_STORE is
+// postgres, a schema that belongs to it.
+func Place(t testing.TB, dir string) string {
+	t.Helper()
+	switch os.Getenv("METERD_TEST_STORE") {
+	case "":
+		return dir
+	case "postgres":
+		return URL(t, dir)
+	}
+	t.Fatalf("METERD_TEST_STORE is %q; it may be postgres", os.Getenv("METERD_TEST_STORE"))
+	return ""
+}

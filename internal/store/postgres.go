@@ -1,0 +1,345 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/meterd/meterd/internal/metering"
+)
+
+// How long PostgreSQL may take. Variables only for tests.
+var (
+	connectPatience = 3 * time.Second  // a connection to one host
+	writePatience   = 5 * time.Second  // to commit a group of calls, attempts included
+	actPatience     = 5 * time.Minute  // one attempt of an act of administration: imports are large
+	readPatience    = 15 * time.Second // one statement of a view
+	pulsePatience   = 2 * time.Second
+)
+
+const (
+	poolSize    = 4 // connections for views
+	callWriters = 2 // connections that commit calls; more were measured to gain nothing
+)
+
+// postgresStore is a ledger in a PostgreSQL database, which other nodes may share.
+type postgresStore struct {
+	config  *pgx.ConnConfig
+	pool    *pgxpool.Pool
+	meta    Meta
+	node    string
+	writers []*postgresWriter
+	last    metering.Instant // of the calls that were there when it was opened
+	ctx     context.Context  // ends with the store
+	end     context.CancelFunc
+	ended   sync.WaitGroup
+	closed  atomic.Bool
+}
+
+// postgresConfig reads a URL and adds what meterd needs of every connection.
+func postgresConfig(url string) (*pgx.ConnConfig, error) {
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("the URL of the database cannot be used: %w", err)
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = connectPatience
+	}
+	for name, value := range map[string]string{
+		"application_name": "meterd",
+		"timezone":         "UTC",
+		// A node that has vanished must not keep others from its keys.
+		"idle_in_transaction_session_timeout": "15000",
+	} {
+		if _, given := c.RuntimeParams[name]; !given {
+			c.RuntimeParams[name] = value
+		}
+	}
+	return c, nil
+}
+
+// writable has connections be made only to a server that takes writes: of several hosts, to the primary.
+func writable(c *pgx.ConnConfig) *pgx.ConnConfig {
+	c = c.Copy()
+	c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	return c
+}
+
+// durable refuses a server whose commits may be lost, and has this connection's wait for the disk.
+func durable(ctx context.Context, conn *pgx.Conn) error {
+	var fsync, pages, commit string
+	err := conn.QueryRow(ctx, "SELECT coalesce(current_setting('fsync', true), 'on'), coalesce(current_setting('full_page_writes', true), 'on'), coalesce(current_setting('synchronous_commit', true), 'on')").Scan(&fsync, &pages, &commit)
+	switch {
+	case err != nil:
+		return err
+	case fsync != "on":
+		return errors.New("the database runs with fsync=off and would lose what was acknowledged; set it to on")
+	case pages != "on":
+		return errors.New("the database runs with full_page_writes=off and may be torn by a crash; set it to on")
+	case commit == "off" || commit == "local":
+		_, err = conn.Exec(ctx, "SET synchronous_commit = on")
+	}
+	return err
+}
+
+func existsPostgres(url string) (exists bool, err error) {
+	err = onePostgres(url, func(ctx context.Context, conn *pgx.Conn) error {
+		exists, err = hasLedger(ctx, conn)
+		return err
+	})
+	return exists, err
+}
+
+// onePostgres runs f on a connection of its own.
+func onePostgres(url string, f func(context.Context, *pgx.Conn) error) error {
+	config, err := postgresConfig(url)
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return fmt.Errorf("connecting to %s: %w", Redacted(url), err)
+	}
+	return errors.Join(f(ctx, conn), conn.Close(ctx))
+}
+
+// hasLedger tells whether there is a whole ledger: its last step of creation is the row of meta.
+func hasLedger(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	_, err := readPostgresMeta(ctx, conn)
+	if errors.Is(err, ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func readPostgresMeta(ctx context.Context, conn *pgx.Conn) (m Meta, err error) {
+	var value []byte
+	err = conn.QueryRow(ctx, "SELECT value FROM meta WHERE name = 'ledger'").Scan(&value)
+	var refused *pgconn.PgError
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), errors.As(err, &refused) && (refused.Code == "42P01" || refused.Code == "3F000"): // no such table, no schema
+		return m, ErrNotExist
+	case err != nil:
+		return m, err
+	}
+	if err := json.Unmarshal(value, &m); err != nil {
+		return m, err
+	}
+	if m.Format != Format {
+		return m, fmt.Errorf("the ledger has format %d, but this version of meterd reads format %d", m.Format, Format)
+	}
+	return m, nil
+}
+
+// createPostgres makes the tables, which does no harm where they are already, and then the ledger in one transaction.
+func createPostgres(url string, meta Meta, fill func(*Tx) error) error {
+	return onePostgres(url, func(ctx context.Context, conn *pgx.Conn) error {
+		if err := durable(ctx, conn); err != nil {
+			return err
+		}
+		exists, err := hasLedger(ctx, conn)
+		if err == nil && !exists {
+			err = makeTables(ctx, conn)
+		}
+		if err != nil {
+			return err
+		}
+		exist := fmt.Errorf("%w in %s", ErrExist, Redacted(url))
+		if exists {
+			return exist
+		}
+		meta.Format = Format
+		value, err := json.Marshal(meta)
+		if err != nil {
+			return err
+		}
+		t := &postgresTx{ctx: ctx, conn: conn, days: map[int32]struct{}{}}
+		t.batch.Queue("BEGIN")
+		t.batch.Queue("INSERT INTO writer (id, node, started, at, commits, fenced) VALUES (0, 'init', 0, 0, 1, true) ON CONFLICT (id) DO NOTHING")
+		if err := t.flush(); err != nil {
+			return err
+		}
+		tag, err := conn.Exec(ctx, "INSERT INTO meta (name, value) VALUES ('ledger', $1) ON CONFLICT (name) DO NOTHING", value)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() == 0 { // another one was quicker
+			return exist
+		}
+		if err := fill(&Tx{tx: t}); err != nil {
+			return err
+		}
+		return t.commit()
+	})
+}
+
+func openPostgres(url string, _ Options) (*postgresStore, error) {
+	config, err := postgresConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	db := &postgresStore{config: writable(config), node: nodeName()}
+	db.ctx, db.end = context.WithCancel(context.Background())
+	fail := func(err error) (*postgresStore, error) {
+		db.Close()
+		if errors.Is(err, ErrNotExist) {
+			return nil, fmt.Errorf("%w in %s", err, Redacted(url))
+		}
+		return nil, fmt.Errorf("opening the ledger in %s: %w", Redacted(url), err)
+	}
+	conn, err := pgx.ConnectConfig(db.ctx, db.config)
+	if err != nil {
+		return fail(err)
+	}
+	defer conn.Close(db.ctx)
+	if err := durable(db.ctx, conn); err != nil {
+		return fail(err)
+	}
+	if db.meta, err = readPostgresMeta(db.ctx, conn); err != nil {
+		return fail(err)
+	}
+	if err := migrate(db.ctx, conn, db.node); err != nil {
+		return fail(err)
+	}
+	if err := sealedTo(db.ctx, conn); err != nil {
+		return fail(err)
+	}
+	err = conn.QueryRow(db.ctx, "SELECT coalesce(max(c.at), 0) FROM writer w JOIN call c ON c.seq = (SELECT max(seq) FROM call WHERE seq > w.id::bigint * 68719476736 AND seq < (w.id::bigint + 1) * 68719476736)").Scan(&db.last)
+	if err != nil {
+		return fail(err)
+	}
+	pool, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return fail(err)
+	}
+	pool.ConnConfig, pool.MaxConns = db.config.Copy(), poolSize
+	if db.pool, err = pgxpool.NewWithConfig(db.ctx, pool); err != nil {
+		return fail(err)
+	}
+	for i := range 1 + callWriters {
+		w := newPostgresWriter(db, i == 0)
+		db.writers = append(db.writers, w)
+		ctx, cancel := context.WithTimeout(db.ctx, writePatience)
+		err := w.ready(ctx)
+		cancel()
+		if err != nil {
+			return fail(err)
+		}
+	}
+	db.ended.Add(1)
+	go db.keepHouse()
+	return db, nil
+}
+
+// nodeName is what leases and writers say of who holds them.
+func nodeName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s/%d", host, os.Getpid())
+}
+
+func (db *postgresStore) Meta() Meta       { return db.meta }
+func (db *postgresStore) Shared() bool     { return true }
+func (db *postgresStore) OpenRecords() int { return 0 }
+
+func (db *postgresStore) Writers() []Writer {
+	writers := make([]Writer, len(db.writers))
+	for i, w := range db.writers {
+		writers[i] = w
+	}
+	return writers
+}
+
+// Pulse asks over the pool, so it also tells whether views can be had. Its Last is that of the time of opening.
+func (db *postgresStore) Pulse() (Pulse, error) {
+	ctx, cancel := context.WithTimeout(db.ctx, pulsePatience)
+	defer cancel()
+	p := Pulse{Last: db.last}
+	var least, sealed int64
+	var readOnly string
+	err := db.pool.QueryRow(ctx, "SELECT (SELECT n FROM state WHERE name = 'revision'), (SELECT n FROM state WHERE name = 'least'), (SELECT n FROM state WHERE name = 'sealed'), clock_timestamp(), current_setting('transaction_read_only')").
+		Scan(&p.Revision, &least, &sealed, &p.Now, &readOnly)
+	switch {
+	case err != nil:
+		return p, err
+	case readOnly == "on":
+		return p, errors.New("the database is read-only: it is a standby, or was demoted")
+	case sealed != 0:
+		return p, errSealed
+	case least > schemaVersion():
+		return p, tooOld(least)
+	}
+	return p, nil
+}
+
+func (db *postgresStore) Close() error {
+	if db.closed.Swap(true) {
+		return errClosed
+	}
+	db.end()
+	db.ended.Wait()
+	if db.pool != nil {
+		db.pool.Close()
+	}
+	for _, w := range db.writers {
+		w.disconnect()
+	}
+	return nil
+}
+
+// errSealed says that the ledger has been moved; sealedTo says where.
+var errSealed = errors.New("the ledger has been moved to another place with meterd copy, and takes nothing more here")
+
+// sealedTo fails if the ledger has been moved, or is the unfinished copy of another one.
+func sealedTo(ctx context.Context, conn *pgx.Conn) error {
+	var sealed int64
+	if err := conn.QueryRow(ctx, "SELECT n FROM state WHERE name = 'sealed'").Scan(&sealed); err != nil {
+		return err
+	}
+	var to, from []byte
+	err := conn.QueryRow(ctx, "SELECT (SELECT value FROM meta WHERE name = $1), (SELECT value FROM meta WHERE name = $2)", sealedValue, copyingValue).Scan(&to, &from)
+	switch {
+	case err != nil:
+		return err
+	case from != nil:
+		return unfinishedCopy(from)
+	case sealed != 0:
+		return movedTo(to)
+	}
+	return nil
+}
+
+// passing tells whether a statement may succeed when it is tried again, maybe on another connection.
+func passing(err error) bool {
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) {
+		return true // the network, or time
+	}
+	switch refused.Code {
+	case "25006", "55P03", "25P03", "25P02": // read-only: a demoted primary; lock timeout; ended while idle
+		return true
+	}
+	switch refused.Code[:2] {
+	case "08", "40", "53", "57", "58":
+		return true
+	}
+	return strings.HasPrefix(refused.SeverityUnlocalized, "FATAL") || refused.SeverityUnlocalized == "PANIC"
+}
+
+// logged is where housekeeping tells what went wrong.
+func logged(what string, err error) {
+	slog.Warn(what, slog.Any("error", err))
+}

@@ -1,0 +1,198 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/meterd/meterd/internal/metering"
+)
+
+// Housekeeping, done by one node at a time.
+var (
+	houseEvery = time.Minute
+	daysAhead  = int32(7)         // partitions of usage that are made before they are needed
+	tokenLife  = 72 * time.Hour   // ClientTokens are asked for during 24 hours and as long as their usage's hour is open
+	tokenBatch = 1000             // that are deleted in one transaction
+	makeWithin = 10 * time.Second // a partition
+)
+
+// dayOf returns the UTC day of an hour, counted from the epoch: the partition that its rows are in.
+func dayOf(h metering.Hour) int32 {
+	day := int32(h) / 24
+	if int32(h)%24 < 0 {
+		day--
+	}
+	return day
+}
+
+// keepHouse makes partitions ahead and deletes what nobody asks for any more, until the store is closed.
+func (db *postgresStore) keepHouse() {
+	defer db.ended.Done()
+	tick := time.NewTicker(houseEvery)
+	defer tick.Stop()
+	for {
+		if err := db.clean(db.ctx); err != nil && db.ctx.Err() == nil && !errors.Is(err, errLeaseLost) {
+			logged("housekeeping in the database", err)
+		}
+		select {
+		case <-db.ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// clean does the housekeeping once, if no other node holds its lease.
+func (db *postgresStore) clean(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, houseEvery)
+	defer cancel()
+	lease, err := takeLease(ctx, db.pool, "housekeeping", db.node)
+	if lease == nil || err != nil {
+		return err
+	}
+	var now time.Time
+	if err := db.pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
+		return err
+	}
+	today := dayOf(metering.InstantOf(now).Hour())
+	days := map[int32]struct{}{}
+	for day := today - 1; day <= today+daysAhead; day++ {
+		days[day] = struct{}{}
+	}
+	if err := db.makePartitions(ctx, days); err != nil {
+		return err
+	}
+	if err := db.dropEmptyPartitions(ctx, lease, today); err != nil {
+		return err
+	}
+	if db.meta.Sandbox { // whose clock may go back to where tokens count
+		return nil
+	}
+	return db.deleteTokens(ctx, lease, metering.InstantOf(now.Add(-tokenLife)))
+}
+
+// partitioned tells whether usage has partitions. It has none where the database spreads rows in its own way.
+func (db *postgresStore) partitioned(ctx context.Context) (is bool, err error) {
+	err = db.pool.QueryRow(ctx, "SELECT relkind = 'p' FROM pg_class WHERE oid = 'usage'::regclass").Scan(&is)
+	return is, err
+}
+
+func partitionName(day int32) string {
+	return "usage_" + metering.Hour(day*24).Start().Time().Format("20060102")
+}
+
+// makePartitions makes the partitions of the days that have none. A table is made first and attached then, which stops
+// neither readers nor writers. Several nodes may do so at once.
+func (db *postgresStore) makePartitions(ctx context.Context, days map[int32]struct{}) error {
+	ctx, cancel := context.WithTimeout(ctx, makeWithin)
+	defer cancel()
+	if is, err := db.partitioned(ctx); err != nil || !is {
+		return err
+	}
+	for day := range days {
+		if err := db.makePartition(ctx, day); err != nil {
+			return fmt.Errorf("making partition %s: %w", partitionName(day), err)
+		}
+	}
+	return nil
+}
+
+func (db *postgresStore) makePartition(ctx context.Context, day int32) error {
+	name := partitionName(day)
+	var attached bool
+	err := db.pool.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_inherits WHERE inhparent = 'usage'::regclass AND inhrelid = to_regclass($1)", name).Scan(&attached)
+	if err != nil || attached {
+		return err
+	}
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	for _, sql := range []string{
+		"SET lock_timeout = '2s'",
+		"CREATE TABLE IF NOT EXISTS " + name + " (LIKE usage INCLUDING ALL)",
+		fmt.Sprintf("ALTER TABLE usage ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)", name, day*24, day*24+24),
+		"RESET lock_timeout",
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil && !alreadyMade(err) && !refusedWith(err, "42809") { // it is a partition already
+			return err
+		}
+	}
+	return nil
+}
+
+// dropEmptyPartitions drops those of days that no record can come for any more and that have none. Those that have
+// usage are kept for ever.
+func (db *postgresStore) dropEmptyPartitions(ctx context.Context, l *lease, today int32) error {
+	if is, err := db.partitioned(ctx); err != nil || !is || db.meta.Sandbox {
+		return err
+	}
+	rows, err := db.pool.Query(ctx, "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'usage'::regclass")
+	if err != nil {
+		return err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		at, err := time.Parse("usage_20060102", name)
+		if err != nil { // an operator's own
+			continue
+		}
+		day := dayOf(metering.InstantOf(at).Hour())
+		if day >= today-40 { // longer than any window is open
+			continue
+		}
+		if used, err := db.used(ctx, name); err != nil || used {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := l.do(ctx, db.pool, func(pgx.Tx) error { return nil }); err != nil {
+			return err
+		}
+		if _, err := db.pool.Exec(ctx, "ALTER TABLE usage DETACH PARTITION "+pgx.Identifier{name}.Sanitize()+" CONCURRENTLY"); err != nil {
+			return err
+		}
+		used, err := db.used(ctx, name)
+		if err != nil {
+			return err
+		}
+		if used { // since it was looked at
+			if err := db.makePartition(ctx, day); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := db.pool.Exec(ctx, "DROP TABLE "+pgx.Identifier{name}.Sanitize()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (db *postgresStore) used(ctx context.Context, partition string) (is bool, err error) {
+	err = db.pool.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM "+pgx.Identifier{partition}.Sanitize()+")").Scan(&is)
+	return is, err
+}
+
+// deleteTokens deletes old ClientTokens, a few at a time.
+func (db *postgresStore) deleteTokens(ctx context.Context, l *lease, before metering.Instant) error {
+	for {
+		deleted := int64(0)
+		err := l.do(ctx, db.pool, func(tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, "DELETE FROM client_token WHERE (workload, hash) IN (SELECT workload, hash FROM client_token WHERE at < $1 ORDER BY at LIMIT $2)", int64(before), tokenBatch)
+			deleted = tag.RowsAffected()
+			return err
+		})
+		if err != nil || deleted < int64(tokenBatch) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package store
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
+
+// migration is a step of the schema. Steps are numbered from 1 and only go forward. Each of a step's statements does no
+// harm if it is run again, and nodes that know the step least go on working while and after it is made.
+type migration struct {
+	least      int64
+	statements []string
+}
+
+// migrations are all steps that this version knows; a variable only for tests.
+var migrations = readMigrations(migrationFiles)
+
+var leastLine = regexp.MustCompile(`(?m)^-- least: (\d+)$`)
+
+func readMigrations(files fs.FS) (steps []migration) {
+	names, err := fs.Glob(files, "migrations/*.sql")
+	if err != nil {
+		panic(err)
+	}
+	for i, name := range names { // in the order of their names
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			panic(err)
+		}
+		least := leastLine.FindSubmatch(text)
+		if !strings.HasPrefix(name, fmt.Sprintf("migrations/%04d_", i+1)) || least == nil {
+			panic(name + " is out of order, or does not say which step nodes must know at least")
+		}
+		step := migration{}
+		step.least, _ = strconv.ParseInt(string(least[1]), 10, 64)
+		for _, s := range strings.Split(string(text), ";\n") {
+			if strings.TrimSpace(withoutComments(s)) != "" {
+				step.statements = append(step.statements, s)
+			}
+		}
+		steps = append(steps, step)
+	}
+	return steps
+}
+
+var comment = regexp.MustCompile(`--[^\n]*`)
+
+func withoutComments(sql string) string { return comment.ReplaceAllString(sql, "") }
+
+// schemaVersion is the last step that this version knows.
+func schemaVersion() int64 { return int64(len(migrations)) }
+
+func tooOld(least int64) error {
+	return fmt.Errorf("the tables have been changed by a newer version of meterd, for nodes that know schema %d at least; this one knows %d: upgrade it", least, schemaVersion())
+}
+
+// makeTables makes the first step's tables, and the counters. Two may do so at once.
+func makeTables(ctx context.Context, conn *pgx.Conn) error {
+	if schema := conn.Config().RuntimeParams["search_path"]; schema != "" && !strings.ContainsAny(schema, ", $") {
+		if _, err := conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{schema}.Sanitize()); err != nil && !alreadyMade(err) {
+			return err
+		}
+	}
+	for _, step := range migrations {
+		if err := step.run(ctx, conn); err != nil {
+			return err
+		}
+	}
+	_, err := conn.Exec(ctx, "INSERT INTO state (name, n) VALUES ('revision', 0), ('sealed', 0), ('schema', $1), ('least', $2) ON CONFLICT (name) DO NOTHING", schemaVersion(), migrations[len(migrations)-1].least)
+	return err
+}
+
+func (m migration) run(ctx context.Context, conn *pgx.Conn) error {
+	for _, sql := range m.statements {
+		if _, err := conn.Exec(ctx, sql); err != nil && !alreadyMade(err) {
+			return fmt.Errorf("changing the schema: %w", err)
+		}
+	}
+	return nil
+}
+
+// alreadyMade tells whether another connection has made the same thing at the same time: IF NOT EXISTS does not
+// look at what is not committed.
+func alreadyMade(err error) bool {
+	return refusedWith(err, "42P07", "42P06", "42710", "42701") || refusedWith(err, "23505") && strings.Contains(err.Error(), "pg_")
+}
+
+// migrate makes the steps that are missing, under a lease, and refuses a schema that this version does not know.
+func migrate(ctx context.Context, conn *pgx.Conn, node string) error {
+	for {
+		var version int64
+		if err := conn.QueryRow(ctx, "SELECT n FROM state WHERE name = 'schema'").Scan(&version); err != nil {
+			return err
+		}
+		if version > schemaVersion() {
+			return fmt.Errorf("the tables have schema %d, made by a newer version of meterd; this one knows schemas up to %d: upgrade it", version, schemaVersion())
+		}
+		if version == schemaVersion() {
+			return nil
+		}
+		lease, err := waitForLease(ctx, conn, "migration", node)
+		if err != nil {
+			return err
+		}
+		step := migrations[version]
+		if err := step.run(ctx, conn); err != nil {
+			return err
+		}
+		// Whoever has lost the lease meanwhile changes nothing here: the next holder makes the step again.
+		err = lease.do(ctx, conn, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "UPDATE state SET n = greatest(n, $1) WHERE name = 'least'", step.least); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, "UPDATE state SET n = $1 WHERE name = 'schema' AND n = $2", version+1, version)
+			return err
+		})
+		if err != nil && err != errLeaseLost {
+			return err
+		}
+		if err := lease.release(ctx, conn); err != nil {
+			return err
+		}
+	}
+}

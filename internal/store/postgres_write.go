@@ -1,0 +1,456 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/meterd/meterd/internal/metering"
+)
+
+// postgresWriter is a connection that commits, and its row in table writer. Each transaction begins by counting itself
+// in that row, from the number that the writer knows: that fences it off, and settles whether a transaction whose
+// COMMIT was not answered has become durable.
+type postgresWriter struct {
+	db       *postgresStore
+	acts     bool // it commits acts of administration, which may take long
+	conn     *pgx.Conn
+	warned   atomic.Bool // the server has sent a warning
+	id       int64       // 0 for none
+	commits  int64
+	calls    int64 // place of the last call that is durable
+	appended int64 // and of the last one of the transaction at hand
+}
+
+func newPostgresWriter(db *postgresStore, acts bool) *postgresWriter {
+	return &postgresWriter{db: db, acts: acts}
+}
+
+var (
+	errAgain  = errors.New("another writer was in the way")
+	errFenced = errors.New("the writer is fenced off")
+)
+
+// NextCall is valid inside Update: a writer may begin anew under another number.
+func (w *postgresWriter) NextCall() int64 { return w.id<<callBits | (w.calls + 1) }
+
+func (w *postgresWriter) Update(f func(*Tx) error) error {
+	until := time.Now().Add(writePatience)
+	doubt := false // the transaction before may be durable
+	for try := 0; ; try++ {
+		err := w.attempt(until, &doubt, f)
+		if err == nil {
+			return nil
+		}
+		if doubt && w.acts {
+			until = time.Now().Add(writePatience) // the attempt may have taken longer
+		}
+		if !doubt && !passing(err) && !errors.Is(err, errAgain) {
+			return err
+		}
+		wait := min(200*time.Millisecond, 5*time.Millisecond<<min(try, 10))
+		wait = wait/2 + rand.N(wait)
+		if time.Now().Add(wait).After(until) || w.db.ctx.Err() != nil {
+			if doubt {
+				w.id = 0 // what it was may yet commit under that number
+				return &CommitError{err}
+			}
+			return &UnavailableError{err}
+		}
+		time.Sleep(wait)
+	}
+}
+
+// attempt runs one transaction, or finds out what has become of the last one.
+func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error) (err error) {
+	deadline := until
+	if w.acts {
+		deadline = time.Now().Add(actPatience)
+	}
+	ctx, cancel := context.WithDeadline(w.db.ctx, deadline)
+	defer cancel()
+	connected, stop := context.WithDeadline(ctx, until)
+	defer stop()
+	if *doubt {
+		committed, err := w.settle(connected)
+		if err != nil {
+			return err
+		}
+		if *doubt = false; committed {
+			w.calls = w.appended
+			return nil
+		}
+	}
+	if err := w.ready(connected); err != nil {
+		return err
+	}
+	t := &postgresTx{ctx: ctx, conn: w.conn, counted: w.counts, lastCall: w.NextCall() - 1, days: map[int32]struct{}{}}
+	w.count(t)
+	err = f(&Tx{tx: t})
+	if err == nil {
+		err = t.begin()
+	}
+	if err == nil {
+		_, w.appended = Place(t.lastCall)
+		w.warned.Store(false)
+		if err = t.commit(); err == nil && w.warned.Load() {
+			// It is durable here, but the server has stopped waiting for its standby.
+			*doubt = true
+			return errors.New("the database has not waited for its standby")
+		}
+		*doubt = err != nil && t.inDoubt()
+	}
+	if err == nil {
+		w.commits++
+		w.calls = w.appended
+		return nil
+	}
+	w.undo()
+	if t.missing {
+		if made := w.db.makePartitions(ctx, t.days); made != nil {
+			return errors.Join(errAgain, made)
+		}
+		return errAgain
+	}
+	return err
+}
+
+// count queues the beginning of a transaction.
+func (w *postgresWriter) count(t *postgresTx) {
+	t.batch.Queue("BEGIN")
+	t.batch.Queue("UPDATE writer SET commits = commits + 1, at = $1 WHERE id = $2 AND commits = $3 AND NOT fenced AND NOT EXISTS (SELECT 1 FROM state WHERE (name = 'sealed' AND n <> 0) OR (name = 'least' AND n > $4))",
+		time.Now().UnixMilli(), w.id, w.commits, schemaVersion())
+}
+
+// counts checks that the transaction has counted itself.
+func (w *postgresWriter) counts(tag pgconn.CommandTag) error {
+	if tag.RowsAffected() != 0 {
+		return nil
+	}
+	w.id = 0
+	if _, err := w.db.Pulse(); err != nil {
+		return fmt.Errorf("%w: %w", errFenced, err)
+	}
+	return errAgain // under another number
+}
+
+// settle finds out whether the last transaction has become durable. It waits for it if it is still in flight, because
+// both write the row of the writer. The write is committed too: as the server acknowledges it, everything before it is on
+// the standby, if there is one.
+func (w *postgresWriter) settle(ctx context.Context) (committed bool, err error) {
+	if err := w.connect(ctx); err != nil {
+		return false, err
+	}
+	defer func() {
+		if err != nil {
+			w.disconnect()
+		}
+	}()
+	w.warned.Store(false)
+	var commits int64
+	err = w.conn.QueryRow(ctx, "UPDATE writer SET at = at WHERE id = $1 RETURNING commits", w.id).Scan(&commits)
+	if err == nil && w.warned.Load() {
+		err = errors.New("the database has not waited for its standby")
+	}
+	if err != nil {
+		return false, err
+	}
+	if commits != w.commits && commits != w.commits+1 {
+		return false, fmt.Errorf("writer %d has %d commits, but knows of %d: another process has used its number", w.id, commits, w.commits)
+	}
+	committed = commits == w.commits+1
+	w.commits = commits
+	return committed, nil
+}
+
+// ready connects, and takes a number.
+func (w *postgresWriter) ready(ctx context.Context) error {
+	if err := w.connect(ctx); err != nil {
+		return err
+	}
+	for w.id == 0 {
+		now := time.Now().UnixMilli()
+		var id int64
+		err := w.conn.QueryRow(ctx, "INSERT INTO writer (id, node, started, at, commits, fenced) SELECT coalesce(max(id), 0) + 1, $1, $2, $2, 0, false FROM writer ON CONFLICT (id) DO NOTHING RETURNING id", w.db.node, now).Scan(&id)
+		if errors.Is(err, pgx.ErrNoRows) { // another one has taken it
+			continue
+		}
+		if err != nil {
+			w.disconnect() // it may have got one that it does not know of, which does no harm
+			return err
+		}
+		w.id, w.commits, w.calls = id, 0, 0
+	}
+	return nil
+}
+
+func (w *postgresWriter) connect(ctx context.Context) error {
+	if w.conn != nil && !w.conn.IsClosed() {
+		return nil
+	}
+	config := w.db.config.Copy()
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if n.SeverityUnlocalized == "WARNING" {
+			w.warned.Store(true)
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	w.conn = conn
+	if err := durable(ctx, conn); err != nil {
+		w.disconnect()
+		return err
+	}
+	// The planner must not read a whole partition of which it does not know yet that it is large.
+	if _, err := conn.Exec(ctx, "SELECT set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), set_config('enable_seqscan', 'off', false)"); err != nil {
+		w.disconnect()
+		return err
+	}
+	return nil
+}
+
+func (w *postgresWriter) disconnect() {
+	if w.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = w.conn.Close(ctx) // it is given up either way
+	w.conn = nil
+}
+
+// undo ends a transaction that has failed.
+func (w *postgresWriter) undo() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if w.conn == nil || w.conn.IsClosed() {
+		w.conn = nil
+		return
+	}
+	if _, err := w.conn.Exec(ctx, "ROLLBACK"); err != nil {
+		w.disconnect()
+	}
+}
+
+// postgresTx is a transaction. What need not be known at once is queued, and sent with what must be.
+type postgresTx struct {
+	ctx        context.Context
+	conn       *pgx.Conn
+	batch      pgx.Batch
+	counted    func(pgconn.CommandTag) error // looks at the second statement; nil once it has
+	lastCall   int64
+	claims     []Claim
+	described  int // claims that are in the calls
+	calls      callRows
+	tokens     []ClientToken
+	tokensFrom metering.Hour // in which they must have been accepted to be known
+	regs       []metering.Registration
+	days       map[int32]struct{} // that claims are for
+	missing    bool               // a partition
+	sent       bool               // COMMIT has been sent
+	refused    bool               // and a statement before it was refused
+}
+
+// maxQueued is how many statements are sent at once.
+const maxQueued = 500
+
+func (t *postgresTx) exec(sql string, args ...any) error {
+	t.batch.Queue(sql, args...)
+	if t.batch.Len() >= maxQueued {
+		return t.flush()
+	}
+	return nil
+}
+
+// begin makes sure that the transaction has counted itself.
+func (t *postgresTx) begin() error {
+	if t.counted == nil {
+		return nil
+	}
+	return t.flush()
+}
+
+// flush sends what is queued.
+func (t *postgresTx) flush() error {
+	if t.batch.Len() == 0 {
+		return nil
+	}
+	n := t.batch.Len()
+	results := t.conn.SendBatch(t.ctx, &t.batch)
+	err := t.results(results, n)
+	err = errors.Join(err, results.Close())
+	t.batch = pgx.Batch{}
+	return err
+}
+
+// results reads the answers to the statements that were queued, and lets the transaction count itself.
+func (t *postgresTx) results(r pgx.BatchResults, n int) error {
+	for i := range n {
+		tag, err := r.Exec()
+		if err != nil {
+			return err
+		}
+		if counted := t.counted; counted != nil && i == 1 {
+			t.counted = nil
+			if err := counted(tag); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// commit sends what is queued with COMMIT.
+func (t *postgresTx) commit() error {
+	if err := t.putTokens(); err != nil {
+		return err
+	}
+	t.queueRegistrations()
+	t.calls.queue(&t.batch)
+	t.batch.Queue("COMMIT")
+	n := t.batch.Len()
+	t.sent = true
+	results := t.conn.SendBatch(t.ctx, &t.batch)
+	defer func() { t.batch = pgx.Batch{} }()
+	for i := range n {
+		tag, err := results.Exec()
+		if err != nil {
+			t.refused = refusedAt(err, i < n-1)
+			return errors.Join(err, results.Close())
+		}
+		if i == n-1 && tag.String() != "COMMIT" {
+			t.refused = true
+			return errors.Join(fmt.Errorf("the database answered COMMIT with %s", tag), results.Close())
+		}
+	}
+	return results.Close()
+}
+
+// refusedAt tells whether an error of the last statements means that nothing has been committed: if the server has
+// refused one before COMMIT, which it has then skipped, or COMMIT itself in so many words.
+func refusedAt(err error, beforeCommit bool) bool {
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) {
+		return false
+	}
+	return beforeCommit || refused.SeverityUnlocalized == "ERROR" && refused.Code != "40003" && refused.Code[:2] != "08"
+}
+
+// inDoubt tells whether the transaction may have become durable although commit has failed.
+func (t *postgresTx) inDoubt() bool { return t.sent && !t.refused }
+
+func (t *postgresTx) revise(known int64) error {
+	if err := t.flush(); err != nil {
+		return err
+	}
+	tag, err := t.conn.Exec(t.ctx, "UPDATE state SET n = n + 1 WHERE name = 'revision' AND n = $1", known)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = ErrStale
+	}
+	return err
+}
+
+// Window forgets nothing: housekeeping deletes ClientTokens that are long past.
+func (t *postgresTx) Window(_, tokens metering.Hour) error {
+	t.tokensFrom = tokens
+	return nil
+}
+
+func (t *postgresTx) PutClientToken(k *ClientToken) error {
+	t.tokens = append(t.tokens, *k)
+	return nil
+}
+
+func (t *postgresTx) PutRegistration(r metering.Registration) error {
+	t.regs = append(t.regs, r)
+	return nil
+}
+
+func (t *postgresTx) AppendCall(c *Call) error {
+	t.lastCall = c.Seq
+	from := t.described
+	for t.described < len(t.claims) {
+		if call, _ := CallOfUsage(t.claims[t.described].Seq); call > c.Seq {
+			break
+		}
+		t.described++
+	}
+	t.calls.add(c, appendKeys([]byte{}, t.claims[from:t.described]))
+	return nil
+}
+
+// queueRegistrations queues them in one order for all writers, and each once.
+func (t *postgresTx) queueRegistrations() {
+	slices.SortStableFunc(t.regs, func(a, b metering.Registration) int {
+		return cmp.Or(cmp.Compare(a.Workload, b.Workload), cmp.Compare(a.Product, b.Product), cmp.Compare(a.Operation, b.Operation))
+	})
+	for i, r := range t.regs {
+		if i+1 < len(t.regs) && t.regs[i+1].Workload == r.Workload && t.regs[i+1].Product == r.Product && t.regs[i+1].Operation == r.Operation {
+			continue // its last call comes, and its first call is as late
+		}
+		t.batch.Queue("INSERT INTO registration (workload, product, operation, first_call, last_call) VALUES ($1,$2,$3,$4,$5) ON CONFLICT (workload, product, operation) DO UPDATE SET last_call = greatest(registration.last_call, excluded.last_call)",
+			r.Workload, r.Product, int(r.Operation), int64(r.First), int64(r.Last))
+	}
+}
+
+// putTokens stores all of them in one statement, whose count tells whether another writer was quicker. That must be
+// known before COMMIT is sent.
+func (t *postgresTx) putTokens() error {
+	if len(t.tokens) == 0 {
+		return nil
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	slices.SortFunc(t.tokens, func(a, b ClientToken) int {
+		return cmp.Or(cmp.Compare(a.Key.Workload, b.Key.Workload), slices.Compare(a.Key.Hash[:], b.Key.Hash[:]))
+	})
+	n := len(t.tokens)
+	workloads, hashes, parameters, records, times := make([]int32, n), make([][]byte, n), make([][]byte, n), make([][]byte, n), make([]int64, n)
+	for i := range t.tokens {
+		k := &t.tokens[i]
+		workloads[i], hashes[i], parameters[i], records[i], times[i] = int32(k.Key.Workload), k.Key.Hash[:], k.Parameters[:], k.Record[:], int64(k.At)
+	}
+	tag, err := t.conn.Exec(t.ctx, "INSERT INTO client_token (workload, hash, parameters, record, at) SELECT * FROM unnest($1::int4[], $2::bytea[], $3::bytea[], $4::bytea[], $5::int8[]) ON CONFLICT (workload, hash) DO UPDATE SET parameters = excluded.parameters, record = excluded.record, at = excluded.at WHERE client_token.at < $6",
+		workloads, hashes, parameters, records, times, int64(t.tokensFrom.Start()))
+	if err == nil && int(tag.RowsAffected()) != n {
+		err = errAgain
+	}
+	return err
+}
+
+// callRows are audit rows by column.
+type callRows struct {
+	seq, at                               []int64
+	request, keys, detail                 [][]byte
+	operation, region, refusal, usageRows []int16
+	principal, accessKey, workload        []int32
+	source                                []string
+}
+
+func (r *callRows) add(c *Call, keys []byte) {
+	r.seq, r.at = append(r.seq, c.Seq), append(r.at, int64(c.At))
+	r.request, r.keys = append(r.request, slices.Clone(c.Request[:])), append(r.keys, keys)
+	r.detail = append(r.detail, slices.Clone(c.Detail))
+	r.operation, r.region = append(r.operation, int16(c.Operation)), append(r.region, int16(c.Region))
+	r.refusal, r.usageRows = append(r.refusal, int16(c.Refusal)), append(r.usageRows, int16(c.UsageRows))
+	r.principal, r.accessKey, r.workload = append(r.principal, int32(c.Principal)), append(r.accessKey, int32(c.AccessKey)), append(r.workload, int32(c.Workload))
+	r.source = append(r.source, c.Source)
+}
+
+func (r *callRows) queue(b *pgx.Batch) {
+	if len(r.seq) == 0 {
+		return
+	}
+	b.Queue("INSERT INTO call (seq, at, request, operation, principal, access_key, workload, source, region, refusal, usage_rows, usage_keys, detail) SELECT * FROM unnest($1::int8[], $2::int8[], $3::bytea[], $4::int2[], $5::int4[], $6::int4[], $7::int4[], $8::text[], $9::int2[], $10::int2[], $11::int2[], $12::bytea[], $13::bytea[])",
+		r.seq, r.at, r.request, r.operation, r.principal, r.accessKey, r.workload, r.source, r.region, r.refusal, r.usageRows, r.keys, r.detail)
+}
