@@ -31,7 +31,7 @@ func (p *placeFlags) location() string { return p.Data + p.Store }
 // flag is how a person names the place on the command line, without a password.
 func (p *placeFlags) flag() string {
 	if p.Store != "" {
-		return "--store " + store.Redacted(p.Store)
+		return "--store '" + store.Redacted(p.Store) + "'"
 	}
 	return "--data " + p.Data
 }

@@ -169,12 +169,21 @@ type meterd struct {
 	sandbox.Description
 }
 
-// launchDev starts a sandbox in the folder, under the wrapping command if there is one, and does not wait for it.
+// at is the flag that names a ledger's folder or database.
+func at(place string) []string {
+	if strings.HasPrefix(place, "postgres://") {
+		return []string{"--store", place}
+	}
+	return []string{"--data", place}
+}
+
+// launchDev starts a sandbox in the folder or database, under the wrapping command if there is one, and does not wait for it.
 func launchDev(t *testing.T, data string, wrap ...string) *meterd {
 	t.Helper()
 	describe := filepath.Join(t.TempDir(), "sandbox.json")
 	args := append(slices.Clone(wrap), binary, "dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0",
-		"--data", data, "--describe", describe)
+		"--describe", describe)
+	args = append(args, at(data)...)
 	client := &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
 	t.Cleanup(client.CloseIdleConnections)
 	return &meterd{process: launch(t, args...), describe: describe, client: client}
@@ -303,11 +312,11 @@ func meterdRun(t *testing.T, args ...string) (code int, said string) {
 	return code, p.output.String()
 }
 
-// verify has meterd recompute everything in the folder, beside a running server or not.
+// verify has meterd recompute everything in the folder or database, beside a running server or not.
 func verify(t *testing.T, data string) {
 	t.Helper()
-	if code, said := meterdRun(t, "verify", "--data", data); code != 0 {
-		t.Fatalf("meterd verify --data %s: exit code %d:\n%s", data, code, said)
+	if code, said := meterdRun(t, append([]string{"verify"}, at(data)...)...); code != 0 {
+		t.Fatalf("meterd verify of %s: exit code %d:\n%s", data, code, said)
 	}
 }
 

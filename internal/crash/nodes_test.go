@@ -1,0 +1,342 @@
+package crash_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/meterd/meterd/internal/pgtest"
+)
+
+// nodes are several meterd on one database, each by a way of its own, and writers that send to them in turn.
+type nodes struct {
+	t       *testing.T
+	places  []string
+	running []*meterd
+	writers []*writer
+	random  *rand.Rand
+
+	cancel   context.CancelFunc
+	sending  sync.WaitGroup
+	answered atomic.Int64
+	lost     atomic.Int64 // calls without an answer that settles them
+	slowest  atomic.Int64 // nanoseconds, of any call
+}
+
+// cluster starts a node for each place, all of one ledger.
+func cluster(t *testing.T, places ...string) *nodes {
+	t.Helper()
+	seed := seedOf(t)
+	c := &nodes{t: t, places: places, random: rand.New(rand.NewPCG(seed, 2))}
+	c.writers = append(crew(seed), newWriter(form{legacy.product, "us-west-2", legacy.dimensions, ""}, crowd, seed+5))
+	for _, place := range places {
+		c.running = append(c.running, dev(t, place))
+	}
+	furnish(t, c.running[0], crowd)
+	for _, m := range c.running {
+		c.settled(m)
+	}
+	return c
+}
+
+// settled waits until a node knows the ledger's time: it follows the others within seconds.
+func (c *nodes) settled(m *meterd) {
+	c.t.Helper()
+	m.poll(c.t, "the node follows the clock", func() bool {
+		var clock struct{ Now time.Time }
+		m.admin(c.t, "GET", "/v1/clock", nil, &clock)
+		return clock.Now.Equal(noon)
+	})
+}
+
+// send has every writer send without a pause, to another node after each call that was not answered.
+func (c *nodes) send() {
+	ctx, cancel := context.WithCancel(context.Background())
+	c.cancel = cancel
+	var mu sync.Mutex // of c.random
+	for i, w := range c.writers {
+		w.connect(c.t, c.running[i%len(c.running)])
+		c.sending.Go(func() {
+			last := time.Now()
+			for ctx.Err() == nil {
+				err := w.load(ctx, func() {
+					c.answered.Add(1)
+					c.took(time.Since(last))
+					last = time.Now()
+				})
+				c.took(time.Since(last))
+				last = time.Now()
+				if err != nil {
+					c.t.Error(err)
+					return
+				}
+				if ctx.Err() == nil {
+					c.lost.Add(1)
+				}
+				mu.Lock()
+				next := c.random.IntN(len(c.running))
+				w.connect(c.t, c.running[next])
+				mu.Unlock()
+			}
+		})
+	}
+}
+
+func (c *nodes) took(d time.Duration) {
+	for {
+		known := c.slowest.Load()
+		if int64(d) <= known || c.slowest.CompareAndSwap(known, int64(d)) {
+			return
+		}
+	}
+}
+
+// until waits until that many more calls have been answered.
+func (c *nodes) until(calls int64) {
+	c.t.Helper()
+	enough := c.answered.Load() + calls
+	for deadline := time.Now().Add(patience); c.answered.Load() < enough; pause(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("%d calls were not answered in %v", calls, patience)
+		}
+		if c.t.Failed() {
+			c.t.FailNow()
+		}
+	}
+}
+
+// finish has the writers stop, and compares what is stored with what they were told, on every node.
+func (c *nodes) finish() {
+	c.t.Helper()
+	c.cancel()
+	c.sending.Wait()
+	if c.t.Failed() {
+		c.t.FailNow()
+	}
+	c.well()
+	var r reckoning
+	for i, m := range c.running {
+		again := check(c.t, m, c.writers...)
+		if i == 0 {
+			r = again
+		}
+	}
+	verify(c.t, c.places[0])
+	c.t.Logf("%d calls answered, %d without an answer; %d records acknowledged; %d calls in doubt, %d of them stored; slowest answer %v",
+		c.answered.Load(), c.lost.Load(), r.acked, r.doubt, r.stored, time.Duration(c.slowest.Load()).Round(time.Millisecond))
+}
+
+// well waits until all nodes say that they are ready.
+func (c *nodes) well() {
+	c.t.Helper()
+	for _, m := range c.running {
+		m.poll(c.t, "the node is ready", func() bool { return m.health(c.t, "/readyz") == http.StatusOK })
+	}
+}
+
+// in is a schema of a server for one test.
+func in(s *pgtest.Server) string { return s.URL() + "&search_path=crash" }
+
+// TestNodesKilled kills one node after the other, under load.
+func TestNodesKilled(t *testing.T) {
+	s := pgtest.Start(t)
+	c := cluster(t, in(s), in(s), in(s))
+	c.send()
+	for round := range 6 {
+		c.until(20 + c.random.Int64N(60))
+		victim := round % len(c.running)
+		c.running[victim].kill(t)
+		m := dev(t, c.places[victim])
+		c.settled(m)
+		c.running[victim] = m
+	}
+	c.until(50)
+	c.finish()
+}
+
+// TestDatabaseRestarts stops the database in three ways, under load; the nodes go on by themselves.
+func TestDatabaseRestarts(t *testing.T) {
+	s := pgtest.Start(t)
+	c := cluster(t, in(s), in(s))
+	c.send()
+	for _, end := range []func(){func() { s.Stop("fast") }, func() { s.Stop("immediate") }, s.Kill} {
+		c.until(50)
+		end()
+		for _, m := range c.running {
+			m.poll(t, "the node is not ready without its database", func() bool { return m.health(t, "/readyz") == http.StatusServiceUnavailable })
+			if got := m.health(t, "/livez"); got != http.StatusOK {
+				t.Errorf("/livez is %d without the database; a restart of the node would mend nothing", got)
+			}
+		}
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+		c.well()
+	}
+	c.until(50)
+	c.finish()
+}
+
+// TestConnectionsCut cuts connections around COMMIT, or has COMMIT fail, at every fifth one, each time in another way.
+func TestConnectionsCut(t *testing.T) {
+	s := pgtest.Start(t)
+	random := rand.New(rand.NewPCG(seedOf(t), 3))
+	var counts [pgtest.Deadlock + 1]int // the proxies ask one at a time, each its own: see ask
+	var mu sync.Mutex
+	ask := func() pgtest.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		fault := pgtest.None
+		if random.IntN(5) == 0 {
+			fault = pgtest.Fault(1 + random.IntN(int(pgtest.Deadlock)))
+		}
+		counts[fault]++
+		return fault
+	}
+	proxies := []*pgtest.Proxy{pgtest.NewProxy(t, s, nil), pgtest.NewProxy(t, s, nil)}
+	c := cluster(t, proxies[0].URL(in(s)), proxies[1].URL(in(s)))
+	for _, p := range proxies {
+		p.Set(ask)
+	}
+	c.send()
+	c.until(1500)
+	for _, p := range proxies {
+		p.Set(nil)
+	}
+	c.finish()
+	mu.Lock()
+	defer mu.Unlock()
+	t.Logf("faults at COMMIT: %v", counts)
+	for fault, n := range counts {
+		if n == 0 {
+			t.Errorf("fault %d did not happen", fault)
+		}
+	}
+}
+
+// TestNetworkSplit splits one node from the database without a sign, and then brings it back.
+func TestNetworkSplit(t *testing.T) {
+	s := pgtest.Start(t)
+	split := pgtest.NewProxy(t, s, nil)
+	c := cluster(t, split.URL(in(s)), in(s))
+	c.send()
+	for range 2 {
+		c.until(50)
+		split.Hold()
+		c.running[0].poll(t, "the node that is split off is not ready", func() bool { return c.running[0].health(t, "/readyz") == http.StatusServiceUnavailable })
+		c.until(50) // by the other
+		if got := c.running[1].health(t, "/readyz"); got != http.StatusOK {
+			t.Errorf("/readyz of the other node is %d", got)
+		}
+		split.Cut() // the network says so at last
+		split.Resume()
+		c.well()
+	}
+	c.until(50)
+	c.finish()
+	if slowest := time.Duration(c.slowest.Load()); slowest > 15*time.Second {
+		t.Errorf("an answer took %v", slowest)
+	}
+}
+
+// TestFailover kills the primary under load and promotes its synchronous standby. The nodes know both.
+func TestFailover(t *testing.T) {
+	primary := pgtest.Start(t)
+	standby := primary.Standby(t)
+	both := in(primary)
+	hosts := primary.URL()[len("postgres://postgres@"):]
+	hosts = hosts[:len(hosts)-len("/postgres?sslmode=disable")]
+	other := standby.URL()[len("postgres://postgres@"):]
+	other = other[:len(other)-len("/postgres?sslmode=disable")]
+	both = "postgres://postgres@" + hosts + "," + other + both[len("postgres://postgres@")+len(hosts):]
+	c := cluster(t, both, both, both)
+	c.send()
+	c.until(200)
+	primary.Kill()
+	if err := standby.Promote(); err != nil {
+		t.Fatal(err)
+	}
+	c.until(200)
+	c.finish()
+}
+
+// TestStandbyHangs stops the standby for which commits wait: nothing is acknowledged until it answers again, and
+// nothing that the primary has alone.
+func TestStandbyHangs(t *testing.T) {
+	primary := pgtest.Start(t)
+	standby := primary.Standby(t)
+	split := pgtest.NewProxy(t, primary, nil)
+	c := cluster(t, split.URL(in(primary)), split.URL(in(primary)))
+	c.send()
+	c.until(100)
+	standby.Pause()
+	pause(300 * time.Millisecond) // what the standby had written before may still be answered
+	before := c.answered.Load()
+	split.Cut() // whoever waits for the standby is told nothing; the primary keeps its commit
+	c.running[0].poll(t, "calls are refused", func() bool { return c.lost.Load() > 5 })
+	if now := c.answered.Load(); now != before {
+		t.Errorf("%d calls were answered while no standby had them", now-before)
+	}
+	primary.Kill() // with what it had alone
+	standby.Resume()
+	if err := standby.Promote(); err != nil {
+		t.Fatal(err)
+	}
+	split.Target(standby)
+	c.well()
+	c.until(100)
+	c.places = []string{in(standby)}
+	c.finish()
+}
+
+// TestBusyDatabase makes the disk slow, ends connections that are at work, and takes the last places for others.
+func TestBusyDatabase(t *testing.T) {
+	s := pgtest.Start(t, "max_connections=14", "superuser_reserved_connections=0")
+	c := cluster(t, in(s), in(s))
+	c.send()
+	c.until(50)
+	restore := s.SlowDisk(t, 40*time.Millisecond)
+	c.until(30)
+	restore()
+	for range 3 {
+		c.until(30)
+		if err := s.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'meterd'"); err != nil {
+			t.Log(err) // no place for this one
+		}
+	}
+	c.until(50)
+	m := launchDev(t, in(s)) // takes what is left of the connections, and may fail for want of them
+	c.until(50)
+	m.kill(t)
+	c.finish()
+}
+
+// TestRollingUpgrade stops and starts one node after the other in order: no call is lost.
+func TestRollingUpgrade(t *testing.T) {
+	s := pgtest.Start(t)
+	c := cluster(t, in(s), in(s), in(s))
+	for i := range c.running {
+		w := c.writers[i]
+		w.connect(t, c.running[(i+1)%len(c.running)])
+		w.mustSend(t, w.fresh(1))
+	}
+	for i := range c.running {
+		finish := load(t, c.running[(i+1)%len(c.running)], slices.Clone(c.writers), 30)
+		c.running[i].stop(t)
+		c.running[i] = dev(t, c.places[i])
+		c.settled(c.running[i])
+		finish()
+	}
+	for _, w := range c.writers {
+		if len(w.doubt)+len(w.refused) > 0 {
+			t.Errorf("%d calls were not answered", len(w.doubt)+len(w.refused))
+		}
+	}
+	c.cancel = func() {}
+	c.finish()
+}
