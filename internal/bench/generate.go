@@ -93,12 +93,12 @@ const (
 	dateFormat    = "20060102T150405Z"
 )
 
-func newRequest(t *target, s shape) *request {
+func newRequest(t *target, address string, s shape) *request {
 	r := &request{secret: t.secretAccessKey}
 	body, slots := newBody(t.keys.product, s)
 
 	scope := "/00000000/" + region + "/aws-marketplace/aws4_request"
-	head := "POST / HTTP/1.1\r\nHost: " + t.address +
+	head := "POST / HTTP/1.1\r\nHost: " + address +
 		"\r\nUser-Agent: meterd-bench\r\nContent-Type: " + contentType +
 		"\r\nX-Amz-Target: AWSMPMeteringService.BatchMeterUsage\r\nContent-Length: " + strconv.Itoa(len(body)) +
 		"\r\nX-Amz-Date: 00000000T000000Z\r\nAuthorization: AWS4-HMAC-SHA256 Credential=" + t.accessKeyID + scope +
@@ -117,7 +117,7 @@ func newRequest(t *target, s shape) *request {
 			quantity: r.body[o.quantity : o.quantity+4], timestamp: r.body[o.timestamp : o.timestamp+10]})
 	}
 
-	r.canonical = []byte("POST\n/\n\ncontent-length:" + strconv.Itoa(len(body)) + "\ncontent-type:" + contentType + "\nhost:" + t.address +
+	r.canonical = []byte("POST\n/\n\ncontent-length:" + strconv.Itoa(len(body)) + "\ncontent-type:" + contentType + "\nhost:" + address +
 		"\nx-amz-date:00000000T000000Z\nx-amz-target:AWSMPMeteringService.BatchMeterUsage\n\n" + signedHeaders + "\n" + strings.Repeat("0", 2*sha256.Size))
 	r.toSign = append(make([]byte, sha256.BlockSize), "AWS4-HMAC-SHA256\n00000000T000000Z\n"+scope[1:]+"\n"+strings.Repeat("0", 2*sha256.Size)...)
 	r.dates[0] = r.canonical[bytes.Index(r.canonical, []byte("00000000T")):][:len(dateFormat)]
@@ -295,7 +295,8 @@ func contentLength(head []byte) (int, error) {
 
 // target is a server to load, and what it owes: everything it has acknowledged.
 type target struct {
-	address                      string // host:port
+	address                      string   // host:port
+	others                       []string // of further nodes, over which connections are spread
 	accessKeyID, secretAccessKey string
 	keys                         *keyspace
 	echoes                       bool // it answers with the records it was sent; the no-op does not
@@ -336,11 +337,13 @@ type result struct {
 	latencies               []time.Duration // of those requests, ascending
 	failures                int             // wrong or missing answers, in the whole phase
 	failure                 string          // the first of them
-	server, generator, busy time.Duration   // CPU time while the figures were taken; busy is the whole machine's
+	cpu                                     // CPU time while the figures were taken
 	first, end              int64           // the records that had not been sent before: first up to end
 }
 
 func (r *result) perSecond() float64 { return float64(r.requests) / r.elapsed.Seconds() }
+
+func (r *result) recordsPerSecond() float64 { return float64(r.records) / r.elapsed.Seconds() }
 
 // run loads the target and returns what was measured.
 func (t *target) run(ctx context.Context, p phase) (*result, error) {
@@ -348,7 +351,11 @@ func (t *target) run(ctx context.Context, p phase) (*result, error) {
 	workers := make([]*worker, p.connections)
 	for i := range workers {
 		var d net.Dialer
-		conn, err := d.DialContext(ctx, "tcp", t.address)
+		address := t.address
+		if n := i % (len(t.others) + 1); n > 0 {
+			address = t.others[n-1]
+		}
+		conn, err := d.DialContext(ctx, "tcp", address)
 		if err != nil {
 			return nil, err
 		}
@@ -371,7 +378,7 @@ func (t *target) run(ctx context.Context, p phase) (*result, error) {
 		}
 	}
 	sleep(p.warm)
-	before, began := t.cpu(&err), time.Now()
+	before, began := t.used(&err), time.Now()
 	l.measuring.Store(true)
 	if p.measure > 0 {
 		sleep(p.measure)
@@ -382,10 +389,10 @@ func (t *target) run(ctx context.Context, p phase) (*result, error) {
 		stop()
 	}
 	r.elapsed = time.Since(began)
-	after := t.cpu(&err)
+	after := t.used(&err)
 	l.measuring.Store(false)
 	wg.Wait()
-	r.server, r.generator, r.busy = after.server-before.server, after.generator-before.generator, after.busy-before.busy
+	r.cpu = after.since(before)
 	for _, w := range workers {
 		r.latencies = append(r.latencies, w.latencies...)
 		if r.failures += w.failures; r.failure == "" {

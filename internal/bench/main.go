@@ -1,5 +1,5 @@
-// Command bench measures how fast meterd is: make bench. It runs the real binary on a fresh embedded store against a
-// net/http handler that does nothing, turn by turn, under the same load, so that the machine cancels out.
+// Command bench measures how fast meterd is: make bench. It runs the real binary on fresh ledgers against a net/http
+// handler that does nothing, and against PostgreSQL's own pgbench, turn by turn, so that the machine cancels out.
 //
 // The load is BatchMeterUsage as sellers send it: every request signed afresh and holding 25 records that were never
 // sent before. Every answer is checked, and after each run what meterd has stored is compared with what it has
@@ -33,8 +33,7 @@ type options struct {
 	full                          bool
 }
 
-// scenarios are what -run chooses from, in the order in which they run. A scenario that compares meterd with another
-// database, such as pgbench's upserts, would be one more.
+// scenarios are what -run chooses from, in the order in which they run.
 var scenarios = []scenario{
 	{"start", (*bench).start},
 	{"pairs", (*bench).pairs},
@@ -43,6 +42,7 @@ var scenarios = []scenario{
 	{"connections", (*bench).connections},
 	{"allocations", (*bench).allocations},
 	{"restart", (*bench).restart},
+	{"postgres", (*bench).postgres},
 	{"open", (*bench).open},
 	{"profile", (*bench).profile},
 }
@@ -217,7 +217,7 @@ Latencies under full load are those of a saturated machine; "half" shows those o
 	if err := os.Mkdir(b.template, 0o700); err != nil {
 		return err
 	}
-	if b.token, err = initMeterd(b.ctx, b.binary, b.template); err != nil {
+	if b.token, err = initMeterd(b.ctx, b.binary, inFolder(b.template)); err != nil {
 		return err
 	}
 	b.section("marketplace")
@@ -250,7 +250,7 @@ Latencies under full load are those of a saturated machine; "half" shows those o
 
 // with runs f on a meterd that serves the ledger in dir.
 func (b *bench) with(dir string, f func(*meterd) error) error {
-	m, err := startMeterd(b.ctx, b.binary, dir, b.token)
+	m, err := startMeterd(b.ctx, b.binary, inFolder(dir), b.token)
 	if err != nil {
 		return err
 	}
@@ -320,13 +320,13 @@ func (b *bench) start() error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	token, err := initMeterd(b.ctx, b.binary, dir)
+	token, err := initMeterd(b.ctx, b.binary, inFolder(dir))
 	if err != nil {
 		return err
 	}
 	var ready, idle series
 	for range 3 {
-		m, err := startMeterd(b.ctx, b.binary, dir, token)
+		m, err := startMeterd(b.ctx, b.binary, inFolder(dir), token)
 		if err != nil {
 			return err
 		}

@@ -156,9 +156,20 @@ func buildMeterd(ctx context.Context, to string) error {
 
 var tokenLine = regexp.MustCompile(`(?m)^  (\S+)$`)
 
-// initMeterd makes an empty ledger in dir and returns its admin token.
-func initMeterd(ctx context.Context, binary, dir string) (token string, err error) {
-	cmd := exec.CommandContext(ctx, binary, "init", "--data", filepath.Join(dir, "ledger"))
+// place is where a ledger is, in flags.
+type place []string
+
+func inFolder(dir string) place { return place{"--data", filepath.Join(dir, "ledger")} }
+
+// place says with flags where a ledger is.
+type place []string
+
+// inFolder is the place of a ledger in the embedded store.
+func inFolder(dir string) place { return place{"--data", filepath.Join(dir, "ledger")} }
+
+// initMeterd makes an empty ledger and returns its admin token.
+func initMeterd(ctx context.Context, binary string, at place) (token string, err error) {
+	cmd := exec.CommandContext(ctx, binary, append([]string{"init"}, at...)...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", cmd, err, out)
@@ -170,10 +181,10 @@ func initMeterd(ctx context.Context, binary, dir string) (token string, err erro
 	return string(m[1]), nil
 }
 
-// startMeterd serves the ledger in dir and waits until it is ready.
-func startMeterd(ctx context.Context, binary, dir, token string) (*meterd, error) {
-	cmd := exec.CommandContext(ctx, binary, "serve", "--data", filepath.Join(dir, "ledger"), "--log-format", "json",
-		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0")
+// startMeterd serves a ledger and waits until it is ready.
+func startMeterd(ctx context.Context, binary, token string, at place) (*meterd, error) {
+	cmd := exec.CommandContext(ctx, binary, append([]string{"serve", "--log-format", "json",
+		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"}, at...)...)
 	output, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -308,18 +319,25 @@ func (m *meterd) metrics(ctx context.Context) (map[string]float64, error) {
 	return all, nil
 }
 
-// settle compares what meterd has acknowledged with what it counted and with what it stored. It returns the metrics.
-func (m *meterd) settle(ctx context.Context, t *target) (map[string]float64, error) {
-	all, err := m.metrics(ctx)
-	if err != nil {
-		return nil, err
+// settle compares what a service has acknowledged with what its nodes counted and with what is stored. It returns the
+// sums of the nodes' metrics.
+func settle(ctx context.Context, t *target, nodes []*meterd) (map[string]float64, error) {
+	all := map[string]float64{}
+	for _, m := range nodes {
+		one, err := m.metrics(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for name, v := range one {
+			all[name] += v
+		}
 	}
 	records, quantity := t.acknowledged.Load(), t.quantity.Load()
 	if got := all[`meterd_records_total{outcome="accepted"}`]; got != float64(records) {
 		return nil, fmt.Errorf("%d records were acknowledged, but meterd_records_total says %.0f", records, got)
 	}
 	var sums adminapi.UsageSums
-	if err := m.call(ctx, http.MethodGet, "/v1/usage/sum?by=product_code", nil, &sums); err != nil {
+	if err := nodes[0].call(ctx, http.MethodGet, "/v1/usage/sum?by=product_code", nil, &sums); err != nil {
 		return nil, err
 	}
 	if len(sums.Sums) != 1 || sums.Sums[0].Records != records || sums.Sums[0].Quantity != quantity {
@@ -368,41 +386,70 @@ func field(file, name string) (float64, error) {
 	return 0, fmt.Errorf("%s has no %s", file, name)
 }
 
-// cpu is CPU time used so far: by the server, by this process, and by everybody on the machine.
-type cpu struct{ server, generator, busy time.Duration }
+// cpu is CPU time used: by the nodes, by the database that they share, by this process, and by everybody on the machine.
+type cpu struct{ server, database, generator, busy time.Duration }
+
+func (c cpu) since(before cpu) cpu {
+	return cpu{c.server - before.server, c.database - before.database, c.generator - before.generator, c.busy - before.busy}
+}
+
+// others is what was used by none of those that are measured.
+func (c cpu) others() time.Duration { return max(0, c.busy-c.server-c.database-c.generator) }
 
 // tick is the unit of /proc's CPU times on every Linux that Go runs on.
 const tick = time.Second / 100
 
-func (t *target) cpu(err *error) (c cpu) {
-	var e [3]error
-	c.generator, e[0] = processCPU(os.Getpid())
-	if t.pid != 0 {
-		c.server, e[1] = processCPU(t.pid)
+// used returns the CPU time used so far. Errors are joined to err.
+func (t *target) used(err *error) (c cpu) {
+	own, e := processCPU(os.Getpid())
+	*err = errors.Join(*err, e)
+	c.generator = own.self
+	for _, pid := range t.pids {
+		node, e := processCPU(pid)
+		*err = errors.Join(*err, e)
+		c.server += node.self
 	}
-	text, e2 := os.ReadFile("/proc/stat")
-	if e[2] = e2; e2 == nil {
-		line, _, _ := strings.Cut(string(text), "\n")
-		for i, word := range strings.Fields(line) { // cpu user nice system idle iowait irq softirq steal
-			if slices.Contains([]int{1, 2, 3, 6, 7, 8}, i) {
-				n, _ := strconv.ParseInt(word, 10, 64)
-				c.busy += time.Duration(n) * tick
-			}
-		}
+	if t.database != nil {
+		c.database, e = t.database.used()
+		*err = errors.Join(*err, e)
 	}
-	*err = errors.Join(*err, e[0], e[1], e[2])
+	c.busy, e = machineCPU()
+	*err = errors.Join(*err, e)
 	return c
 }
 
-func processCPU(pid int) (time.Duration, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// machineCPU is what all processes and the kernel have used.
+func machineCPU() (busy time.Duration, err error) {
+	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, err
 	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	for i, word := range strings.Fields(line) { // cpu user nice system idle iowait irq softirq steal
+		if slices.Contains([]int{1, 2, 3, 6, 7, 8}, i) {
+			n, _ := strconv.ParseInt(word, 10, 64)
+			busy += time.Duration(n) * tick
+		}
+	}
+	return busy, nil
+}
+
+// processTimes is what a process has used itself, and its children that have ended.
+type processTimes struct{ self, ended time.Duration }
+
+func processCPU(pid int) (p processTimes, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return p, err
+	}
 	words := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // from field 3 on
-	user, err1 := strconv.ParseInt(words[14-3], 10, 64)
-	system, err2 := strconv.ParseInt(words[15-3], 10, 64)
-	return time.Duration(user+system) * tick, errors.Join(err1, err2)
+	var n [4]int64                                                          // utime, stime, cutime, cstime
+	for i := range n {
+		if n[i], err = strconv.ParseInt(words[14-3+i], 10, 64); err != nil {
+			return p, err
+		}
+	}
+	return processTimes{time.Duration(n[0]+n[1]) * tick, time.Duration(n[2]+n[3]) * tick}, nil
 }
 
 // describe says on which machine the figures were taken.

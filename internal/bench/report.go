@@ -38,21 +38,33 @@ func (r *report) wrong(format string, args ...any) {
 
 // phase writes one line of figures. CPU is given in per cent of the whole machine.
 func (r *report) phase(p *result) {
-	share := func(d time.Duration) float64 {
-		return 100 * d.Seconds() / p.elapsed.Seconds() / float64(runtime.NumCPU())
+	each, share := "", ""
+	if p.database > 0 {
+		each = fmt.Sprintf(" database %6.1f", p.each(p.database))
+		share = fmt.Sprintf(" database %2.0f %%", percent(p.database, p.elapsed))
 	}
-	others := share(max(0, p.busy-p.server-p.generator))
-	r.others = append(r.others, others)
-	r.say("%-22s %4d connections %7.0f requests/s %8.0f records/s  p50 %6.2f  p99 %6.2f  max %6.1f ms  CPU/request server %6.1f generator %5.1f µs  CPU server %2.0f %% generator %2.0f %% others %2.0f %%  wrong answers %d",
-		p.name, p.connections, p.perSecond(), float64(p.records)/p.elapsed.Seconds(),
+	r.say("%-22s %4d connections %7.0f requests/s %8.0f records/s  p50 %6.2f  p99 %6.2f  max %6.1f ms  CPU/request server %6.1f%s generator %5.1f µs  CPU server %2.0f %%%s generator %2.0f %% others %2.0f %%  wrong answers %d",
+		p.name, p.connections, p.perSecond(), p.recordsPerSecond(),
 		milliseconds(p.quantile(0.5)), milliseconds(p.quantile(0.99)), milliseconds(p.quantile(1)),
-		p.each(p.server), p.each(p.generator), share(p.server), share(p.generator), others, p.failures)
+		p.each(p.server), each, p.each(p.generator), percent(p.server, p.elapsed), share, percent(p.generator, p.elapsed), r.note(p.cpu, p.elapsed), p.failures)
 	if p.failures > 0 {
 		r.wrong("%d wrong answers; the first: %s", p.failures, p.failure)
 	}
 	if p.requests == 0 {
 		r.wrong("no request was answered")
 	}
+}
+
+// note keeps what other processes took meanwhile, and returns it in per cent.
+func (r *report) note(c cpu, elapsed time.Duration) float64 {
+	others := percent(c.others(), elapsed)
+	r.others = append(r.others, others)
+	return others
+}
+
+// percent is CPU time as a share of the whole machine's.
+func percent(d, elapsed time.Duration) float64 {
+	return 100 * d.Seconds() / elapsed.Seconds() / float64(runtime.NumCPU())
 }
 
 // each returns d for one request, in microseconds.
