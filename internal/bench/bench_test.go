@@ -5,12 +5,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,7 +31,7 @@ func testTarget(t *testing.T, h http.Handler) *target {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
-	return &target{address: s.Listener.Addr().String(), accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret", keys: testKeys, echoes: true}
+	return &target{addresses: []string{s.Listener.Addr().String()}, accessKeyID: "AKIDEXAMPLE", secretAccessKey: "secret", keys: testKeys, echoes: true}
 }
 
 func TestEveryRecordHasItsOwnKey(t *testing.T) {
@@ -61,8 +66,8 @@ func TestOpenHours(t *testing.T) {
 
 // TestSign compares signatures with those of AWS's SDK, also when the request is used again on another day.
 func TestSign(t *testing.T) {
-	target := &target{address: "localhost:4880", accessKeyID: "AKIDEXAMPLE", secretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", keys: testKeys}
-	r := newRequest(target, shape{records: 25})
+	target := &target{addresses: []string{"localhost:4880"}, accessKeyID: "AKIDEXAMPLE", secretAccessKey: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", keys: testKeys}
+	r := newRequest(target, target.addresses[0], shape{records: 25})
 	for i, at := range []string{"2026-11-23T23:59:58Z", "2026-11-23T23:59:59Z", "2026-11-24T00:00:00Z", "2026-11-24T00:00:00Z"} {
 		now, _ := time.Parse(time.RFC3339, at)
 		for j := range r.slots {
@@ -78,7 +83,7 @@ func TestSign(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := http.NewRequest(http.MethodPost, "http://"+target.address+"/", strings.NewReader(string(body)))
+		want, err := http.NewRequest(http.MethodPost, "http://"+target.addresses[0]+"/", strings.NewReader(string(body)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,6 +210,146 @@ func TestNoop(t *testing.T) {
 	r, err := target.run(context.Background(), phase{shape: shape{records: recordsPerCall}, connections: 4, to: 2500})
 	if err != nil || r.failures != 0 || r.requests != 100 {
 		t.Errorf("%d requests, %d failures: %s, %v", r.requests, r.failures, r.failure, err)
+	}
+}
+
+// TestNodes shows that connections are spread over all nodes of a service, and each signs for its own.
+func TestNodes(t *testing.T) {
+	s := newService()
+	target := testTarget(t, s)
+	var calls [3]atomic.Int64
+	target.addresses = nil
+	for i := range calls {
+		node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			calls[i].Add(1)
+			s.ServeHTTP(w, r)
+		}))
+		defer node.Close()
+		target.addresses = append(target.addresses, node.Listener.Addr().String())
+	}
+	r, err := target.run(context.Background(), phase{shape: shape{records: recordsPerCall}, connections: 6, to: 2500})
+	if err != nil || r.failures != 0 || r.requests != 100 || target.acknowledged.Load() != 2500 {
+		t.Fatalf("%d requests, %d failures: %s, %v", r.requests, r.failures, r.failure, err)
+	}
+	for i := range calls {
+		if calls[i].Load() == 0 {
+			t.Errorf("node %d had no call", i)
+		}
+	}
+}
+
+// TestDatabase measures a real server for a moment.
+func TestDatabase(t *testing.T) {
+	ctx := context.Background()
+	bin, err := findPostgres()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o711); err != nil { // for the server's user
+		t.Fatal(err)
+	}
+	d, err := startDatabase(ctx, bin, dir, "shared_buffers=32MB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := sync.OnceValue(d.stop)
+	defer stop()
+	line, err := d.describe(ctx)
+	if err != nil || !strings.Contains(line, "fsync=on, synchronous_commit=on, full_page_writes=on, shared_buffers=32MB") {
+		t.Errorf("described as %q, %v", line, err)
+	}
+	before, err := d.used()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, k := range []keying{plainKeys, narrowKeys} {
+		r, own, err := d.upserts(ctx, k, 0, time.Second)
+		if err != nil || r.transactions == 0 || r.perSecond < float64(r.transactions)/2 || own == 0 {
+			t.Errorf("%+v, %v of CPU, %v", r, own, err)
+		}
+	}
+	if after, err := d.used(); err != nil || after <= before {
+		t.Errorf("the server's CPU time went from %v to %v, %v", before, after, err)
+	}
+	if err := d.exec(ctx, "postgres", "ALTER ROLE postgres SET synchronous_commit = off"); err != nil {
+		t.Error(err)
+	}
+	if _, err := d.describe(ctx); err == nil || !strings.Contains(err.Error(), "synchronous_commit=off") {
+		t.Errorf("a server that loses commits is described: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("the folder is left with %v, %v", left, err)
+	}
+	if err := syscall.Kill(d.cmd.Process.Pid, 0); err != syscall.ESRCH {
+		t.Errorf("the server runs on: %v", err)
+	}
+	if _, err := startDatabase(ctx, bin, dir, "no_such_setting=1"); err == nil || !strings.Contains(err.Error(), "no_such_setting") {
+		t.Errorf("a server that cannot start: %v", err)
+	}
+}
+
+func TestParsePgbench(t *testing.T) {
+	const out = `transaction type: upsert.sql
+number of transactions actually processed: 1234
+number of failed transactions: 0 (0.000%)
+latency average = 2.4 ms
+initial connection time = 21.0 ms
+tps = 8188.25 (without initial connection time)
+`
+	if r, err := parsePgbench(out); err != nil || r != (pgbenchResult{1234, 8188.25}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for _, bad := range []string{"", strings.Replace(out, "transactions: 0", "transactions: 3", 1), strings.Replace(out, "tps = 8", "tps = x", 1)} {
+		if r, err := parsePgbench(bad); err == nil {
+			t.Errorf("%+v of\n%s", r, bad)
+		}
+	}
+}
+
+func TestChoose(t *testing.T) {
+	const embedded, postgres = "start pairs half mixed connections allocations restart", "postgres postgres-nodes postgres-half postgres-records"
+	found := func() (string, error) { return "/bin", nil }
+	none := func() (string, error) { return "", errors.New("no server") }
+	tests := []struct {
+		o           options
+		find        func() (string, error)
+		want        string
+		missing, ok bool
+	}{
+		{options{}, found, embedded + " " + postgres, false, true},
+		{options{}, none, embedded, true, true},
+		{options{store: "both"}, none, "", false, false},
+		{options{store: "postgres"}, found, postgres, false, true},
+		{options{store: "postgres"}, none, "", false, false},
+		{options{store: "embedded"}, found, embedded, false, true},
+		{options{store: "embedded", full: true}, found, embedded + " open", false, true},
+		{options{store: "postgres", full: true, profiles: "folder"}, found, postgres + " profile", false, true},
+		{options{run: "half,pairs"}, none, "pairs half", false, true},
+		{options{run: "pgbench"}, found, "pgbench", false, true},
+		{options{run: "pgbench"}, none, "", false, false},
+		{options{run: "pairs,postgres", store: "embedded"}, found, "", false, false},
+		{options{store: "sqlite"}, found, "", false, false},
+		{options{run: "open"}, found, "", false, false},
+		{options{run: "nothing"}, found, "", false, false},
+	}
+	for _, tt := range tests {
+		var names []string
+		var missing error
+		err := tt.o.check(nil)
+		if err == nil {
+			var chosen []scenario
+			chosen, missing, err = tt.o.choose(tt.find)
+			for _, s := range chosen {
+				names = append(names, s.name)
+			}
+		}
+		if strings.Join(names, " ") != tt.want || (missing != nil) != tt.missing || (err == nil) != tt.ok {
+			t.Errorf("-run=%s -store=%s: %q, missing %v, %v", tt.o.run, tt.o.store, names, missing, err)
+		}
 	}
 }
 

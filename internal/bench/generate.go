@@ -293,14 +293,14 @@ func contentLength(head []byte) (int, error) {
 	return strconv.Atoi(string(head[:bytes.IndexByte(head, '\r')]))
 }
 
-// target is a server to load, and what it owes: everything it has acknowledged.
+// target is a service to load, and what it owes: everything it has acknowledged.
 type target struct {
-	address                      string   // host:port
-	others                       []string // of further nodes, over which connections are spread
+	addresses                    []string // host:port of each node; connections are spread over them
 	accessKeyID, secretAccessKey string
 	keys                         *keyspace
-	echoes                       bool // it answers with the records it was sent; the no-op does not
-	pid                          int  // of the server's process; 0 if it has none of its own
+	echoes                       bool      // it answers with the records it was sent; the no-op does not
+	pids                         []int     // of the nodes' processes; none if they are in this one
+	database                     *database // that they share; nil if they share none
 
 	next         atomic.Int64 // first record that was not sent yet
 	acknowledged atomic.Int64 // records that got Success and had not been sent before
@@ -332,13 +332,13 @@ type phase struct {
 // result is what a phase measured.
 type result struct {
 	phase
-	elapsed                 time.Duration
-	requests, records       int             // answered while the figures were taken
-	latencies               []time.Duration // of those requests, ascending
-	failures                int             // wrong or missing answers, in the whole phase
-	failure                 string          // the first of them
-	cpu                                     // CPU time while the figures were taken
-	first, end              int64           // the records that had not been sent before: first up to end
+	elapsed           time.Duration
+	requests, records int             // answered while the figures were taken
+	latencies         []time.Duration // of those requests, ascending
+	failures          int             // wrong or missing answers, in the whole phase
+	failure           string          // the first of them
+	cpu                               // CPU time while the figures were taken
+	first, end        int64           // the records that had not been sent before: first up to end
 }
 
 func (r *result) perSecond() float64 { return float64(r.requests) / r.elapsed.Seconds() }
@@ -351,16 +351,13 @@ func (t *target) run(ctx context.Context, p phase) (*result, error) {
 	workers := make([]*worker, p.connections)
 	for i := range workers {
 		var d net.Dialer
-		address := t.address
-		if n := i % (len(t.others) + 1); n > 0 {
-			address = t.others[n-1]
-		}
+		address := t.addresses[i%len(t.addresses)]
 		conn, err := d.DialContext(ctx, "tcp", address)
 		if err != nil {
 			return nil, err
 		}
 		defer conn.Close()
-		workers[i] = &worker{load: l, client: client{conn: conn, in: make([]byte, 16<<10)}, request: newRequest(t, p.shape),
+		workers[i] = &worker{load: l, client: client{conn: conn, in: make([]byte, 16<<10)}, request: newRequest(t, address, p.shape),
 			sent: make([]sent, p.shape.records), latencies: make([]time.Duration, 0, 1<<16)}
 	}
 	r := &result{phase: p, first: t.next.Load()}

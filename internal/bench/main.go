@@ -26,7 +26,8 @@ import (
 // options are the flags.
 type options struct {
 	binary, dir, output, profiles string
-	run                           string
+	run, store                    string
+	postgresBin                   string // folder of PostgreSQL's programs; empty if there is no server
 	repeat, conns, buyers         int
 	measure, warm                 time.Duration
 	openRecords                   int64
@@ -35,21 +36,27 @@ type options struct {
 
 // scenarios are what -run chooses from, in the order in which they run.
 var scenarios = []scenario{
-	{"start", (*bench).start},
-	{"pairs", (*bench).pairs},
-	{"half", (*bench).half},
-	{"mixed", (*bench).mixed},
-	{"connections", (*bench).connections},
-	{"allocations", (*bench).allocations},
-	{"restart", (*bench).restart},
-	{"postgres", (*bench).postgres},
-	{"open", (*bench).open},
-	{"profile", (*bench).profile},
+	{name: "start", run: (*bench).start},
+	{name: "pairs", run: (*bench).pairs},
+	{name: "half", run: (*bench).half},
+	{name: "mixed", run: (*bench).mixed},
+	{name: "connections", run: (*bench).connections},
+	{name: "allocations", run: (*bench).allocations},
+	{name: "restart", run: (*bench).restart},
+	{name: "open", run: (*bench).open, asked: true},
+	{name: "pgbench", run: (*bench).pgbench, postgres: true, asked: true},
+	{name: "postgres", run: (*bench).postgres, postgres: true},
+	{name: "postgres-nodes", run: (*bench).postgresNodes, postgres: true},
+	{name: "postgres-half", run: (*bench).postgresHalf, postgres: true},
+	{name: "postgres-records", run: (*bench).postgresRecords, postgres: true},
+	{name: "profile", run: (*bench).profile, asked: true},
 }
 
 type scenario struct {
-	name string
-	run  func(*bench) error
+	name     string
+	run      func(*bench) error
+	postgres bool // it needs a PostgreSQL server
+	asked    bool // it only runs if it is asked for
 }
 
 func main() {
@@ -67,7 +74,8 @@ func main() {
 		names = append(names, s.name)
 	}
 	var o options
-	flag.StringVar(&o.run, "run", "", "scenarios to run, separated by commas, of "+strings.Join(names, ",")+"; all if empty, open and profile by their own flags")
+	flag.StringVar(&o.run, "run", "", "scenarios to run, separated by commas, of "+strings.Join(names, ",")+"; if empty all those of -store, open and profile by their own flags, and not pgbench, which postgres contains")
+	flag.StringVar(&o.store, "store", "", "embedded: what needs no PostgreSQL server; postgres: what needs one, which is started in a temporary folder; both; if empty both if there is a server in /usr/lib/postgresql")
 	flag.BoolVar(&o.full, "full", false, "take longer: make each comparison five times, and -open 5000000")
 	flag.IntVar(&o.repeat, "repeat", 3, "how often each comparison is made")
 	flag.DurationVar(&o.measure, "measure", 3*time.Second, "how long each phase is measured")
@@ -101,7 +109,7 @@ func (o *options) check(args []string) error {
 	}
 	if o.full {
 		o.repeat = max(o.repeat, 5)
-		if o.openRecords == 0 {
+		if o.openRecords == 0 && o.store != "postgres" {
 			o.openRecords = 5_000_000
 		}
 	}
@@ -110,26 +118,64 @@ func (o *options) check(args []string) error {
 			return fmt.Errorf("-run: there is no scenario %q", name)
 		}
 	}
-	if o.chosen("open") && o.openRecords == 0 || o.chosen("profile") && o.profiles == "" {
+	if !slices.Contains([]string{"", "embedded", "postgres", "both"}, o.store) {
+		return fmt.Errorf("-store: %q is not embedded, postgres or both", o.store)
+	}
+	if o.named("open") && o.openRecords == 0 || o.named("profile") && o.profiles == "" {
 		return errors.New("open needs -open RECORDS, and profile needs -profile FOLDER")
 	}
 	return nil
 }
 
+// choose returns the scenarios to be run. A PostgreSQL server that is missing is an error only if somebody has asked
+// for what needs it; else missing says so.
+func (o *options) choose(findPostgres func() (string, error)) (chosen []scenario, missing, err error) {
+	if o.store != "embedded" {
+		o.postgresBin, missing = findPostgres()
+	}
+	if missing != nil && o.store != "" {
+		return nil, nil, missing
+	}
+	for _, s := range scenarios {
+		if !o.chosen(s) {
+			continue
+		}
+		if s.postgres && o.postgresBin == "" {
+			if missing == nil {
+				missing = errors.New("-store is embedded")
+			}
+			return nil, nil, fmt.Errorf("-run: %s needs a PostgreSQL server: %w", s.name, missing)
+		}
+		chosen = append(chosen, s)
+	}
+	if o.run != "" { // nothing is left out
+		missing = nil
+	}
+	return chosen, missing, nil
+}
+
 func comma(r rune) bool { return r == ',' }
 
+// named tells whether a scenario is one of -run.
+func (o *options) named(name string) bool {
+	return slices.Contains(strings.FieldsFunc(o.run, comma), name)
+}
+
 // chosen tells whether a scenario is to be run.
-func (o *options) chosen(name string) bool {
-	if slices.Contains(strings.FieldsFunc(o.run, comma), name) {
+func (o *options) chosen(s scenario) bool {
+	switch {
+	case o.named(s.name):
 		return true
-	}
-	switch name {
-	case "open":
+	case s.name == "open":
 		return o.openRecords > 0
-	case "profile":
+	case s.name == "profile":
 		return o.profiles != ""
+	case s.asked || o.run != "":
+		return false
+	case s.postgres:
+		return o.postgresBin != ""
 	}
-	return o.run == ""
+	return o.store != "postgres"
 }
 
 // bench is a run of the benchmark.
@@ -143,6 +189,11 @@ type bench struct {
 	key      adminapi.AccessKey
 	answer   []byte // of meterd to a call of 25 records, which the no-op repeats
 	noop     *process
+
+	database      *database // for the scenarios on PostgreSQL
+	databaseToken string    // of the admin API of the ledgers there
+	databaseKey   adminapi.AccessKey
+	databasePeak  series // requests/s of fresh records there
 
 	start0 series // seconds until a ledger without usage is ready
 	empty  memory // of that ledger
@@ -170,14 +221,30 @@ func run(ctx context.Context, o options) (failures int, err error) {
 	defer cancel() // ends what processes are left
 	b := &bench{options: o, report: &report{w: out}, ctx: ctx, template: filepath.Join(o.dir, "template"),
 		keys: &keyspace{product: "benchproduct0123456789abc", buyers: int64(o.buyers), dimensions: 8, hours: openHours(time.Now())}}
-	if err := b.prepare(); err != nil {
+	defer func() {
+		if b.database != nil {
+			err = errors.Join(err, b.database.stop())
+		}
+	}()
+	chosen, missing, err := b.choose(findPostgres)
+	if err != nil {
+		return 0, err
+	}
+	if missing != nil {
+		b.say("NOT MEASURED: PostgreSQL. %v", missing)
+	}
+	onMeterd := slices.ContainsFunc(chosen, func(s scenario) bool { return s.name != "pgbench" })
+	if err := b.prepare(onMeterd); err != nil {
 		return b.failures, err
 	}
-	for _, s := range scenarios {
-		if o.chosen(s.name) {
-			if err := s.run(b); err != nil {
-				return b.failures, fmt.Errorf("%s: %w", s.name, err)
+	for _, s := range chosen {
+		if s.postgres && b.database == nil { // not before, so that it is in nobody's way
+			if err := b.startPostgres(onMeterd); err != nil {
+				return b.failures, err
 			}
+		}
+		if err := s.run(b); err != nil {
+			return b.failures, fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
 	b.row("CPU that other processes took meanwhile", "", "%s", b.others.format("%.0f %%"))
@@ -187,15 +254,15 @@ func run(ctx context.Context, o options) (failures int, err error) {
 	}
 	if b.failures > 0 {
 		b.say("\n%d things went WRONG, see above.", b.failures)
-	} else {
+	} else if onMeterd {
 		b.say("\nEvery answer was right, and after each run exactly the acknowledged records were stored.")
 	}
 	return b.failures, nil
 }
 
-// prepare builds meterd, makes the ledger that all others are copies of, and starts the no-op server.
-func (b *bench) prepare() error {
-	if b.binary == "" {
+// prepare makes what the scenarios share. pgbench by itself needs no meterd.
+func (b *bench) prepare(onMeterd bool) error {
+	if onMeterd && b.binary == "" {
 		b.binary = filepath.Join(b.dir, "meterd")
 		if err := buildMeterd(b.ctx, b.binary); err != nil {
 			return err
@@ -208,19 +275,26 @@ func (b *bench) prepare() error {
 	for _, line := range lines {
 		b.say("%s", line)
 	}
+	if !onMeterd {
+		return nil
+	}
 	b.say(`load: BatchMeterUsage of 25 records that were never sent before, each request signed (SigV4), %d buyers × %d dimensions × %d hours,
 ledger product, buyers named by CustomerAWSAccountId; a connection sends its next request when the last one is answered.
 Measured over loopback, with the generator on the same cores: its share of CPU is shown. Not measured: a network, TLS, other machines.
 Latencies under full load are those of a saturated machine; "half" shows those of a loaded one. CPU shares are of all cores together.`,
 		b.keys.buyers, b.keys.dimensions, len(b.keys.hours))
+	b.section("marketplace")
+	return b.fill()
+}
 
+// fill makes the ledger that all others in the embedded store are copies of, and starts the no-op server.
+func (b *bench) fill() (err error) {
 	if err := os.Mkdir(b.template, 0o700); err != nil {
 		return err
 	}
 	if b.token, err = initMeterd(b.ctx, b.binary, inFolder(b.template)); err != nil {
 		return err
 	}
-	b.section("marketplace")
 	began := time.Now()
 	err = b.with(b.template, func(m *meterd) (err error) {
 		b.key, err = m.populate(b.ctx, b.keys)
@@ -232,18 +306,18 @@ Latencies under full load are those of a saturated machine; "half" shows those o
 	b.say("imported %d buyers and as many agreements in %.1f s", b.buyers, time.Since(began).Seconds())
 
 	err = b.withCopy(func(m *meterd, t *target) error {
-		r := newRequest(t, shape{records: recordsPerCall})
+		r := newRequest(t, t.addresses[0], shape{records: recordsPerCall})
 		for i := range r.slots {
 			r.put(t.keys, i, int64(i), 1000)
 		}
 		r.sign(time.Now())
-		b.answer, err = once(b.ctx, t.address, r.buf)
+		b.answer, err = once(b.ctx, t.addresses[0], r.buf)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	b.say("a request has %d bytes of body, its answer %d", len(newRequest(&target{keys: b.keys}, shape{records: recordsPerCall}).body), len(b.answer))
+	b.say("a request has %d bytes of body, its answer %d", len(newRequest(&target{keys: b.keys}, "", shape{records: recordsPerCall}).body), len(b.answer))
 	b.noop, err = startNoop(b.ctx, b.answer)
 	return err
 }
@@ -274,13 +348,13 @@ func (b *bench) copy() (dir string, err error) {
 }
 
 func (b *bench) target(m *meterd) *target {
-	return &target{address: m.address, accessKeyID: b.key.AccessKeyID, secretAccessKey: b.key.SecretAccessKey,
-		keys: b.keys, echoes: true, pid: m.cmd.Process.Pid}
+	return &target{addresses: []string{m.address}, accessKeyID: b.key.AccessKeyID, secretAccessKey: b.key.SecretAccessKey,
+		keys: b.keys, echoes: true, pids: []int{m.cmd.Process.Pid}}
 }
 
 func (b *bench) noopTarget() *target {
-	return &target{address: b.noop.address, accessKeyID: b.key.AccessKeyID, secretAccessKey: b.key.SecretAccessKey,
-		keys: b.keys, pid: b.noop.cmd.Process.Pid}
+	return &target{addresses: []string{b.noop.address}, accessKeyID: b.key.AccessKeyID, secretAccessKey: b.key.SecretAccessKey,
+		keys: b.keys, pids: []int{b.noop.cmd.Process.Pid}}
 }
 
 // load runs a phase on a target and reports it.
@@ -301,9 +375,9 @@ func (b *bench) load(t *target, p phase) (*result, error) {
 	return r, err
 }
 
-// settle proves that meterd has lost nothing and counted nothing twice.
-func (b *bench) settle(m *meterd, t *target) {
-	all, err := m.settle(b.ctx, t)
+// settle proves that the nodes have lost nothing and counted nothing twice.
+func (b *bench) settle(t *target, nodes ...*meterd) {
+	all, err := settle(b.ctx, t, nodes)
 	if err != nil {
 		b.wrong("%v", err)
 		return
@@ -389,7 +463,7 @@ func (b *bench) pairs() error {
 			if err != nil {
 				return err
 			}
-			b.settle(m, t)
+			b.settle(t, m)
 			noops = append(noops, nothing.perSecond())
 			b.peak = append(b.peak, new.perSecond())
 			records = append(records, float64(new.records)/new.elapsed.Seconds())
@@ -439,7 +513,7 @@ func (b *bench) half() error {
 			}
 			p99 = append(p99, milliseconds(half.quantile(0.99)))
 		}
-		b.settle(m, t)
+		b.settle(t, m)
 		b.row("p99 at half of the peak load", "≤ 25 ms", "%s", p99.format("%.1f ms"))
 		return nil
 	})
@@ -461,7 +535,7 @@ func (b *bench) mixed() error {
 			}
 			ratio = append(ratio, some.perSecond()/new.perSecond())
 		}
-		b.settle(m, t)
+		b.settle(t, m)
 		b.row("98 % new and 2 % re-sent ÷ new, requests/s", "", "%s", ratio.format("%.2f"))
 		return nil
 	})
@@ -483,7 +557,7 @@ func (b *bench) connections() error {
 			b.row(fmt.Sprintf("%d connections: requests/s; ÷ no-op; p50; p99", n), "", "%.0f; %.2f; %.1f ms; %.1f ms", new.perSecond(),
 				new.perSecond()/nothing.perSecond(), milliseconds(new.quantile(0.5)), milliseconds(new.quantile(0.99)))
 		}
-		b.settle(m, t)
+		b.settle(t, m)
 		return nil
 	})
 }
@@ -502,7 +576,7 @@ func (b *bench) allocations() error {
 					r.perSecond(), r.perSecond()*float64(s.records*s.allocations), milliseconds(r.quantile(0.99)))
 			}
 		}
-		b.settle(m, t)
+		b.settle(t, m)
 		return nil
 	})
 }
@@ -526,7 +600,7 @@ func (b *bench) restart() error {
 		if _, err := b.load(t, phase{name: "meterd new", to: records}); err != nil {
 			return err
 		}
-		b.settle(m, t)
+		b.settle(t, m)
 		stored = float64(t.acknowledged.Load())
 		running, err = m.memory(b.ctx)
 		return err
@@ -591,7 +665,7 @@ func (b *bench) open() error {
 			var empty *result
 			err := b.withCopy(func(m *meterd, t *target) (err error) {
 				empty, err = b.load(t, phase{name: "meterd new, empty"})
-				b.settle(m, t)
+				b.settle(t, m)
 				return err
 			})
 			if err != nil {
@@ -604,7 +678,7 @@ func (b *bench) open() error {
 			}
 			ratio = append(ratio, r.perSecond()/empty.perSecond())
 		}
-		b.settle(full, filled)
+		b.settle(filled, full)
 		b.row(fmt.Sprintf("%.1f million records in the window ÷ empty, requests/s", float64(b.openRecords)/1e6), "≥ 0.80, aim 0.90", "%s", ratio.format("%.2f"))
 		return nil
 	})
@@ -632,7 +706,7 @@ func (b *bench) profile() error {
 				return err
 			}
 		}
-		b.settle(m, t)
+		b.settle(t, m)
 		return nil
 	})
 }

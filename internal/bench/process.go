@@ -156,11 +156,6 @@ func buildMeterd(ctx context.Context, to string) error {
 
 var tokenLine = regexp.MustCompile(`(?m)^  (\S+)$`)
 
-// place is where a ledger is, in flags.
-type place []string
-
-func inFolder(dir string) place { return place{"--data", filepath.Join(dir, "ledger")} }
-
 // place says with flags where a ledger is.
 type place []string
 
@@ -182,7 +177,7 @@ func initMeterd(ctx context.Context, binary string, at place) (token string, err
 }
 
 // startMeterd serves a ledger and waits until it is ready.
-func startMeterd(ctx context.Context, binary, token string, at place) (*meterd, error) {
+func startMeterd(ctx context.Context, binary string, at place, token string) (*meterd, error) {
 	cmd := exec.CommandContext(ctx, binary, append([]string{"serve", "--log-format", "json",
 		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"}, at...)...)
 	output, err := cmd.StderrPipe()
@@ -443,7 +438,7 @@ func processCPU(pid int) (p processTimes, err error) {
 		return p, err
 	}
 	words := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // from field 3 on
-	var n [4]int64                                                          // utime, stime, cutime, cstime
+	var n [4]int64                                                           // utime, stime, cutime, cstime
 	for i := range n {
 		if n[i], err = strconv.ParseInt(words[14-3+i], 10, 64); err != nil {
 			return p, err
@@ -452,7 +447,7 @@ func processCPU(pid int) (p processTimes, err error) {
 	return processTimes{time.Duration(n[0]+n[1]) * tick, time.Duration(n[2]+n[3]) * tick}, nil
 }
 
-// describe says on which machine the figures were taken.
+// describe says on which machine the figures were taken, and of which binary if it is given.
 func describe(dir, binary string) ([]string, error) {
 	cpuinfo, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
@@ -484,6 +479,9 @@ func describe(dir, binary string) ([]string, error) {
 	}
 	if kind == "tmpfs" {
 		lines = append(lines, "WARNING: syncing costs nothing on tmpfs; choose a folder on a disk with -dir")
+	}
+	if binary == "" {
+		return lines, nil
 	}
 	info, err := buildinfo.ReadFile(binary)
 	if err != nil {

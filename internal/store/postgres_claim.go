@@ -16,7 +16,7 @@ import (
 
 // The kinds of subject are its two lowest bits.
 const (
-	ofBuyer = iota
+	_ = iota // of a buyer
 	ofAgreement
 	ofWorkload
 	ofToken
@@ -37,7 +37,7 @@ func subjectOf(k *metering.Key, clientToken string) int64 {
 	case k.Workload != 0:
 		return int64(k.Product)<<34 | int64(k.Workload)<<2 | ofWorkload
 	}
-	return int64(k.Product)<<34 | int64(k.Buyer)<<2 | ofBuyer
+	return int64(k.Product)<<34 | int64(k.Buyer)<<2
 }
 
 func meterOf(k *metering.Key) int32 { return int32(k.Dimension)<<8 | int32(k.Region) }

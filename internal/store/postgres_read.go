@@ -425,7 +425,7 @@ func (r *postgresReader) findCall(where string, args ...any) (found *Call, err e
 // Check looks for keys that are stored twice without trusting the index that forbids it, and for rows that are not
 // stored under their own key.
 func (r *postgresReader) Check(problem func(format string, args ...any)) error {
-	if _, err := r.tx.Exec(r.ctx, "SELECT set_config('enable_indexscan', 'off', true), set_config('enable_indexonlyscan', 'off', true), set_config('enable_bitmapscan', 'off', true)"); err != nil {
+	if _, err := r.tx.Exec(r.ctx, "SELECT set_config(name, 'off', true) FROM pg_settings WHERE name IN ('enable_indexscan', 'enable_indexonlyscan', 'enable_bitmapscan')"); err != nil {
 		return err
 	}
 	err := r.query("SELECT hour, subject, meter, count(*) FROM usage GROUP BY hour, subject, meter HAVING count(*) > 1", func(c columns) error {

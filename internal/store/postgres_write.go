@@ -211,7 +211,7 @@ func (w *postgresWriter) connect(ctx context.Context) error {
 		return err
 	}
 	// The planner must not read a whole partition of which it does not know yet that it is large.
-	if _, err := conn.Exec(ctx, "SELECT set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), set_config('enable_seqscan', 'off', false)"); err != nil {
+	if _, err := conn.Exec(ctx, "SELECT set_config(name, 'off', false) FROM pg_settings WHERE name IN ('enable_hashjoin', 'enable_mergejoin', 'enable_seqscan')"); err != nil {
 		w.disconnect()
 		return err
 	}
