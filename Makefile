@@ -18,8 +18,14 @@ dev: ## run a sandbox; ARGS="--listen …" for its flags
 build: ## build bin/meterd, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/meterd ./cmd/meterd
 
+# What touches a store is tested on both, and on a second version of PostgreSQL.
+ON_POSTGRES = ./internal/ledger ./internal/sandbox ./internal/server ./meterdtest ./cmd/meterd
+
 test: deps check ## run all checks and tests; installs what they need
 	$(GO) test -race -timeout 14m ./...
+	METERD_TEST_STORE=postgres $(GO) test -race -timeout 14m $(ON_POSTGRES)
+	@if test -e .tools/postgresql-18; then set -x; \
+	METERD_TEST_POSTGRES_VERSION=18 METERD_TEST_STORE=postgres $(GO) test -race -timeout 14m ./internal/store ./meterdtest; fi
 
 deps: ## install what the tests need (Debian: apt-get and npm)
 	@scripts/test-deps

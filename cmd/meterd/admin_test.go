@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/sandbox"
 	"github.com/meterd/meterd/internal/server"
 )
@@ -27,7 +28,7 @@ type operator struct {
 func newOperator(t *testing.T) *operator {
 	t.Helper()
 	dir := t.TempDir()
-	l, err := sandbox.Open(ledger.Config{Store: filepath.Join(dir, "ledger"), Log: slog.New(slog.DiscardHandler)}, sandbox.Options{})
+	l, err := sandbox.Open(ledger.Config{Store: pgtest.Place(t, filepath.Join(dir, "ledger")), Log: slog.New(slog.DiscardHandler)}, sandbox.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,17 +5,24 @@ import (
 	"os"
 	"testing"
 
+	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"meterd": main})
+	testscript.Main(tests{m}, map[string]func(){"meterd": main})
 }
+
+// tests are this package's, which may need PostgreSQL.
+type tests struct{ m *testing.M }
+
+func (t tests) Run() int { return pgtest.Main(t.m) }
 
 // TestScripts runs the command as a person would: testdata/*.txtar are the scripts.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: func(e *testscript.Env) error {
 		e.Setenv("HOME", e.WorkDir)
+		e.Setenv("STORE", pgtest.URL(t, e.WorkDir))
 		return nil
 	}})
 }

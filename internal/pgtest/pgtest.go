@@ -117,12 +117,42 @@ func folder(options []string) (*Server, error) {
 			return nil, err
 		}
 	}
+	if s.owner != nil && !others(s.bin) {
+		if s.bin, err = copied(s.bin, s.dir); err != nil {
+			return nil, err
+		}
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	s.Port = l.Addr().(*net.TCPAddr).Port
 	return s, l.Close()
+}
+
+// others tells whether every user may reach the folder.
+func others(dir string) bool {
+	dir, err := filepath.EvalSymlinks(dir)
+	for ; err == nil && dir != "/"; dir = filepath.Dir(dir) {
+		var info os.FileInfo
+		if info, err = os.Stat(dir); err == nil && info.Mode()&1 == 0 {
+			return false
+		}
+	}
+	return err == nil
+}
+
+// copied copies an installation, of which bin is the folder of programs, and returns that of the copy.
+func copied(bin, to string) (string, error) {
+	bin, err := filepath.EvalSymlinks(bin)
+	if err != nil {
+		return "", err
+	}
+	to = filepath.Join(to, "postgres")
+	if out, err := exec.Command("cp", "-a", filepath.Dir(bin), to).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("copying PostgreSQL: %w\n%s", err, out)
+	}
+	return filepath.Join(to, filepath.Base(bin)), nil
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
