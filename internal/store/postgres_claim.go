@@ -243,27 +243,32 @@ func (t *postgresTx) lookUp(order []claimed) error {
 	if len(hours) == 0 {
 		return nil
 	}
-	rows, err := t.conn.Query(t.ctx, "SELECT u.hour, u.subject, u.meter, u.quantity FROM unnest($1::int4[], $2::int8[], $3::int4[]) AS k (hour, subject, meter) JOIN usage u ON u.hour = k.hour AND u.subject = k.subject AND u.meter = k.meter WHERE u.hour BETWEEN $4 AND $5",
+	rows, err := t.conn.Query(t.ctx, "SELECT u.hour, u.subject, u.meter, u.quantity, u.workload, u.client_token FROM unnest($1::int4[], $2::int8[], $3::int4[]) AS k (hour, subject, meter) JOIN usage u ON u.hour = k.hour AND u.subject = k.subject AND u.meter = k.meter WHERE u.hour BETWEEN $4 AND $5",
 		hours, subjects, meters, slices.Min(hours), slices.Max(hours))
 	if err != nil {
 		return err
 	}
 	var k primaryKey
-	var quantity int32
-	found := 0
-	_, err = pgx.ForEachRow(rows, []any{&k.hour, &k.subject, &k.meter, &quantity}, func() error {
+	var quantity, workload int32
+	var token string
+	found, again := 0, false
+	_, err = pgx.ForEachRow(rows, []any{&k.hour, &k.subject, &k.meter, &quantity, &workload, &token}, func() error {
 		i, ok := slices.BinarySearchFunc(order, k, func(c claimed, k primaryKey) int { return c.key.compare(k) })
 		if !ok {
 			return fmt.Errorf("the database has found a key that was not asked for: %+v", k)
 		}
 		found++
 		c := order[i].claim
-		if c.State, c.Stored = Taken, quantity; k.subject&3 == ofToken {
+		switch c.State, c.Stored = Taken, quantity; {
+		case c.ClientToken == "":
+		case c.ClientToken == token && c.Key.Workload == uint32(workload):
+			again = true // another writer has stored it since the token was looked up
+		default:
 			c.State = NoRoom // another token has this hash, and its place
 		}
 		return nil
 	})
-	if err == nil && found != len(hours) {
+	if err == nil && (again || found != len(hours)) {
 		err = errAgain
 	}
 	return err

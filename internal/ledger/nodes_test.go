@@ -1,0 +1,231 @@
+package ledger_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/pgtest"
+)
+
+// nodes opens a shop's ledger a second time, as another node does.
+func nodes(t *testing.T) (one, two *shop) {
+	t.Helper()
+	one = newShopIn(t, pgtest.URL(t, t.Name()))
+	two = another(t, one)
+	t.Cleanup(func() {
+		if r := verify(t, one.dir, ledger.VerifyOptions{}); r.ProblemCount != 0 {
+			t.Errorf("verify: %q", r.Problems)
+		}
+	})
+	return one, two
+}
+
+func another(t *testing.T, s *shop) *shop {
+	t.Helper()
+	other := *s
+	other.ids = 1000
+	other.open()
+	t.Cleanup(func() { other.l.Close() })
+	return &other
+}
+
+// TestNodesAgree sends every record to both nodes at once, by halves with another quantity: one of them is stored, and
+// both say the same of it.
+func TestNodesAgree(t *testing.T) {
+	one, two := nodes(t)
+	const rounds = 60
+	for round := range rounds {
+		var lines [2][]metering.Line
+		var outcomes [2][]ledger.Outcome
+		var both sync.WaitGroup
+		for i, s := range []*shop{one, two} {
+			records := []metering.UsageRecord{s.record("222222222222", "users", 60*(round%20), int32(round)), s.record("222222222222", "gb", 60*(round%20), int32(round+i))}
+			for j := range records {
+				records[j].Timestamp += metering.Instant(round / 20) // the same hours again: replays and conflicts
+			}
+			both.Go(func() { _, outcomes[i], lines[i] = s.batch(sellerKey, "legacy", records...) })
+		}
+		both.Wait()
+		for j := range 2 {
+			a, b := outcomes[0][j], outcomes[1][j]
+			if lines[0][j].ID != lines[1][j].ID {
+				t.Fatalf("round %d: ids %x and %x", round, lines[0][j].ID, lines[1][j].ID)
+			}
+			first := round < 20
+			if stored := (a == ledger.Stored) != (b == ledger.Stored); stored != first {
+				t.Errorf("round %d, record %d: %v and %v", round, j, a, b)
+			}
+			if j == 1 && first && a != ledger.Duplicate && b != ledger.Duplicate {
+				t.Errorf("round %d: two quantities, but %v and %v", round, a, b)
+			}
+		}
+	}
+	if got := len(two.usage(adminapi.UsageFilter{}, "", 0).Records); got != 40 {
+		t.Errorf("%d records are stored, want 40", got)
+	}
+}
+
+// TestNodesTokens sends one ClientToken to both nodes at once.
+func TestNodesTokens(t *testing.T) {
+	one, two := nodes(t)
+	for round := range 20 {
+		var ids [2]metering.RecordID
+		var both sync.WaitGroup
+		for i, s := range []*shop{one, two} {
+			both.Go(func() {
+				var refusal *metering.Error
+				if _, ids[i], refusal = s.meter("agentcore", "pods", 7, fmt.Sprint("token", round)); refusal != nil {
+					t.Error(refusal)
+				}
+			})
+		}
+		both.Wait()
+		if ids[0] != ids[1] {
+			t.Errorf("round %d: %x and %x", round, ids[0], ids[1])
+		}
+	}
+	if _, _, refusal := two.meter("agentcore", "pods", 8, "token3"); !refusedAs(refusal, metering.IdempotencyConflict) {
+		t.Errorf("a token with another quantity on the other node: %v", refusal)
+	}
+	if got := len(one.usage(adminapi.UsageFilter{}, "", 0).Records); got != 20 {
+		t.Errorf("%d records are stored, want 20", got)
+	}
+}
+
+// eventually asks until a node has followed another one: it does so within seconds.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	began := time.Now()
+	for !done() {
+		if time.Since(began) > 5*time.Second {
+			t.Fatalf("%s: not within five seconds", what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// TestNodesFollow changes everything that can be changed on one node, and waits for the other to honour it.
+func TestNodesFollow(t *testing.T) {
+	one, two := nodes(t)
+	began := one.now.Add(-24 * time.Hour)
+	if _, err := one.l.CreateAgreement(one.op, adminapi.Agreement{ProductCode: "legacy", BuyerAccountID: "444444444444", StartTime: &began}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "an agreement", func() bool {
+		_, outcomes, _ := two.batch(sellerKey, "legacy", two.record("444444444444", "users", 0, 1))
+		return outcomes[0] != ledger.NotSubscribed
+	})
+	if err := one.l.DeleteAccessKey(one.op, sellerKey); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a deleted key", func() bool {
+		_, err := two.l.Credential(sellerKey, "")
+		return err != nil
+	})
+	token, err := one.l.CreateAdminToken(one.op, adminapi.AdminToken{Name: "new"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "an admin token", func() bool {
+		_, refusal := two.l.Operator(token.Token, "")
+		return refusal == nil
+	})
+	if _, err := one.l.ChangeClock(one.op, adminapi.ClockChange{Advance: "-3h"}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the clock", func() bool { return two.l.Now() == one.l.Now() })
+	registration, err := one.l.CreateToken(one.op, adminapi.TokenRequest{ProductCode: "legacy", Buyer: "222222222222"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _ := two.begin(metering.ResolveCustomer, rivalKey, "")
+	defer c.End()
+	if _, refusal := c.ResolveCustomer(registration.RegistrationToken); !refusedAs(refusal, metering.InvalidToken) {
+		t.Errorf("a token of another seller's product: %v", refusal)
+	}
+}
+
+// TestNodesAct has both nodes change the catalogue at once: every act is done, on what the ones before it have left.
+func TestNodesAct(t *testing.T) {
+	one, two := nodes(t)
+	const each = 15
+	var both sync.WaitGroup
+	for i, s := range []*shop{one, two} {
+		both.Go(func() {
+			for n := range each {
+				if _, err := s.l.CreateBuyer(s.op, adminapi.Buyer{AccountID: fmt.Sprintf("6%d%010d", i, n)}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	both.Wait()
+	third := another(t, one)
+	for _, s := range []*shop{one, two, third} {
+		eventually(t, "all buyers", func() bool {
+			page, err := s.l.Buyers(s.op, "", 1000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(page.Items) == 2*each+2
+		})
+	}
+	if _, err := two.l.CreateBuyer(two.op, adminapi.Buyer{AccountID: "600000000000"}); !refusedAs(err, metering.Conflict) {
+		t.Errorf("a buyer whom the other node has made: %v", err)
+	}
+}
+
+// TestNodesEntitle: a workload's first call entitles it on every node (metering-api 2.6).
+func TestNodesEntitle(t *testing.T) {
+	one, two := nodes(t)
+	if _, _, refusal := one.meter("ec2", "users", 1, ""); refusal != nil {
+		t.Fatal(refusal)
+	}
+	agreements, err := one.l.Agreements(one.op, adminapi.AgreementFilter{ProductCode: "software"}, "", 0)
+	if err != nil || len(agreements.Items) != 1 {
+		t.Fatal(agreements, err)
+	}
+	if _, err := one.l.EndAgreement(one.op, agreements.Items[0].AgreementID); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end of the agreement", func() bool {
+		page, err := two.l.Agreements(two.op, adminapi.AgreementFilter{ProductCode: "software"}, "", 0)
+		return err == nil && page.Items[0].Status == "ended"
+	})
+	two.now = two.now.Add(time.Hour)
+	if _, _, refusal := two.meter("ec2", "users", 2, ""); refusal != nil {
+		t.Errorf("on the other node: %v", refusal)
+	}
+	if _, _, refusal := two.meter("agentcore", "pods", 2, "t"); !refusedAs(refusal, metering.CustomerNotEntitled) {
+		t.Errorf("another workload: %v", refusal)
+	}
+}
+
+// TestNodesTime gives two nodes clocks that are two minutes apart: both count by the database's.
+func TestNodesTime(t *testing.T) {
+	place := pgtest.URL(t, t.Name())
+	config := func(skew time.Duration) ledger.Config {
+		return ledger.Config{Store: place, MasterKey: make([]byte, 32), DatabaseClock: true, Now: func() time.Time { return time.Now().Add(skew) }}
+	}
+	if err := ledger.Create(config(0)); err != nil {
+		t.Fatal(err)
+	}
+	for _, skew := range []time.Duration{-time.Minute, time.Minute, 300 * time.Millisecond} {
+		l, err := ledger.Open(config(skew))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if off := l.Now().Time().Sub(time.Now()).Abs(); off > 2*time.Second {
+			t.Errorf("a node whose clock is off by %v is off by %v", skew, off)
+		}
+		if err := errors.Join(l.Ready(), l.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
