@@ -219,12 +219,7 @@ func openPostgres(url string, _ Options) (*postgresStore, error) {
 	if err != nil {
 		return fail(err)
 	}
-	pool, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		return fail(err)
-	}
-	pool.ConnConfig, pool.MaxConns = db.config.Copy(), poolSize
-	if db.pool, err = pgxpool.NewWithConfig(db.ctx, pool); err != nil {
+	if db.pool, err = newPool(db.ctx, url, db.config); err != nil {
 		return fail(err)
 	}
 	for i := range 1 + callWriters {
@@ -240,6 +235,16 @@ func openPostgres(url string, _ Options) (*postgresStore, error) {
 	db.ended.Add(1)
 	go db.keepHouse()
 	return db, nil
+}
+
+// newPool returns a pool of connections like one that config describes.
+func newPool(ctx context.Context, url string, config *pgx.ConnConfig) (*pgxpool.Pool, error) {
+	pool, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	pool.ConnConfig, pool.MaxConns = config.Copy(), poolSize
+	return pgxpool.NewWithConfig(ctx, pool)
 }
 
 // nodeName is what leases and writers say of who holds them.

@@ -177,11 +177,12 @@ func (t *postgresTx) Claim(claims []Claim) error {
 			t.days[dayOf(c.claim.Hour)] = struct{}{}
 		}
 	}
-	if err := t.insert(&rows, claims); err != nil {
-		return err
+	err := t.insert(&rows, claims)
+	if err == nil {
+		err = t.lookUp(order)
 	}
-	if err := t.lookUp(order); err != nil {
-		return err
+	if err != nil {
+		return t.note(err)
 	}
 	for i := 1; i < len(order); i++ {
 		if c, before := order[i].claim, order[i-1].claim; order[i].key == order[i-1].key {
@@ -286,7 +287,7 @@ func (t *postgresTx) ClientTokens(keys []metering.TokenKey) ([]*ClientToken, err
 	}
 	rows, err := t.conn.Query(t.ctx, "SELECT c.workload, c.hash, c.parameters, c.record, c.at FROM unnest($1::int4[], $2::bytea[]) AS k (workload, hash) JOIN client_token c ON c.workload = k.workload AND c.hash = k.hash", workloads, hashes)
 	if err != nil {
-		return nil, err
+		return nil, t.note(err)
 	}
 	found := make([]*ClientToken, len(keys))
 	var workload int32
@@ -302,5 +303,5 @@ func (t *postgresTx) ClientTokens(keys []metering.TokenKey) ([]*ClientToken, err
 		}
 		return nil
 	})
-	return found, err
+	return found, t.note(err)
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"regexp"
@@ -60,8 +61,11 @@ func withoutComments(sql string) string { return comment.ReplaceAllString(sql, "
 // schemaVersion is the last step that this version knows.
 func schemaVersion() int64 { return int64(len(migrations)) }
 
+// errTooOld says that this version of meterd is.
+var errTooOld = errors.New("this version of meterd is too old")
+
 func tooOld(least int64) error {
-	return fmt.Errorf("the tables have been changed by a newer version of meterd, for nodes that know schema %d at least; this one knows %d: upgrade it", least, schemaVersion())
+	return fmt.Errorf("%w: the tables have been changed by a newer version of meterd, for nodes that know schema %d at least; this one knows %d: upgrade it", errTooOld, least, schemaVersion())
 }
 
 // makeTables makes the first step's tables, and the counters. Two may do so at once.
@@ -103,7 +107,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, node string) error {
 			return err
 		}
 		if version > schemaVersion() {
-			return fmt.Errorf("the tables have schema %d, made by a newer version of meterd; this one knows schemas up to %d: upgrade it", version, schemaVersion())
+			return fmt.Errorf("%w: the tables have schema %d, made by a newer version of meterd; this one knows schemas up to %d: upgrade it", errTooOld, version, schemaVersion())
 		}
 		if version == schemaVersion() {
 			return nil

@@ -38,6 +38,9 @@ var (
 	errFenced = errors.New("the writer is fenced off")
 )
 
+// final is an error that trying again does not mend.
+type final struct{ error }
+
 // NextCall is valid inside Update: a writer may begin anew under another number.
 func (w *postgresWriter) NextCall() int64 { return w.id<<callBits | (w.calls + 1) }
 
@@ -52,7 +55,10 @@ func (w *postgresWriter) Update(f func(*Tx) error) error {
 		if doubt && w.acts {
 			until = time.Now().Add(writePatience) // the attempt may have taken longer
 		}
-		if !doubt && !passing(err) && !errors.Is(err, errAgain) {
+		if end := (final{}); errors.As(err, &end) {
+			return end.error
+		}
+		if !doubt && !passing(err) {
 			return err
 		}
 		wait := min(200*time.Millisecond, 5*time.Millisecond<<min(try, 10))
@@ -93,7 +99,9 @@ func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error
 	}
 	t := &postgresTx{ctx: ctx, conn: w.conn, counted: w.counts, lastCall: w.NextCall() - 1, days: map[int32]struct{}{}}
 	w.count(t)
-	err = f(&Tx{tx: t})
+	if err = f(&Tx{tx: t}); err != nil && !t.failed {
+		err = final{err} // f's own
+	}
 	if err == nil {
 		err = t.begin()
 	}
@@ -135,8 +143,8 @@ func (w *postgresWriter) counts(tag pgconn.CommandTag) error {
 		return nil
 	}
 	w.id = 0
-	if _, err := w.db.Pulse(); err != nil {
-		return fmt.Errorf("%w: %w", errFenced, err)
+	if _, err := w.db.Pulse(); errors.Is(err, errSealed) || errors.Is(err, errTooOld) {
+		return final{fmt.Errorf("%w: %w", errFenced, err)}
 	}
 	return errAgain // under another number
 }
@@ -256,6 +264,7 @@ type postgresTx struct {
 	regs       []metering.Registration
 	days       map[int32]struct{} // that claims are for
 	missing    bool               // a partition
+	failed     bool               // a statement, or the connection
 	sent       bool               // COMMIT has been sent
 	refused    bool               // and a statement before it was refused
 }
@@ -289,6 +298,12 @@ func (t *postgresTx) flush() error {
 	err := t.results(results, n)
 	err = errors.Join(err, results.Close())
 	t.batch = pgx.Batch{}
+	return t.note(err)
+}
+
+// note remembers that the database has failed, and not who uses the transaction.
+func (t *postgresTx) note(err error) error {
+	t.failed = t.failed || err != nil
 	return err
 }
 
@@ -353,7 +368,7 @@ func (t *postgresTx) revise(known int64) error {
 		return err
 	}
 	tag, err := t.conn.Exec(t.ctx, "UPDATE state SET n = n + 1 WHERE name = 'revision' AND n = $1", known)
-	if err == nil && tag.RowsAffected() == 0 {
+	if t.note(err) == nil && tag.RowsAffected() == 0 {
 		err = ErrStale
 	}
 	return err

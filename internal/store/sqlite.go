@@ -148,6 +148,11 @@ func build(path string, meta Meta, fill func(*Tx) error) (err error) {
 }
 
 func openSQLite(dir string, o Options) (*sqliteStore, error) {
+	return openSQLiteFor(dir, o, false)
+}
+
+// openSQLiteFor opens a ledger that has been moved, or is an unfinished copy, only for moving.
+func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) {
 	if !existsSQLite(dir) {
 		return nil, fmt.Errorf("%w in %s", ErrNotExist, dir)
 	}
@@ -203,7 +208,11 @@ func openSQLite(dir string, o Options) (*sqliteStore, error) {
 	if err := db.tx.prepare(db.writer); err != nil {
 		return fail(err)
 	}
-	last, err := (&Reader{&sqliteReader{db.writer}}).lastCall()
+	reader := &Reader{&sqliteReader{db.writer}}
+	if err := moving(reader); err != nil && !forMoving {
+		return fail(err)
+	}
+	last, err := reader.lastCall()
 	if err != nil {
 		return fail(err)
 	}

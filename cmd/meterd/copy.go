@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/store"
+)
+
+// copyCmd moves a ledger to another store: copied while it is served, sealed, and completed.
+type copyCmd struct {
+	From   string `arg:"" help:"Folder or postgres:// URL of the ledger."`
+	To     string `arg:"" help:"Where to copy it: a folder or URL that holds nothing, or an unfinished copy."`
+	Finish bool   `xor:"what" help:"Seal FROM, so that nothing is written there any more, copy the rest, verify, and open TO. A folder must not be served then; nodes of a database are fenced off."`
+	Cancel bool   `xor:"what" help:"Open FROM again after --finish was interrupted and is not to be finished."`
+}
+
+func (cmd *copyCmd) Run(c *console) error {
+	from, to := store.Redacted(cmd.From), store.Redacted(cmd.To)
+	if cmd.From == cmd.To {
+		return errors.New("FROM and TO are the same place")
+	}
+	if cmd.Cancel {
+		if err := store.Unseal(cmd.From, cmd.To); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintf(c.stdout, "The ledger in %s can be served again. The unfinished copy in %s can be deleted.\n", from, to)
+		return err
+	}
+	if cmd.Finish {
+		if err := store.Seal(cmd.From, cmd.To); err != nil {
+			if errors.Is(err, store.ErrLocked) {
+				return fmt.Errorf("%w in %s: stop meterd serve there, and run the same command again", err, from)
+			}
+			return err
+		}
+		fmt.Fprintf(c.stdout, "Sealed %s: nothing is written there any more. If this is interrupted, run the same command again, or take it back with --cancel.\n", from)
+	}
+	var told int64
+	sum, err := store.Copy(cmd.From, cmd.To, func(sum store.Copied) {
+		if sum.Records-told >= 1_000_000 {
+			told = sum.Records
+			fmt.Fprintf(c.stdout, "%d records\n", told)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "Copied %d usage records and %d audited calls from %s to %s.\n", sum.Records, sum.Calls, from, to)
+	if !cmd.Finish {
+		_, err := fmt.Fprintln(c.stdout, "What is written from now on is copied by running the command again. To move the ledger, run it with --finish.")
+		return err
+	}
+	report, err := compare(cmd.From, cmd.To)
+	if err != nil {
+		return fmt.Errorf("%w; %s stays sealed and the copy unfinished: run the same command again, or take it back with --cancel", err, from)
+	}
+	if err := store.Complete(cmd.From, cmd.To); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "Verified: %d usage records and %d audited calls in both, each with the same sums.\nServe %s from now on, with the same master key. Keep %s until you trust it; it cannot be served any more.\n", report.Records, report.Calls, to, from)
+	return nil
+}
+
+// compare verifies both ledgers and compares what they hold.
+func compare(from, to string) (ledger.Report, error) {
+	a, err := ledger.Verify(from, ledger.VerifyOptions{})
+	if err != nil {
+		return a, err
+	}
+	b, err := ledger.Verify(to, ledger.VerifyOptions{})
+	switch {
+	case err != nil:
+		return b, err
+	case b.ProblemCount != 0:
+		return b, fmt.Errorf("the copy disagrees with itself in %d places, of which the first is: %s", b.ProblemCount, b.Problems[0])
+	case a.ProblemCount != 0:
+		return a, fmt.Errorf("the ledger disagrees with itself in %d places, of which the first is: %s", a.ProblemCount, a.Problems[0])
+	case a.Records != b.Records || a.Calls != b.Calls || !slices.Equal(a.Sums, b.Sums):
+		return b, fmt.Errorf("the copy has %d records and %d calls, the ledger %d and %d, or their sums differ", b.Records, b.Calls, a.Records, a.Calls)
+	}
+	return b, nil
+}

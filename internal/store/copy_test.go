@@ -1,0 +1,159 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/pgtest"
+)
+
+// content is all that a copy must have of a ledger, as text.
+func content(t *testing.T, location string) (text []string) {
+	t.Helper()
+	add := func(format string, args ...any) { text = append(text, fmt.Sprintf(format, args...)) }
+	err := Read(location, func(r *Reader, m Meta) error {
+		add("secret %s", m.Secret)
+		_, err := r.Load(0, &Rows{Account: func(a metering.Account) { add("account %+v", a) }, Customer: func(c metering.Customer) { add("customer %+v", c) },
+			Workload: func(w metering.Workload) { add("workload %+v", w) }, Registration: func(v metering.Registration) { add("registration %+v", v) }})
+		return errors.Join(err,
+			r.ClientTokens(func(k *ClientToken) error { add("token %+v", *k); return nil }),
+			r.Calls(func(c *Call, stored uint32) error { add("call %+v %b", *c, stored); return nil }, func(seq int64) error { return fmt.Errorf("orphan %d", seq) }),
+			r.Usage(func(u *Usage) error { add("usage %+v", *u); return nil }),
+			intact(r))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(text)
+	return text
+}
+
+// furnished makes a ledger with something of everything.
+func furnished(t *testing.T, location string) Store {
+	t.Helper()
+	if err := Create(location, Meta{Secret: []byte("secret"), Created: 1}, func(tx *Tx) error {
+		return errors.Join(tx.PutRegion(metering.RegionInfo{ID: 1, Name: "us-east-1", Enabled: true}), tx.AppendCall(&Call{Seq: 1, Operation: 16}))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	db := openStore(t, location)
+	acts := db.Writers()[0]
+	err := acts.Update(func(tx *Tx) error {
+		return errors.Join(tx.Window(0, 0), tx.Revise(0), tx.PutAccount(metering.Account{ID: 1, AccountID: 7, Seller: true}), tx.PutAccount(metering.Account{ID: 2, AccountID: 8}),
+			tx.PutPrincipal(Principal{ID: 1, Account: 1, Kind: 1, Name: "u"}), tx.PutCustomer(metering.Customer{Seller: 1, Buyer: 2, Identifier: "x"}),
+			tx.PutProduct(metering.Product{ID: 1, Seller: 1, Code: "p", ProductID: "q", Type: metering.SaaS, Dimensions: []string{"d"}}),
+			tx.PutWorkload(metering.Workload{ID: 1, Account: 2, Platform: metering.EC2, ResourceID: "i", Region: 1, Role: 1}),
+			tx.PutRegistrationToken(RegistrationToken{ID: [16]byte{9}, Product: 1, Buyer: 2}),
+			tx.PutRegistration(metering.Registration{Workload: 1, Product: 1, Operation: metering.MeterUsage, First: 5, Last: 6}),
+			tx.PutClientToken(&ClientToken{Key: metering.TokenKey{Workload: 1, Hash: [16]byte{1}}, At: 99}),
+			tx.AppendCall(&Call{Seq: acts.NextCall(), Operation: 16, Request: [16]byte{1}, Detail: []byte("act")}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	more(t, db, 1)
+	return db
+}
+
+// more adds usage of a buyer's.
+func more(t *testing.T, db Store, buyer int) {
+	t.Helper()
+	for i, w := range db.Writers()[len(db.Writers())-1:] {
+		divided := of(buyer, 4)
+		divided.Allocations = []byte{1, 4, 0}
+		late := of(buyer, 5)
+		late.Hour -= 30
+		late.Timestamp = late.Hour.Start() + 5
+		agent := of(buyer, 6)
+		agent.Key.Workload, agent.ClientToken = 1, fmt.Sprint("token", buyer, i)
+		call(t, w, divided, late, agent)
+		call(t, w)
+	}
+}
+
+// TestCopy moves a ledger there and back between the stores, with a round while it is served.
+func TestCopy(t *testing.T) {
+	for name, places := range map[string][2]string{
+		"to PostgreSQL":     {filepath.Join(t.TempDir(), "ledger"), pgtest.URL(t, t.Name()+"1")},
+		"from PostgreSQL":   {pgtest.URL(t, t.Name()+"2"), filepath.Join(t.TempDir(), "ledger")},
+		"within PostgreSQL": {pgtest.URL(t, t.Name()+"3"), pgtest.URL(t, t.Name()+"4")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := places[0], places[1]
+			db := furnished(t, from)
+			copied := func() Copied {
+				t.Helper()
+				sum, err := Copy(from, to, func(Copied) {})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return sum
+			}
+			if got, want := copied(), (Copied{4, 3}); got != want {
+				t.Errorf("first %+v, want %+v", got, want)
+			}
+			if got := copied(); got != (Copied{}) {
+				t.Errorf("nothing new, but %+v", got)
+			}
+			more(t, db, 2) // served meanwhile
+			if err := Complete(from, to); err == nil || !strings.Contains(err.Error(), "is not sealed") {
+				t.Errorf("completed before it is sealed: %v", err)
+			}
+			if _, err := Open(to, Options{}); err == nil || !strings.Contains(err.Error(), "unfinished copy") {
+				t.Errorf("an unfinished copy was opened: %v", err)
+			}
+			if err := Seal(from, to); db.Shared() != (err == nil) || err != nil && !errors.Is(err, ErrLocked) {
+				t.Fatalf("sealed while it is served: %v", err)
+			}
+			if db.Shared() {
+				if err := writer(db).Update(func(*Tx) error { return nil }); err == nil {
+					t.Error("a sealed ledger was written to")
+				}
+				if _, err := db.Pulse(); err == nil {
+					t.Error("a sealed ledger is well")
+				}
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // it may be done again
+				if err := Seal(from, to); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := Open(from, Options{}); err == nil || !strings.Contains(err.Error(), "has been moved to") {
+				t.Errorf("a sealed ledger was opened: %v", err)
+			}
+			if err := Seal(from, "elsewhere"); err == nil {
+				t.Error("it was sealed for another place")
+			}
+			if err := errors.Join(Unseal(from, to), openStore(t, from).Close(), Seal(from, to)); err != nil {
+				t.Error(err)
+			}
+			if got, want := copied(), (Copied{2, 3}); got != want {
+				t.Errorf("the rest: %+v, want %+v", got, want)
+			}
+			if err := Complete(from, to); err != nil {
+				t.Fatal(err)
+			}
+			if err := Unseal(from, to); err == nil {
+				t.Error("unsealed although the copy is in use")
+			}
+			if a, b := content(t, from), content(t, to); !slices.Equal(a, b) {
+				t.Errorf("copied\n%s\nto\n%s", strings.Join(a, "\n"), strings.Join(b, "\n"))
+			}
+			moved := openStore(t, to)
+			if got := states(call(t, writer(moved), of(1, 4), of(2, 5), of(3, 6))); got != "taken:4 taken:4 granted " {
+				t.Errorf("the copy goes on with %q", got)
+			}
+			if _, err := Copy(from, to, func(Copied) {}); !errors.Is(err, ErrExist) {
+				t.Errorf("copied once more: %v", err)
+			}
+		})
+	}
+}
