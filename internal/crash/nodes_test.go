@@ -5,8 +5,10 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -345,4 +347,47 @@ func TestRollingUpgrade(t *testing.T) {
 	}
 	c.cancel = func() {}
 	c.finish()
+}
+
+// TestMove moves a ledger to PostgreSQL and back, beginning while it is served, and kills the copying again and again.
+func TestMove(t *testing.T) {
+	s := pgtest.Start(t)
+	seed := seedOf(t)
+	random := rand.New(rand.NewPCG(seed, 4))
+	writers := crew(seed)
+	from := folder(t)
+	m := dev(t, from)
+	furnish(t, m, crowd)
+	for _, to := range []string{in(s), folder(t)} {
+		finish := load(t, m, writers, 100)
+		for range 3 {
+			p := launch(t, binary, "copy", from, to)
+			pause(time.Duration(random.IntN(150)) * time.Millisecond)
+			p.cmd.Process.Kill()
+			p.wait(t)
+		}
+		if code, said := meterdRun(t, "copy", from, to); code != 0 {
+			t.Fatalf("copying a ledger that is served: %s", said)
+		}
+		m.cmd.Process.Signal(syscall.SIGTERM)
+		m.wait(t)
+		finish()
+		for range 3 {
+			p := launch(t, binary, "copy", from, to, "--finish")
+			pause(time.Duration(random.IntN(300)) * time.Millisecond)
+			p.cmd.Process.Kill()
+			p.wait(t)
+		}
+		if code, said := meterdRun(t, "copy", from, to, "--finish"); code != 0 && !strings.Contains(said, "is not an unfinished copy") { // as it was finished
+			t.Fatalf("finishing: %s", said)
+		}
+		if p := launchDev(t, from); p.ready(t) {
+			t.Errorf("%s is served, which has been moved", from)
+		}
+		verify(t, to)
+		m = dev(t, to)
+		check(t, m, writers...)
+		from = to
+	}
+	m.stop(t)
 }

@@ -1,0 +1,265 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/pgtest"
+)
+
+// newPostgres makes a ledger in the database and opens it.
+func newPostgres(t *testing.T) (url string, db *postgresStore) {
+	t.Helper()
+	url = pgtest.URL(t, t.Name())
+	if err := Create(url, Meta{Secret: []byte("secret")}, nothing); err != nil {
+		t.Fatal(err)
+	}
+	return url, openStore(t, url).(*postgresStore)
+}
+
+func (db *postgresStore) mustExec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	if _, err := db.pool.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNewerSchema: a node whose tables have been changed by a newer version goes on while that says it may, and a
+// start is refused.
+func TestNewerSchema(t *testing.T) {
+	url, db := newPostgres(t)
+	db.mustExec(t, "UPDATE state SET n = 99 WHERE name = 'schema'")
+	call(t, writer(db), of(1, 1))
+	if _, err := Open(url, Options{}); !errors.Is(err, errTooOld) || !strings.Contains(err.Error(), "schema 99") {
+		t.Errorf("a start on a newer schema: %v", err)
+	}
+	db.mustExec(t, "UPDATE state SET n = 99 WHERE name = 'least'")
+	if err := writer(db).Update(func(*Tx) error { return nil }); !errors.Is(err, errTooOld) {
+		t.Errorf("writing to tables that this version does not know: %v", err)
+	}
+	if _, err := db.Pulse(); !errors.Is(err, errTooOld) {
+		t.Errorf("pulse: %v", err)
+	}
+}
+
+// TestMigrate has several nodes of a newer version start at once on tables of the version before, beside one of that.
+func TestMigrate(t *testing.T) {
+	url, old := newPostgres(t)
+	before := migrations
+	t.Cleanup(func() { migrations = before })
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	migrations = append(append([]migration{}, before...), migration{least: 1, statements: []string{"ALTER TABLE product ADD COLUMN IF NOT EXISTS note text"}},
+		migration{least: 2, statements: []string{"CREATE TABLE IF NOT EXISTS extra (id int PRIMARY KEY)"}})
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			db, err := Open(url, Options{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			call(t, writer(db), of(1, 1))
+			if err := db.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	err := Read(url, func(r *Reader, _ Meta) error {
+		for name, want := range map[string]int64{"schema": 3, "least": 2} {
+			if n, err := r.number("SELECT n FROM state WHERE name = $1", name); n != want || err != nil {
+				t.Errorf("%s is %d, want %d: %v", name, n, want, err)
+			}
+		}
+		_, err := r.number("SELECT count(note) FROM product")
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	migrations = before
+	if _, err := Open(url, Options{}); !errors.Is(err, errTooOld) {
+		t.Errorf("a start of the version before: %v", err)
+	}
+}
+
+func TestReadMigrations(t *testing.T) {
+	for i, m := range migrations {
+		if len(m.statements) == 0 || m.least < 1 || m.least > int64(i+1) {
+			t.Errorf("migration %d: least %d, %d statements", i+1, m.least, len(m.statements))
+		}
+	}
+}
+
+// TestLease: one at a time holds it, and one who has lost it without knowing changes nothing.
+func TestLease(t *testing.T) {
+	_, db := newPostgres(t)
+	ctx := t.Context()
+	take := func(holder string) *lease {
+		t.Helper()
+		l, err := takeLease(ctx, db.pool, "work", holder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	write := func(l *lease, text string) error {
+		return l.do(ctx, db.pool, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "INSERT INTO meta (name, value) VALUES ($1, '')", text)
+			return err
+		})
+	}
+	first := take("first")
+	if take("second") != nil {
+		t.Error("two hold one lease")
+	}
+	if err := write(first, "a"); err != nil {
+		t.Error(err)
+	}
+	db.mustExec(t, "UPDATE lease SET expires = clock_timestamp() - interval '1 second'") // the first is away for long
+	second := take("second")
+	if second == nil || second.token <= first.token {
+		t.Fatalf("tokens %+v and %+v", first, second)
+	}
+	if err := write(first, "b"); !errors.Is(err, errLeaseLost) {
+		t.Errorf("the first writes again: %v", err)
+	}
+	if err := errors.Join(write(second, "c"), first.release(ctx, db.pool)); err != nil {
+		t.Error(err)
+	}
+	if take("third") != nil {
+		t.Error("who has lost a lease has released it")
+	}
+	if err := second.release(ctx, db.pool); err != nil || take("third") == nil {
+		t.Errorf("a released lease cannot be taken: %v", err)
+	}
+}
+
+func (db *postgresStore) partitions(t *testing.T) map[string]bool {
+	t.Helper()
+	rows, err := db.pool.Query(t.Context(), "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'usage'::regclass")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	for _, n := range names {
+		all[n] = true
+	}
+	return all
+}
+
+// TestHousekeeping: partitions are there before they are needed, those that never were are dropped, and old
+// ClientTokens are deleted.
+func TestHousekeeping(t *testing.T) {
+	_, db := newPostgres(t)
+	now := time.Now()
+	long := dayOf(metering.InstantOf(now).Hour()) - 100
+	if err := db.makePartitions(t.Context(), map[int32]struct{}{long: {}, long + 1: {}}); err != nil {
+		t.Fatal(err)
+	}
+	old := of(1, 1)
+	old.Hour = metering.Hour(long * 24)
+	old.Timestamp = old.Hour.Start()
+	call(t, writer(db), old)
+	db.mustExec(t, "INSERT INTO client_token SELECT n, '\\x00', '\\x00', '\\x00', 5 FROM generate_series(1, 2500) n")
+	db.mustExec(t, "INSERT INTO client_token VALUES (1, '\\x01', '\\x00', '\\x00', $1)", now.UnixMilli())
+	db.mustExec(t, "UPDATE lease SET expires = clock_timestamp() - interval '1 second'")
+	if err := db.clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	there := db.partitions(t)
+	for day := range int32(9) {
+		if name := partitionName(dayOf(metering.InstantOf(now).Hour()) - 1 + day); !there[name] {
+			t.Errorf("%s is not there", name)
+		}
+	}
+	if !there[partitionName(long)] || there[partitionName(long+1)] {
+		t.Errorf("of two old partitions, one with usage, there are %v", there)
+	}
+	var tokens int
+	if err := db.pool.QueryRow(t.Context(), "SELECT count(*) FROM client_token").Scan(&tokens); err != nil || tokens != 1 {
+		t.Errorf("%d tokens are left, %v", tokens, err)
+	}
+}
+
+// TestPartitionsOnDemand: a record for a day without a partition makes it, also when many come at once.
+func TestPartitionsOnDemand(t *testing.T) {
+	url, db := newPostgres(t)
+	other := openStore(t, url)
+	var all sync.WaitGroup
+	for i, w := range []Writer{db.Writers()[1], db.Writers()[2], other.Writers()[1], other.Writers()[2]} {
+		all.Go(func() {
+			var claims []Claim
+			for day := range 5 {
+				c := of(10*i+day, 1)
+				c.Hour += metering.Hour(24 * day)
+				c.Timestamp = c.Hour.Start()
+				claims = append(claims, c)
+			}
+			if got := states(call(t, w, claims...)); got != strings.Repeat("granted ", 5) {
+				t.Error(got)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestVerifyingReads damages a ledger in ways that reading it for verification must notice.
+func TestVerifyingReads(t *testing.T) {
+	for name, c := range map[string]struct{ sql, says string }{
+		"subject":  {"UPDATE usage SET subject = subject + 4", "its subject is"},
+		"quantity": {"UPDATE usage SET quantity = -1", "quantity is -1"},
+		"orphan":   {"DELETE FROM call", "orphan"},
+		"lost":     {"DELETE FROM usage", "wrote 1 but has 0"},
+		"request":  {"UPDATE call SET request = ''", "length(request) is 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, db := newPostgres(t)
+			call(t, writer(db), of(1, 1))
+			db.mustExec(t, c.sql)
+			var found []string
+			note := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+			err := Read(url, func(r *Reader, _ Meta) error {
+				return errors.Join(r.Check(note), r.Calls(func(c *Call, stored uint32) error {
+					if n := map[uint32]int{0: 0, 1: 1}[stored]; n != c.UsageRows {
+						note("wrote %d but has %d", c.UsageRows, n)
+					}
+					return nil
+				}, func(seq int64) error { note("orphan %d", seq); return nil }))
+			})
+			if err != nil || !strings.Contains(strings.Join(found, "\n"), c.says) {
+				t.Errorf("found %q, %v; want %q", found, err, c.says)
+			}
+		})
+	}
+}
+
+// TestUnsafeServer: a database that would lose what was acknowledged is refused, and one that merely may is told not to.
+func TestUnsafeServer(t *testing.T) {
+	unsafe := pgtest.Start(t, "fsync=off")
+	if err := Create(unsafe.URL(), Meta{}, nothing); err == nil || !strings.Contains(err.Error(), "fsync=off") {
+		t.Errorf("fsync=off: %v", err)
+	}
+	url := pgtest.URL(t, t.Name()) + "&synchronous_commit=off"
+	if err := Create(url, Meta{}, nothing); err != nil {
+		t.Fatal(err)
+	}
+	db := openStore(t, url).(*postgresStore)
+	var setting string
+	if err := db.writers[1].conn.QueryRow(context.Background(), "SHOW synchronous_commit").Scan(&setting); err != nil || setting != "on" {
+		t.Errorf("synchronous_commit of a writer is %q, %v", setting, err)
+	}
+}
