@@ -22,7 +22,7 @@ const module = "github.com/meterd/meterd"
 //
 // The separate module in tools is not listed: nothing can import it.
 const floors = `
-7  cmd/meterd  internal/bench  internal/crash  clients
+7  cmd/meterd  deploy  internal/bench  internal/crash  clients
 6  meterdtest
 5  internal/sandbox
 4  internal/server  internal/console  internal/notify  internal/relay

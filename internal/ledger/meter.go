@@ -7,7 +7,6 @@ import (
 
 // meterWork is a MeterUsage call that passed admission.
 type meterWork struct {
-	plain
 	line       metering.Line
 	in         *metering.Meter
 	byToken    bool // AgentCore: the ClientToken identifies the usage, not the hour

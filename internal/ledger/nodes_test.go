@@ -221,7 +221,7 @@ func TestNodesTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if off := l.Now().Time().Sub(time.Now()).Abs(); off > 2*time.Second {
+		if off := time.Until(l.Now().Time()).Abs(); off > 2*time.Second {
 			t.Errorf("a node whose clock is off by %v is off by %v", skew, off)
 		}
 		if err := errors.Join(l.Ready(), l.Close()); err != nil {
