@@ -160,7 +160,7 @@ func Open(cfg Config) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := store.Open(cfg.Store, store.Options{MaxOpenRecords: cfg.MaxOpenRecords})
+	db, err := store.Open(cfg.Store, store.Options{MaxOpenRecords: cfg.MaxOpenRecords, Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,7 @@ type postgresStore struct {
 	meta    Meta
 	node    string
 	writers []*postgresWriter
+	log     *slog.Logger
 	last    metering.Instant // of the calls that were there when it was opened
 	ctx     context.Context  // ends with the store
 	end     context.CancelFunc
@@ -51,6 +52,9 @@ func postgresConfig(url string) (*pgx.ConnConfig, error) {
 	c, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("the URL of the database cannot be used: %w", err)
+	}
+	if c.DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol {
+		return nil, errors.New("the URL of the database asks for default_query_exec_mode=simple_protocol, which meterd does not speak; leave it out")
 	}
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = connectPatience
@@ -184,12 +188,15 @@ func createPostgres(url string, meta Meta, fill func(*Tx) error) error {
 	})
 }
 
-func openPostgres(url string, _ Options) (*postgresStore, error) {
+func openPostgres(url string, o Options) (*postgresStore, error) {
 	config, err := postgresConfig(url)
 	if err != nil {
 		return nil, err
 	}
-	db := &postgresStore{config: writable(config), node: nodeName()}
+	db := &postgresStore{config: writable(config), node: nodeName(), log: o.Log}
+	if db.log == nil {
+		db.log = slog.Default()
+	}
 	db.ctx, db.end = context.WithCancel(context.Background())
 	fail := func(err error) (*postgresStore, error) {
 		db.Close()
@@ -272,6 +279,15 @@ func (db *postgresStore) Writers() []Writer {
 func (db *postgresStore) Pulse() (Pulse, error) {
 	ctx, cancel := context.WithTimeout(db.ctx, pulsePatience)
 	defer cancel()
+	p, err := db.pulse(ctx)
+	if err != nil && passing(err) && ctx.Err() == nil {
+		db.pool.Reset() // the others may be as old as the connection that has failed
+		p, err = db.pulse(ctx)
+	}
+	return p, err
+}
+
+func (db *postgresStore) pulse(ctx context.Context) (Pulse, error) {
 	p := Pulse{Last: db.last}
 	var least, sealed int64
 	var readOnly string
@@ -342,9 +358,4 @@ func passing(err error) bool {
 		return true
 	}
 	return strings.HasPrefix(refused.SeverityUnlocalized, "FATAL") || refused.SeverityUnlocalized == "PANIC"
-}
-
-// logged is where housekeeping tells what went wrong.
-func logged(what string, err error) {
-	slog.Warn(what, slog.Any("error", err))
 }

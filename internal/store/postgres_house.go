@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,7 +36,7 @@ func (db *postgresStore) keepHouse() {
 	defer tick.Stop()
 	for {
 		if err := db.clean(db.ctx); err != nil && db.ctx.Err() == nil && !errors.Is(err, errLeaseLost) {
-			logged("housekeeping in the database", err)
+			db.log.Warn("housekeeping in the database", slog.Any("error", err))
 		}
 		select {
 		case <-db.ctx.Done():

@@ -48,12 +48,13 @@ func (w *postgresWriter) Update(f func(*Tx) error) error {
 	until := time.Now().Add(writePatience)
 	doubt := false // the transaction before may be durable
 	for try := 0; ; try++ {
+		doubted := doubt
 		err := w.attempt(until, &doubt, f)
 		if err == nil {
 			return nil
 		}
-		if doubt && w.acts {
-			until = time.Now().Add(writePatience) // the attempt may have taken longer
+		if doubt && !doubted && w.acts {
+			until = time.Now().Add(writePatience) // to find out, as the attempt may have taken longer
 		}
 		if end := (final{}); errors.As(err, &end) {
 			return end.error

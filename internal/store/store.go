@@ -9,6 +9,7 @@ package store
 
 import (
 	"errors"
+	"log/slog"
 	"regexp"
 	"strings"
 	"time"
@@ -59,7 +60,8 @@ type Meta struct {
 
 // Options of opening a store.
 type Options struct {
-	MaxOpenRecords int // of the embedded store: keys that are kept in memory
+	MaxOpenRecords int          // of the embedded store: keys that are kept in memory
+	Log            *slog.Logger // of what goes on in the background; slog.Default if nil
 }
 
 // Store is an open store: the embedded one or PostgreSQL. Its methods are safe for concurrent use.
