@@ -19,9 +19,11 @@ import (
 type nodes struct {
 	t       *testing.T
 	places  []string
-	running []*meterd
 	writers []*writer
 	random  *rand.Rand
+
+	mu      sync.Mutex // guards running while the writers send
+	running []*meterd
 
 	cancel   context.CancelFunc
 	sending  sync.WaitGroup
@@ -60,7 +62,6 @@ func (c *nodes) settled(m *meterd) {
 func (c *nodes) send() {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
-	var mu sync.Mutex // of c.random
 	for i, w := range c.writers {
 		w.connect(c.t, c.running[i%len(c.running)])
 		c.sending.Go(func() {
@@ -80,13 +81,26 @@ func (c *nodes) send() {
 				if ctx.Err() == nil {
 					c.lost.Add(1)
 				}
-				mu.Lock()
-				next := c.random.IntN(len(c.running))
-				w.connect(c.t, c.running[next])
-				mu.Unlock()
+				w.connect(c.t, c.node(w.rand.IntN(len(c.places))))
 			}
 		})
 	}
+}
+
+func (c *nodes) node(i int) *meterd {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.running[i]
+}
+
+// replace puts a new node in the place of one that has ended.
+func (c *nodes) replace(i int) {
+	c.t.Helper()
+	m := dev(c.t, c.places[i])
+	c.settled(m)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.running[i] = m
 }
 
 func (c *nodes) took(d time.Duration) {
@@ -149,13 +163,11 @@ func TestNodesKilled(t *testing.T) {
 	s := pgtest.Start(t)
 	c := cluster(t, in(s), in(s), in(s))
 	c.send()
-	for round := range 6 {
+	for round := range 4 {
 		c.until(20 + c.random.Int64N(60))
 		victim := round % len(c.running)
 		c.running[victim].kill(t)
-		m := dev(t, c.places[victim])
-		c.settled(m)
-		c.running[victim] = m
+		c.replace(victim)
 	}
 	c.until(50)
 	c.finish()
@@ -206,7 +218,7 @@ func TestConnectionsCut(t *testing.T) {
 		p.Set(ask)
 	}
 	c.send()
-	c.until(1500)
+	c.until(800)
 	for _, p := range proxies {
 		p.Set(nil)
 	}
@@ -336,8 +348,7 @@ func TestRollingUpgrade(t *testing.T) {
 	for i := range c.running {
 		finish := load(t, c.running[(i+1)%len(c.running)], slices.Clone(c.writers), 30)
 		c.running[i].stop(t)
-		c.running[i] = dev(t, c.places[i])
-		c.settled(c.running[i])
+		c.replace(i)
 		finish()
 	}
 	for _, w := range c.writers {
@@ -359,7 +370,7 @@ func TestMove(t *testing.T) {
 	m := dev(t, from)
 	furnish(t, m, crowd)
 	for _, to := range []string{in(s), folder(t)} {
-		finish := load(t, m, writers, 100)
+		finish := load(t, m, writers, 40)
 		for range 3 {
 			p := launch(t, binary, "copy", from, to)
 			pause(time.Duration(random.IntN(150)) * time.Millisecond)

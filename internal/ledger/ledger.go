@@ -1,5 +1,6 @@
 // Package ledger is the service itself: every operation with its permission check, its decision, its audit row and
-// its commit. It owns the clock and the one committer that writes to the store.
+// its commit. It owns the clock and the committers that write to the store: one for the embedded store, several for a
+// shared one.
 //
 // The invariant: for each key, the acknowledged quantity is the stored quantity is the reported quantity, and a
 // replay changes nothing. An operation returns success only when what it did is on disk.
