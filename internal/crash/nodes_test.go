@@ -62,6 +62,10 @@ func (c *nodes) settled(m *meterd) {
 func (c *nodes) send() {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
+	c.t.Cleanup(func() { // a test that has failed may not have
+		cancel()
+		c.sending.Wait()
+	})
 	for i, w := range c.writers {
 		w.connect(c.t, c.running[i%len(c.running)])
 		c.sending.Go(func() {

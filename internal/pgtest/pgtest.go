@@ -313,9 +313,10 @@ func (s *Server) Standby(t testing.TB) *Server {
 	return standby
 }
 
-// Promote makes a standby take writes, without a standby of its own.
+// Promote makes a standby take writes, without a standby of its own. The statement that asks for it does not wait: what
+// it had seen would hold up the recovery that it waited for.
 func (s *Server) Promote() error {
-	return errors.Join(s.Exec("SELECT pg_promote()"), s.wait("SELECT NOT pg_is_in_recovery()"),
+	return errors.Join(s.Exec("SELECT pg_promote(false)"), s.wait("SELECT NOT pg_is_in_recovery()"),
 		s.Exec("ALTER SYSTEM SET synchronous_standby_names = ''"), s.Exec("SELECT pg_reload_conf()"))
 }
 
