@@ -182,8 +182,7 @@ func refuse(calls []*Call, why *metering.Error) {
 func (k *committer) write(tx *store.Tx, calls []*Call) error {
 	g := &k.group
 	*g = group{l: k.l, tx: tx, now: k.l.clock.now(), claims: g.claims[:0], bytes: g.bytes[:0], keys: g.keys[:0], applies: g.applies[:0]}
-	first, tokens := openHours(k.l.settings, g.now)
-	if err := tx.Window(first, tokens); err != nil {
+	if err := tx.Window(openHours(k.l.settings, g.now)); err != nil {
 		return err
 	}
 	seq := k.writer.NextCall()
@@ -213,12 +212,11 @@ func (k *committer) write(tx *store.Tx, calls []*Call) error {
 	return nil
 }
 
-// openHours returns the first hour that records may be for at the time now, and the hour before which ClientTokens
-// are forgotten: they are known for 24 hours after their call was accepted, and as long as the hour of their usage
-// is open, which may lie ahead of that time.
-func openHours(s *metering.Settings, now metering.Instant) (first, tokens metering.Hour) {
-	first, _ = s.OpenHours(now)
-	return first, min(now.Hour()-25, first-1-metering.Hour(s.FutureTolerance.Hours()))
+// openHours returns the hours that records may be for at the time now. ClientTokens are known for 24 hours after their
+// call was accepted, and as long as the hour of their usage is open, which may lie ahead of that time.
+func openHours(s *metering.Settings, now metering.Instant) store.Window {
+	first, _ := s.OpenHours(now)
+	return store.Window{First: first, Hot: now.Hour() - 1, Tokens: min(now.Hour()-25, first-1-metering.Hour(s.FutureTolerance.Hours()))}
 }
 
 // write finishes one call: what it decides, and its audit row.

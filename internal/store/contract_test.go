@@ -51,7 +51,7 @@ func call(t *testing.T, w Writer, claims ...Claim) []Claim {
 	t.Helper()
 	err := w.Update(func(tx *Tx) error {
 		seq := w.NextCall()
-		if err := tx.Window(0, 0); err != nil {
+		if err := tx.Window(Window{}); err != nil {
 			return err
 		}
 		for i := range claims {
@@ -237,7 +237,7 @@ func TestClientTokens(t *testing.T) {
 		}
 		w := writer(db)
 		err := w.Update(func(tx *Tx) error {
-			return errors.Join(tx.Window(0, 0), tx.PutClientToken(&ClientToken{Key: k(2, 7), Parameters: [16]byte{1}, Record: metering.RecordID{2}, At: 99}),
+			return errors.Join(tx.Window(Window{}), tx.PutClientToken(&ClientToken{Key: k(2, 7), Parameters: [16]byte{1}, Record: metering.RecordID{2}, At: 99}),
 				tx.PutClientToken(&ClientToken{Key: k(1, 8), Parameters: [16]byte{3}, Record: metering.RecordID{4}, At: 99}))
 		})
 		if err != nil {
@@ -245,7 +245,7 @@ func TestClientTokens(t *testing.T) {
 		}
 		w = writer(openAnother(t, location, db))
 		err = w.Update(func(tx *Tx) error {
-			if err := tx.Window(0, 0); err != nil {
+			if err := tx.Window(Window{}); err != nil {
 				return err
 			}
 			found, err := tx.ClientTokens([]metering.TokenKey{k(1, 7), k(2, 7), k(1, 8)})

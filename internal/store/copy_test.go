@@ -44,7 +44,7 @@ func furnished(t *testing.T, location string) Store {
 	db := openStore(t, location)
 	acts := db.Writers()[0]
 	err := acts.Update(func(tx *Tx) error {
-		return errors.Join(tx.Window(0, 0), tx.Revise(0), tx.PutAccount(metering.Account{ID: 1, AccountID: 7, Seller: true}), tx.PutAccount(metering.Account{ID: 2, AccountID: 8}),
+		return errors.Join(tx.Window(Window{}), tx.Revise(0), tx.PutAccount(metering.Account{ID: 1, AccountID: 7, Seller: true}), tx.PutAccount(metering.Account{ID: 2, AccountID: 8}),
 			tx.PutPrincipal(Principal{ID: 1, Account: 1, Kind: 1, Name: "u"}), tx.PutCustomer(metering.Customer{Seller: 1, Buyer: 2, Identifier: "x"}),
 			tx.PutProduct(metering.Product{ID: 1, Seller: 1, Code: "p", ProductID: "q", Type: metering.SaaS, Dimensions: []string{"d"}}),
 			tx.PutWorkload(metering.Workload{ID: 1, Account: 2, Platform: metering.EC2, ResourceID: "i", Region: 1, Role: 1}),

@@ -376,8 +376,8 @@ func (t *postgresTx) revise(known int64) error {
 }
 
 // Window forgets nothing: housekeeping deletes ClientTokens that are long past.
-func (t *postgresTx) Window(_, tokens metering.Hour) error {
-	t.tokensFrom = tokens
+func (t *postgresTx) Window(w Window) error {
+	t.tokensFrom = w.Tokens
 	return nil
 }
 

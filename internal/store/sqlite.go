@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,11 +22,15 @@ import (
 var sqliteSchema string
 
 const (
-	file     = "ledger.db"
-	lockFile = "lock"
+	file      = "ledger.db"
+	lockFile  = "lock"
+	hourFiles = "hours" // folder of files of keys: see hourFile
 
 	maxReaders = 8 // views at once; each has a connection, with a cache and files
 )
+
+// coldKeys is how many keys of hours that are no longer hot are kept in memory, about 30 MB. A variable only for tests.
+var coldKeys = 1 << 20
 
 // By how many pages the log may grow since it began, or since a checkpoint that got no further, before the next one.
 // None gets beyond what the oldest reader sees, so while there is one there must not be one after every commit.
@@ -130,7 +135,7 @@ func build(path string, meta Meta, fill func(*Tx) error) (err error) {
 	if err != nil {
 		return err
 	}
-	engine := sqliteTx{index: newIndex(0)}
+	engine := sqliteTx{index: newIndex(nil, 0)}
 	tx := &Tx{tx: &engine}
 	for _, step := range []func() error{
 		func() error { return engine.prepare(c) },
@@ -153,6 +158,9 @@ func openSQLite(dir string, o Options) (*sqliteStore, error) {
 
 // openSQLiteFor opens a ledger that has been moved, or is an unfinished copy, only for moving.
 func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
 	if !existsSQLite(dir) {
 		return nil, fmt.Errorf("%w in %s", ErrNotExist, dir)
 	}
@@ -160,7 +168,7 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	if err != nil {
 		return nil, err
 	}
-	db := &sqliteStore{dir: dir, lock: lock, readers: make(chan *sqliteReader, maxReaders), wakeup: make(chan struct{}, 1), index: newIndex(o.MaxOpenRecords)}
+	db := &sqliteStore{dir: dir, lock: lock, readers: make(chan *sqliteReader, maxReaders), wakeup: make(chan struct{}, 1), index: newIndex(nil, 0)}
 	for range maxReaders {
 		db.readers <- nil
 	}
@@ -204,6 +212,8 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 		}
 		return nil
 	})
+	db.index = newIndex(db.meta.Secret, o.MaxOpenRecords)
+	db.index.spills = spills{dir: filepath.Join(dir, hourFiles), most: coldKeys, log: o.Log, done: make(chan *spill, 1)}
 	db.tx.index, db.tx.sandbox = db.index, db.meta.Sandbox
 	if err := db.tx.prepare(db.writer); err != nil {
 		return fail(err)
@@ -219,6 +229,7 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	if last != nil {
 		db.lastCall.Store(last.Seq)
 		db.lastAt.Store(int64(last.At))
+		db.tx.durable = *last
 	}
 	db.sound.Store(true)
 	db.ended.Add(1)
@@ -329,6 +340,7 @@ func (db *sqliteStore) Close() error {
 	close(db.readers)
 	close(db.wakeup)
 	db.ended.Wait()
+	db.index.clear()
 	if db.sound.Load() {
 		errs = append(errs, checkpointOnClose(db.writer))
 	}
@@ -374,6 +386,7 @@ func (db *sqliteStore) Update(f func(*Tx) error) (err error) {
 	if last := db.tx.last; last != nil {
 		db.lastCall.Store(last.Seq)
 		db.lastAt.Store(int64(last.At))
+		db.tx.durable = *last
 	}
 	if pages := db.walPages.Load(); pages > db.forced+walForeground {
 		ran, _, err := checkpoint(db.writer)

@@ -1,4 +1,4 @@
--- The schema of a meterd ledger in SQLite, format 2.
+-- The schema of a meterd ledger in SQLite, format 3.
 --
 -- Times are integers: milliseconds since the Unix epoch, UTC, by the ledger's clock; hours are counted from the
 -- epoch. 0 stands for "not set". Numbers of regions, accounts, products, agreements, principals, keys and workloads
@@ -161,6 +161,12 @@ CREATE TABLE usage (
 CREATE TABLE hour (
   hour      INTEGER PRIMARY KEY,
   first_seq INTEGER NOT NULL
+) STRICT;
+
+-- Rows of usage for hours whose keys had been put into a file: the file does not have theirs.
+CREATE TABLE late (
+  seq  INTEGER PRIMARY KEY,
+  hour INTEGER NOT NULL
 ) STRICT;
 
 -- One row for each authenticated call and each act of administration.

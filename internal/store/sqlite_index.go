@@ -1,113 +1,171 @@
 package store
 
 import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
 	"sync/atomic"
 
 	"github.com/meterd/meterd/internal/metering"
 )
 
 // index is the embedded store's unique index: for each key of an open hour its quantity, so that a claim is decided
-// without a read. Go's map grows in small steps; a table that is rehashed as a whole would stall the writer. Only
-// the writer touches it.
+// without asking SQLite. Keys of the hot hours are in memory. Those of the others are too, as long as they are not too
+// many; else they are in a file for each hour, and memory follows the hot hours and what comes late. Only the writer
+// touches it.
 type index struct {
-	most   int           // keys and tokens at once; 0 for no bound
-	loaded bool          // the tables have been read
-	first  metering.Hour // the first that is held
-	hours  map[metering.Hour]map[indexKey]int32
-	marked map[metering.Hour]struct{} // every hour that has a row, whether held or not
+	hashing
+	most   int    // keys and tokens in memory at once; 0 for no bound
+	loaded bool   // the tables have been read
+	window Window // that it has been told
+	hours  map[metering.Hour]*openHour
+	marked map[metering.Hour]struct{} // every hour that has a row, whether open or not
 	tokens map[metering.Hour]map[metering.TokenKey]ClientToken
-	keys   int
+	keys   int          // in memory
 	known  int          // tokens
-	held   atomic.Int64 // keys and tokens, for others to see
+	held   atomic.Int64 // keys and tokens in memory, for others to see
+
+	asked   []hashed // what is being claimed
+	touched uint32   // so that touching is not left out
+	spills  spills
 }
 
-// indexKey is a metering.Key packed into 12 bytes: exact, not a hash.
-type indexKey struct {
-	kind uint32 // dimension, region and which of the three subjects
-	a, b uint32
+// openHour is where the keys of an hour are: each in one of these places.
+type openHour struct {
+	keys   *keyTable // all of them, or those that came since the others were put into a file
+	sealed *keyTable // what is being put into a file; nil if nothing is
+	file   *hourFile // nil if there is none
 }
 
-func pack(k *metering.Key) indexKey {
-	kind := uint32(k.Dimension)<<16 | uint32(k.Region)<<8
-	switch {
-	case k.Agreement != 0:
-		return indexKey{kind | 1, k.Agreement, 0}
-	case k.Workload != 0:
-		return indexKey{kind | 2, k.Product, k.Workload}
-	}
-	return indexKey{kind, k.Product, k.Buyer}
-}
-
-func newIndex(most int) *index {
-	return &index{most: most, hours: map[metering.Hour]map[indexKey]int32{}, marked: map[metering.Hour]struct{}{},
+func newIndex(secret []byte, most int) *index {
+	return &index{hashing: newHashing(secret), most: most, hours: map[metering.Hour]*openHour{}, marked: map[metering.Hour]struct{}{},
 		tokens: map[metering.Hour]map[metering.TokenKey]ClientToken{}}
 }
 
-// advance forgets the hours before first, and the tokens that were accepted in hours before tokens. It tells whether
-// that has changed since the last time.
-func (x *index) advance(first, tokens metering.Hour) bool {
-	if first == x.first {
+// advance forgets the hours before the window's first, and the tokens that were accepted before its tokens. It tells
+// whether the window has changed since the last time.
+func (x *index) advance(w Window) bool {
+	if w == x.window {
 		return false
 	}
-	for h, keys := range x.hours {
-		if h < first {
-			x.keys -= len(keys)
-			delete(x.hours, h)
+	for h, o := range x.hours {
+		if h < w.First {
+			x.drop(h, o)
 		}
 	}
 	for h, known := range x.tokens {
-		if h < tokens {
+		if h < w.Tokens {
 			x.known -= len(known)
 			delete(x.tokens, h)
 		}
 	}
-	x.first = first
+	x.window = w
 	x.count()
 	return true
+}
+
+// drop forgets an hour.
+func (x *index) drop(h metering.Hour, o *openHour) {
+	delete(x.hours, h)
+	x.keys -= o.keys.keys
+	o.keys.release()
+	if o.sealed != nil {
+		x.keys -= o.sealed.keys
+		if !x.spills.working(o.sealed) { // else it is released when that ends
+			o.sealed.release()
+		}
+	}
+	if o.file != nil {
+		o.file.close(true)
+	}
 }
 
 func (x *index) count() { x.held.Store(int64(x.keys + x.known)) }
 
 func (x *index) full() bool { return x.most > 0 && x.keys >= x.most }
 
-// claim decides a row, and holds its key if it is granted. Rows with a ClientToken are not found by key.
-func (x *index) claim(c *Claim) {
-	if c.ClientToken != "" {
-		c.State = Granted
-		if x.most > 0 && x.keys+x.known >= x.most {
-			c.State = NoRoom
+// hour returns an open hour, a new one if there is none yet.
+func (x *index) hour(h metering.Hour) *openHour {
+	o := x.hours[h]
+	if o == nil {
+		o = &openHour{keys: newKeyTable(x.hashing)}
+		x.hours[h] = o
+	}
+	return o
+}
+
+// claim decides rows in their order, and holds the keys of those that are granted. Rows with a ClientToken are not
+// found by key. All keys are touched before the first one is looked for: memory is slow, but answers many at once.
+func (x *index) claim(claims []Claim) error {
+	x.asked = x.asked[:0]
+	var o *openHour
+	for i := range claims {
+		c := &claims[i]
+		e := hashed{entry: entry{pack(&c.Key), c.Quantity}}
+		e.hash = x.of(e.key)
+		x.asked = append(x.asked, e)
+		if i == 0 || c.Hour != claims[i-1].Hour {
+			o = x.hour(c.Hour)
 		}
-		return
+		x.touched += o.keys.touch(e.hash)
 	}
-	keys := x.hours[c.Hour]
-	key := pack(&c.Key)
-	if quantity, ok := keys[key]; ok {
-		c.State, c.Stored = Taken, quantity
-		return
+	for i := range claims {
+		c := &claims[i]
+		if c.ClientToken != "" {
+			c.State = Granted
+			if x.most > 0 && x.keys+x.known >= x.most {
+				c.State = NoRoom
+			}
+			continue
+		}
+		if i == 0 || c.Hour != claims[i-1].Hour {
+			o = x.hour(c.Hour)
+		}
+		quantity, taken, err := o.find(&x.asked[i])
+		switch {
+		case err != nil:
+			return err
+		case taken:
+			c.State, c.Stored = Taken, quantity
+		case x.full():
+			c.State = NoRoom
+		default:
+			o.keys.add(x.asked[i].hash, x.asked[i].entry)
+			x.keys++
+			c.State = Granted
+		}
 	}
-	if x.full() {
-		c.State = NoRoom
-		return
+	x.count()
+	return nil
+}
+
+// find looks for a key in all places of the hour.
+func (o *openHour) find(e *hashed) (quantity int32, ok bool, err error) {
+	if quantity, ok = o.keys.find(e.hash, e.key); ok {
+		return quantity, true, nil
 	}
-	if keys == nil {
-		keys = map[indexKey]int32{}
-		x.hours[c.Hour] = keys
+	if o.sealed != nil {
+		if quantity, ok = o.sealed.find(e.hash, e.key); ok {
+			return quantity, true, nil
+		}
 	}
-	keys[key] = c.Quantity
-	x.keys++
-	c.State = Granted
+	if o.file != nil {
+		return o.file.find(e.hash, e.key)
+	}
+	return 0, false, nil
 }
 
 // add holds the key of a row that was read.
 func (x *index) add(h metering.Hour, k *metering.Key, quantity int32) {
-	keys := x.hours[h]
-	if keys == nil {
-		keys = map[indexKey]int32{}
-		x.hours[h] = keys
+	o, e := x.hour(h), entry{pack(k), quantity}
+	hash := x.of(e.key)
+	if _, known := o.keys.find(hash, e.key); !known {
+		o.keys.add(hash, e)
+		x.keys++
 	}
-	before := len(keys)
-	keys[pack(k)] = quantity
-	x.keys += len(keys) - before
 }
 
 // token returns what is remembered of a ClientToken, or nil.
@@ -133,21 +191,47 @@ func (x *index) putToken(t *ClientToken) {
 	x.known += len(known) - before
 }
 
-// load fills the index from the tables.
-func (x *index) load(r *sqliteReader, first, tokens metering.Hour) error {
-	*x = index{most: x.most, first: first, hours: map[metering.Hour]map[indexKey]int32{}, marked: x.marked,
-		tokens: map[metering.Hour]map[metering.TokenKey]ClientToken{}}
+// clear forgets everything. Files stay.
+func (x *index) clear() {
+	x.spills.wait()
+	for _, o := range x.hours {
+		if o.keys.release(); o.sealed != nil {
+			o.sealed.release()
+		}
+		if o.file != nil {
+			o.file.close(false)
+		}
+	}
+	clear(x.hours)
+	clear(x.tokens)
+	x.keys, x.known, x.loaded = 0, 0, false
+}
+
+// load fills the index from the tables, and from the files of hours that are as they should be.
+func (x *index) load(r *sqliteReader, w Window) error {
+	x.clear()
+	x.window = w
+	if err := x.openFiles(r); err != nil {
+		return err
+	}
 	from := int64(-1)
 	err := r.marks(func(h metering.Hour, firstSeq int64) error {
 		x.marked[h] = struct{}{}
-		if h >= first && (from < 0 || firstSeq < from) {
+		if h >= w.First && x.fileOf(h) == nil && (from < 0 || firstSeq < from) {
 			from = firstSeq
 		}
 		return nil
 	})
 	if err == nil && from >= 0 {
-		err = r.keys(from, func(h metering.Hour, k *metering.Key, quantity int32) {
-			if h >= first {
+		err = r.keys("seq >= $1", from, func(h metering.Hour, k *metering.Key, quantity int32) {
+			if h >= w.First && x.fileOf(h) == nil {
+				x.add(h, k, quantity)
+			}
+		})
+	}
+	if err == nil {
+		err = r.keys("seq IN (SELECT seq FROM late WHERE hour >= $1)", int64(w.First), func(h metering.Hour, k *metering.Key, quantity int32) {
+			if x.fileOf(h) != nil {
 				x.add(h, k, quantity)
 			}
 		})
@@ -156,7 +240,7 @@ func (x *index) load(r *sqliteReader, first, tokens metering.Hour) error {
 		return err
 	}
 	err = (&Reader{r}).ClientTokens(func(t *ClientToken) error {
-		if t.At.Hour() >= tokens {
+		if t.At.Hour() >= w.Tokens {
 			x.putToken(t)
 		}
 		return nil
@@ -164,4 +248,186 @@ func (x *index) load(r *sqliteReader, first, tokens metering.Hour) error {
 	x.loaded = err == nil
 	x.count()
 	return err
+}
+
+// late tells whether a key of the hour that is granted now is not in the hour's file, or will not be: the rows of such
+// keys are listed, so that the next start finds them.
+func (x *index) late(h metering.Hour) bool {
+	o := x.hours[h]
+	return o != nil && (o.file != nil || o.sealed != nil)
+}
+
+func (x *index) fileOf(h metering.Hour) *hourFile {
+	if o := x.hours[h]; o != nil {
+		return o.file
+	}
+	return nil
+}
+
+// spills is how keys of hours that are no longer hot are put into files, one hour after the other, beside the writer.
+type spills struct {
+	dir    string // where the files are
+	most   int    // keys of hours that are not hot that may be in memory all the same
+	log    *slog.Logger
+	now    *spill // under way; nil if none is
+	done   chan *spill
+	ended  atomic.Bool
+	failed metering.Hour // no other is begun before the hot hours have changed
+}
+
+// spill is what is done for one hour.
+type spill struct {
+	hour  metering.Hour
+	table *keyTable // which nobody changes
+	file  *hourFile
+	err   error
+}
+
+func (s *spills) working(t *keyTable) bool { return s.now != nil && s.now.table == t }
+
+func (s *spills) path(h metering.Hour) string { return filepath.Join(s.dir, strconv.Itoa(int(h))) }
+
+// wait waits for what is under way, and throws it away.
+func (s *spills) wait() {
+	if s.now == nil {
+		return
+	}
+	s.ended.Store(true)
+	if done := <-s.done; done.file != nil {
+		done.file.close(true)
+	}
+	s.now = nil
+	s.ended.Store(false)
+}
+
+// finish takes what has been put into a file, and tells what it was.
+func (x *index) finish() *spill {
+	s := &x.spills
+	if s.now == nil {
+		return nil
+	}
+	select {
+	case <-s.done:
+	default:
+		return nil
+	}
+	done := s.now
+	s.now = nil
+	o := x.hours[done.hour]
+	switch {
+	case o == nil || o.sealed != done.table: // the hour has left the window meanwhile
+		done.table.release()
+		if done.file != nil {
+			done.file.close(true)
+		}
+		return nil
+	case done.err != nil:
+		s.failed = x.window.Hot
+		s.log.Warn("keys of an hour that is past stay in memory, because their file could not be written",
+			slog.String("hour", done.hour.String()), slog.Any("error", done.err))
+		return nil
+	}
+	if o.file != nil {
+		o.file.close(false) // its name is the new one's
+	}
+	o.file, o.sealed = done.file, nil
+	x.keys -= done.table.keys
+	done.table.release()
+	x.count()
+	return done
+}
+
+// begin begins to put the keys of an hour into a file, if there are too many in memory. last is the last call that is
+// durable: everything in the index is from it or earlier ones.
+func (x *index) begin(last *Call) {
+	s := &x.spills
+	if s.now != nil || s.failed == x.window.Hot || s.dir == "" {
+		return
+	}
+	cold, most := 0, 0
+	files := false
+	var next *openHour
+	var hour metering.Hour
+	for h, o := range x.hours {
+		if h >= x.window.Hot {
+			continue
+		}
+		n := o.keys.keys
+		if o.sealed != nil { // its file could not be written
+			n = o.sealed.keys
+		}
+		cold += n
+		files = files || o.file != nil
+		if n > 0 && o.file == nil { // so that at the next start no hour has to be looked for in all the rows since
+			n += 1 << 40
+		}
+		if n > most {
+			next, hour, most = o, h, n
+		}
+	}
+	if next == nil || cold <= s.most && !(files && next.file == nil) {
+		return
+	}
+	if next.sealed == nil {
+		next.sealed, next.keys = next.keys, newKeyTable(x.hashing)
+	}
+	s.now = &spill{hour: hour, table: next.sealed}
+	go s.write(s.now, hourHead{Hour: hour, Through: last.Seq, Request: last.Request}, next.file != nil)
+}
+
+// write writes the file of an hour. It reads the one that there is by itself, because the writer looks into it too.
+func (s *spills) write(job *spill, head hourHead, again bool) {
+	path := s.path(job.hour)
+	var old *hourFile
+	if job.err = os.MkdirAll(s.dir, 0o700); job.err == nil && again {
+		old, job.err = openHourFile(path)
+	}
+	if job.err == nil {
+		job.file, job.err = writeHourFile(path, head, job.table, old, s.ended.Load)
+	}
+	if old != nil {
+		old.close(false)
+	}
+	s.done <- job
+}
+
+// openFiles opens the files of open hours, and removes all others: those of another window, that are not whole, or
+// that belong to another past of the ledger, as after a restore.
+func (x *index) openFiles(r *sqliteReader) error {
+	names, err := filepath.Glob(filepath.Join(x.spills.dir, "*"))
+	if err != nil || x.spills.dir == "" {
+		return err
+	}
+	for _, path := range names {
+		h, err := openHourFile(path)
+		var damaged *damagedFile
+		switch {
+		case errors.As(err, &damaged):
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			return err
+		}
+		c, err := (&Reader{r}).Call(h.Through)
+		if err != nil {
+			return errors.Join(err, h.file.Close())
+		}
+		if c == nil || c.Request != h.Request || h.Hour < x.window.First || path != x.spills.path(h.Hour) {
+			h.close(true)
+			continue
+		}
+		x.hour(h.Hour).file = h
+	}
+	return nil
+}
+
+// mend makes the index anew after a file has turned out to be damaged.
+func (x *index) mend(r *sqliteReader, damaged *damagedFile) error {
+	x.spills.log.Warn("the file of an hour's keys is made anew from the ledger", slog.Any("error", damaged))
+	if err := os.Remove(damaged.path); err != nil && !isMissing(err) {
+		return fmt.Errorf("%w: %w", damaged, err)
+	}
+	return x.load(r, x.window)
 }

@@ -60,16 +60,16 @@ func (r *sqliteReader) Hours(row func(metering.Hour) error) error {
 	})
 }
 
-// keys calls row for what duplicates are decided on of each row that is found by its key, from a place on. It reads
-// millions of rows a second.
-func (r *sqliteReader) keys(from int64, row func(metering.Hour, *metering.Key, int32)) error {
+// keys calls row for what duplicates are decided on of each row that is found by its key, and for which a condition on
+// $1 holds. It reads millions of rows a second.
+func (r *sqliteReader) keys(where string, arg int64, row func(metering.Hour, *metering.Key, int32)) error {
 	var k metering.Key
-	return query(r.c, "SELECT hour, region, product, buyer, agreement, workload, dimension, quantity FROM usage WHERE seq >= ? AND client_token IS NULL", func(s *sqlite3.Stmt) error {
+	return query(r.c, "SELECT hour, region, product, buyer, agreement, workload, dimension, quantity FROM usage WHERE "+where+" AND client_token IS NULL", func(s *sqlite3.Stmt) error {
 		k = metering.Key{Region: metering.Region(s.ColumnInt64(1)), Product: uint32(s.ColumnInt64(2)), Buyer: uint32(s.ColumnInt64(3)),
 			Agreement: uint32(s.ColumnInt64(4)), Workload: uint32(s.ColumnInt64(5)), Dimension: uint16(s.ColumnInt64(6))}
 		row(metering.Hour(s.ColumnInt64(0)), &k, int32(s.ColumnInt64(7)))
 		return nil
-	}, from)
+	}, arg)
 }
 
 // marks calls row for each hour that has usage, with the Seq of its first row.

@@ -16,8 +16,9 @@ type sqliteTx struct {
 	claimed                 bool // the index holds what is not committed
 	last                    *Call
 	lastCall                Call // what last points to
+	durable                 Call // the last one that is committed
 	begin, commit, rollback *sqlite3.Stmt
-	usage, call, hour       *sqlite3.Stmt
+	usage, call, hour, late *sqlite3.Stmt
 	usages                  *sqlite3.Stmt // usageRows rows without token and allocations at once
 	token, registration     *sqlite3.Stmt
 	waiting                 []*Usage                 // rows for usages
@@ -39,6 +40,7 @@ func (tx *sqliteTx) prepare(c *sqlite3.Conn) error {
 		{&tx.usages, insertUsage + strings.Repeat("(?,?,?,?,?,?,?,?,?,?,?,NULL,NULL),", usageRows-1) + "(?,?,?,?,?,?,?,?,?,?,?,NULL,NULL)"},
 		{&tx.call, "INSERT INTO call (seq, at, request, operation, principal, access_key, workload, source, region, refusal, usage_rows, detail) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"},
 		{&tx.hour, "INSERT INTO hour (hour, first_seq) VALUES (?,?)"},
+		{&tx.late, "INSERT INTO late (seq, hour) VALUES (?,?)"},
 		{&tx.token, "INSERT INTO client_token (workload, hash, parameters, record, at) VALUES (?,?,?,?,?) ON CONFLICT (workload, hash) DO UPDATE SET parameters = excluded.parameters, record = excluded.record, at = excluded.at"},
 		{&tx.registration, "INSERT INTO registration (workload, product, operation, first_call, last_call) VALUES (?,?,?,?,?) ON CONFLICT (workload, product, operation) DO UPDATE SET last_call = excluded.last_call"},
 	} {
@@ -83,15 +85,25 @@ func (tx *sqliteTx) revise(known int64) error {
 }
 
 // Window also deletes the ClientTokens that nobody can ask for any more.
-func (tx *sqliteTx) Window(first, tokens metering.Hour) error {
+func (tx *sqliteTx) Window(w Window) error {
 	x := tx.index
-	if !x.loaded || first < x.first {
-		return x.load(&sqliteReader{tx.c}, first, tokens)
+	if !x.loaded || w.First < x.window.First {
+		return x.load(&sqliteReader{tx.c}, w)
 	}
-	if !x.advance(first, tokens) || tx.sandbox {
+	if done := x.finish(); done != nil {
+		if err := tx.exec("DELETE FROM late WHERE hour = $1 AND seq < $2", int64(done.hour), UsageSeq(done.file.Through+1, 0)); err != nil {
+			return err
+		}
+	}
+	passed := x.advance(w)
+	x.begin(&tx.durable)
+	if !passed {
 		return nil
 	}
-	return tx.exec("DELETE FROM client_token WHERE at < $1", int64(tokens.Start()))
+	if err := tx.exec("DELETE FROM late WHERE hour < $1", int64(w.First)); err != nil || tx.sandbox {
+		return err
+	}
+	return tx.exec("DELETE FROM client_token WHERE at < $1", int64(w.Tokens.Start()))
 }
 
 func (tx *sqliteTx) ClientTokens(keys []metering.TokenKey) ([]*ClientToken, error) {
@@ -105,10 +117,25 @@ func (tx *sqliteTx) ClientTokens(keys []metering.TokenKey) ([]*ClientToken, erro
 func (tx *sqliteTx) Claim(claims []Claim) error {
 	tx.claimed = true
 	tx.waiting = tx.waiting[:0]
+	err := tx.index.claim(claims)
+	for damaged := (*damagedFile)(nil); errors.As(err, &damaged); { // as many as there are
+		// What has been claimed is not in the tables yet, so it is forgotten with the rest.
+		if err = tx.index.mend(&sqliteReader{tx.c}, damaged); err == nil {
+			err = tx.index.claim(claims)
+		}
+	}
+	if err != nil {
+		return err
+	}
 	for i := range claims {
 		c := &claims[i]
-		if tx.index.claim(c); c.State != Granted {
+		if c.State != Granted {
 			continue
+		}
+		if tx.index.late(c.Hour) {
+			if err := errors.Join(bind(tx.late, c.Seq, int64(c.Hour)), tx.late.Exec()); err != nil {
+				return err
+			}
 		}
 		if _, ok := tx.index.marked[c.Hour]; !ok {
 			if err := errors.Join(tx.hour.BindInt64(1, int64(c.Hour)), tx.hour.BindInt64(2, c.Seq), tx.hour.Exec()); err != nil {
@@ -120,7 +147,6 @@ func (tx *sqliteTx) Claim(claims []Claim) error {
 			return err
 		}
 	}
-	tx.index.count()
 	return tx.flush()
 }
 
@@ -188,7 +214,7 @@ func (tx *sqliteTx) AppendCall(c *Call) error {
 			return err
 		}
 	}
-	tx.lastCall = Call{Seq: c.Seq, At: c.At}
+	tx.lastCall = Call{Seq: c.Seq, At: c.At, Request: c.Request}
 	tx.last = &tx.lastCall
 	return errors.Join(s.BindBlob(3, c.Request[:]), s.BindText(8, c.Source), s.BindBlob(12, c.Detail), s.Exec())
 }

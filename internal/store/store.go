@@ -18,7 +18,7 @@ import (
 )
 
 // Format is the version of the rows. A store of another version is refused.
-const Format = 2
+const Format = 3
 
 // Errors of opening and creating a store, and of writing to it.
 var (
@@ -131,10 +131,9 @@ type tx interface {
 	// revise makes the revision of the catalogue one more than known, or returns ErrStale if it is not known.
 	revise(known int64) error
 
-	// Window tells which hours are open for records from now on, and before which hour ClientTokens are forgotten.
-	// It comes before anything that is decided in the transaction. The embedded store forgets what it no longer needs, and
-	// reads again what it needs if the clock was set back.
-	Window(first, tokens metering.Hour) error
+	// Window tells which hours are open from now on. It comes before anything that is decided in the transaction. The
+	// embedded store forgets what it no longer needs, and reads again what it needs if the clock was set back.
+	Window(w Window) error
 
 	// ClientTokens looks up ClientTokens; those that are not known are nil. A transaction looks up all of its tokens
 	// at once, each no more than once.
@@ -196,6 +195,13 @@ type columns interface {
 	ColumnBool(int) bool
 	ColumnText(int) string
 	ColumnRawBlob(int) []byte // valid during the call
+}
+
+// Window is what the time is, as far as a store has to know.
+type Window struct {
+	First  metering.Hour // the first that records may be for
+	Hot    metering.Hour // from this one on most records are expected
+	Tokens metering.Hour // ClientTokens that were accepted before this one are forgotten
 }
 
 // Claim is a usage row to be stored if its key is free, and what has become of it.

@@ -1,0 +1,294 @@
+package store
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"math/bits"
+	"os"
+
+	"github.com/meterd/meterd/internal/metering"
+)
+
+// hourFile is a table of the keys of one hour on disk, ordered by their hashes and cut into buckets of some 4 KB,
+// of which it knows in memory where they end. A key is looked for with one read. It can be made again from the rows of
+// usage at any time, so it need not outlive anything; but what it says must be true, so that all of it has checksums.
+type hourFile struct {
+	hourHead
+	path    string
+	file    *os.File
+	buckets []bucket
+	entries int64 // where they begin
+	space   []byte
+}
+
+// hourHead is what a file begins with. The buckets follow, the checksum of both, and the entries.
+type hourHead struct {
+	Magic   [8]byte
+	Hour    metering.Hour
+	Bits    uint32   // the first so many bits of a hash are its bucket
+	Keys    int64    // how many there are
+	Through int64    // the Seq of a call: all keys of its time are here
+	Request [16]byte // its request id, so that the file is not taken for another ledger's or another past's
+}
+
+// bucket is where a bucket ends, counted in entries, and the checksum of its bytes.
+type bucket struct{ End, Sum uint32 }
+
+const bucketKeys = 1 << 8 // that a bucket has on average, or half as many
+
+var (
+	hourMagic = [8]byte{'m', 'e', 't', 'e', 'r', 'd', 'K', '1'}
+	checksums = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// damagedFile says that an hourFile is not what was written.
+type damagedFile struct {
+	path string
+	err  error
+}
+
+func (e *damagedFile) Error() string { return fmt.Sprintf("%s is damaged: %v", e.path, e.err) }
+func (e *damagedFile) Unwrap() error { return e.err }
+
+// openHourFile opens a file. One that is not whole is an error.
+func openHourFile(path string) (*hourFile, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	h := &hourFile{path: path, file: f}
+	if err := h.readHead(); err != nil {
+		return nil, errors.Join(&damagedFile{path, err}, f.Close())
+	}
+	return h, nil
+}
+
+func (h *hourFile) readHead() error {
+	sum := crc32.New(checksums)
+	r := io.TeeReader(bufio.NewReader(h.file), sum)
+	if err := binary.Read(r, binary.LittleEndian, &h.hourHead); err != nil {
+		return err
+	}
+	if h.Magic != hourMagic || h.Bits > 32 {
+		return errors.New("it does not begin as it should")
+	}
+	h.buckets = make([]bucket, 1<<h.Bits)
+	if err := binary.Read(r, binary.LittleEndian, h.buckets); err != nil {
+		return err
+	}
+	want, got := sum.Sum32(), uint32(0)
+	if err := binary.Read(r, binary.LittleEndian, &got); err != nil {
+		return err
+	}
+	if got != want {
+		return errors.New("its checksum does not hold")
+	}
+	h.entries = headSize(h.Bits)
+	info, err := h.file.Stat()
+	if err == nil && info.Size() != h.entries+h.Keys*int64(entrySize) {
+		err = fmt.Errorf("it has %d bytes", info.Size())
+	}
+	return err
+}
+
+func headSize(bits uint32) int64 {
+	return int64(binary.Size(hourHead{})) + int64(binary.Size(bucket{}))<<bits + 4
+}
+
+// bucket reads a bucket.
+func (h *hourFile) bucket(n uint64) ([]byte, error) {
+	from := int64(0)
+	if n > 0 {
+		from = int64(h.buckets[n-1].End)
+	}
+	size := (int64(h.buckets[n].End) - from) * int64(entrySize)
+	if int64(cap(h.space)) < size {
+		h.space = make([]byte, size+size/2)
+	}
+	b := h.space[:size]
+	if _, err := h.file.ReadAt(b, h.entries+from*int64(entrySize)); err != nil {
+		return nil, &damagedFile{h.path, err}
+	}
+	if crc32.Checksum(b, checksums) != h.buckets[n].Sum {
+		return nil, &damagedFile{h.path, errors.New("a checksum does not hold")}
+	}
+	return b, nil
+}
+
+// find returns the quantity of a key.
+func (h *hourFile) find(hash uint64, k indexKey) (quantity int32, ok bool, err error) {
+	b, err := h.bucket(hash >> (64 - h.Bits))
+	for ; len(b) > 0; b = b[entrySize:] {
+		if e := parseEntry(b); e.key == k {
+			return e.quantity, true, nil
+		}
+	}
+	return 0, false, err
+}
+
+func parseEntry(b []byte) entry {
+	u := binary.LittleEndian.Uint32
+	return entry{indexKey{u(b), u(b[4:]), u(b[8:])}, int32(u(b[12:]))}
+}
+
+func appendEntry(b []byte, e entry) []byte {
+	for _, v := range [...]uint32{e.key.kind, e.key.a, e.key.b, uint32(e.quantity)} {
+		b = binary.LittleEndian.AppendUint32(b, v)
+	}
+	return b
+}
+
+// close closes the file and, if it is of no use any more, removes it.
+func (h *hourFile) close(remove bool) {
+	_ = h.file.Close() // nothing is written to it
+	if remove {
+		_ = os.Remove(h.path) // it will be overwritten or ignored
+	}
+}
+
+// writeHourFile makes a file of the keys of a table and of another file, if there is one, which the new one replaces
+// if they have one name. It ends early if stopped says so.
+func writeHourFile(path string, head hourHead, t *keyTable, old *hourFile, stopped func() bool) (h *hourFile, err error) {
+	most := t.keys
+	if old != nil {
+		most += int(old.Keys)
+	}
+	head.Magic, head.Keys, head.Bits = hourMagic, 0, uint32(max(0, bits.Len(uint(most/bucketKeys))))
+	temp := path + ".new"
+	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	h = &hourFile{hourHead: head, path: path, file: f, buckets: make([]bucket, 1<<head.Bits), entries: headSize(head.Bits)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), os.Remove(temp))
+		}
+	}()
+	if _, err := f.Seek(h.entries, io.SeekStart); err != nil {
+		return nil, err
+	}
+	w := &hourWriter{hourFile: h, out: bufio.NewWriterSize(f, 1<<20)}
+	if err := merge(t, old, stopped, w.put); err != nil {
+		return nil, err
+	}
+	if err := w.finish(); err != nil {
+		return nil, err
+	}
+	if err := f.Sync(); err != nil {
+		return nil, err
+	}
+	return h, os.Rename(temp, path)
+}
+
+var errEnded = errors.New("the store is being closed")
+
+// merge calls put with the entries of a table and of a file, if there is one, in the order of their hashes, each once.
+func merge(t *keyTable, old *hourFile, stopped func() bool, put func(hashed) error) error {
+	var waiting []hashed // of old
+	next := uint64(0)
+	fill := func() error {
+		for len(waiting) == 0 && old != nil && next < uint64(len(old.buckets)) {
+			b, err := old.bucket(next)
+			if err != nil {
+				return err
+			}
+			for next++; len(b) > 0; b = b[entrySize:] {
+				e := parseEntry(b)
+				waiting = append(waiting, hashed{t.of(e.key), e})
+			}
+		}
+		return nil
+	}
+	before := func(hash uint64) error {
+		for {
+			if err := fill(); err != nil || len(waiting) == 0 || waiting[0].hash > hash {
+				return err
+			}
+			if err := put(waiting[0]); err != nil {
+				return err
+			}
+			waiting = waiting[1:]
+		}
+	}
+	err := t.sorted(func(entries []hashed) error {
+		if stopped() {
+			return errEnded
+		}
+		for _, e := range entries {
+			if err := before(e.hash); err != nil {
+				return err
+			}
+			if err := put(e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return before(1<<64 - 1)
+}
+
+// hourWriter cuts entries into buckets.
+type hourWriter struct {
+	*hourFile
+	out    *bufio.Writer
+	at     uint64 // the bucket that is being filled
+	filled []byte
+	last   hashed
+}
+
+func (w *hourWriter) put(e hashed) error {
+	if w.Keys > 0 && e.hash == w.last.hash && e.key == w.last.key {
+		return nil // it is in both
+	}
+	for n := e.hash >> (64 - w.Bits); w.at < n; {
+		if err := w.end(); err != nil {
+			return err
+		}
+	}
+	w.filled = appendEntry(w.filled, e.entry)
+	w.last = e
+	w.Keys++
+	return nil
+}
+
+// end ends a bucket.
+func (w *hourWriter) end() error {
+	w.buckets[w.at] = bucket{uint32(w.Keys), crc32.Checksum(w.filled, checksums)}
+	_, err := w.out.Write(w.filled)
+	w.filled = w.filled[:0]
+	w.at++
+	return err
+}
+
+// finish ends the last buckets and writes the beginning of the file.
+func (w *hourWriter) finish() error {
+	for w.at < uint64(len(w.buckets)) {
+		if err := w.end(); err != nil {
+			return err
+		}
+	}
+	if err := w.out.Flush(); err != nil {
+		return err
+	}
+	b, err := binary.Append(nil, binary.LittleEndian, &w.hourHead)
+	if err == nil {
+		b, err = binary.Append(b, binary.LittleEndian, w.buckets)
+	}
+	if err == nil {
+		b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, checksums))
+		_, err = w.file.WriteAt(b, 0)
+	}
+	return err
+}
+
+// isMissing tells whether an error says that there is no file.
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
