@@ -73,8 +73,13 @@ func (c *Call) admitBatch(in *metering.Batch) ([]metering.Line, *metering.Error)
 // hour.
 func (b *batchWork) prepare(g *group, c *Call) {
 	c.refusal, b.outcomes = nil, b.outcomes[:0]
+	window := g.l.settings.BatchTimestamps(g.now)
 	for i := range b.lines {
-		if err := g.l.settings.CheckBatchTimestamp(b.lines[i].Timestamp, g.now); err != nil {
+		ts := b.lines[i].Timestamp
+		if window.Hold(ts) {
+			continue
+		}
+		if err := g.l.settings.CheckBatchTimestamp(ts, g.now); err != nil {
 			err.Message = fmt.Sprintf("UsageRecords[%d]: %s", i, err.Message)
 			c.refusal = err
 			return

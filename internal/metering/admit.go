@@ -40,12 +40,17 @@ func (c *Catalog) AdmitBatch(in *Batch, seller uint32, region Region, now Instan
 			return nil, Errorf(InvalidProductCode, "Product %q uses concurrent agreements: leave ProductCode out and send LicenseArn and CustomerAWSAccountId with each record.", in.ProductCode)
 		}
 	}
+	window := c.Settings.BatchTimestamps(now)
+	known := c.known(in, product)
 	for i := range in.Records {
 		r := &in.Records[i]
 		line := Line{Timestamp: r.Timestamp, Hour: r.Timestamp.Hour(), Quantity: r.Quantity, Allocations: r.Allocations}
 		line.Key.Region = region
 		var agreement *Agreement
-		if r.LicenseARN != "" {
+		standing := c.standings.get(known[i])
+		if standing != nil {
+			line.Key.Buyer, line.Form, line.account = standing.buyer, ByCustomerAWSAccountID, known[i].account()
+		} else if r.LicenseARN != "" {
 			if agreement, err = c.licence(r, i, seller); err != nil {
 				return nil, err
 			}
@@ -56,7 +61,8 @@ func (c *Catalog) AdmitBatch(in *Batch, seller uint32, region Region, now Instan
 			line.Key.Agreement, line.Key.Buyer, line.Form = agreement.ID, agreement.Buyer, ByLicense
 		} else if line.Key.Buyer, line.Form, err = c.buyer(r, i, seller); err != nil {
 			return nil, err
-		} else if c.Settings.MixedIdentifiers == "refuse" && i > 0 && line.Form != lines[len(lines)-1].Form {
+		}
+		if c.Settings.MixedIdentifiers == "refuse" && i > 0 && line.Form != ByLicense && line.Form != lines[len(lines)-1].Form {
 			return nil, Errorf(InvalidCustomerIdentifier, "UsageRecords[%d] names its buyer in another way than the record before it. Use CustomerAWSAccountId in all records of a call, or CustomerIdentifier in all.", i)
 		}
 		if i == 0 && !product.sells(region) {
@@ -67,15 +73,19 @@ func (c *Catalog) AdmitBatch(in *Batch, seller uint32, region Region, now Instan
 		if line.Key.Dimension, ok = product.Dimension(r.Dimension); !ok {
 			return nil, Errorf(InvalidUsageDimension, "UsageRecords[%d]: product %q has no dimension %q. Dimension names are case-sensitive API names; nothing of this call was stored.", i, product.Code, r.Dimension)
 		}
-		if err = c.Settings.CheckBatchTimestamp(r.Timestamp, now); err != nil {
-			err.Message = "UsageRecords[" + itoa(i) + "]: " + err.Message
-			return nil, err
+		if !window.Hold(r.Timestamp) {
+			if err = c.Settings.CheckBatchTimestamp(r.Timestamp, now); err != nil {
+				err.Message = "UsageRecords[" + itoa(i) + "]: " + err.Message
+				return nil, err
+			}
 		}
 		if err = checkAllocations(r.Allocations, r.Quantity); err != nil {
 			err.Message = "UsageRecords[" + itoa(i) + "]: " + err.Message
 			return nil, err
 		}
-		if agreement != nil {
+		if standing != nil && standing.subscribed(r.Timestamp, now) && !c.isSuspended(standing.buyer) {
+			line.Subscribed = true
+		} else if agreement != nil {
 			line.Subscribed, err = c.licensed(agreement, r.Timestamp, now)
 		} else {
 			line.Subscribed, err = c.subscribed(product.ID, line.Key.Buyer, r.Timestamp, now)
@@ -380,5 +390,15 @@ func (c *Catalog) RecordIDOf(ids *RecordIDs, l *Line, clientToken string) Record
 		}
 		return ids.Of(l.Hour, "workload", region, p.Code, account, w.Platform.String(), w.ResourceID, dimension)
 	}
-	return ids.Of(l.Hour, "customer", region, p.Code, Number(c.Account(l.Key.Buyer).AccountID), dimension)
+	m := ids.begin(l.Hour)
+	m.add("customer")
+	m.add(region)
+	m.add(p.Code)
+	if l.account != 0 {
+		m.addNumber(l.account)
+	} else {
+		m.addNumber(c.Account(l.Key.Buyer).AccountID)
+	}
+	m.add(dimension)
+	return ids.end(m)
 }

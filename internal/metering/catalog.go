@@ -20,12 +20,16 @@ type Account struct {
 
 // Number formats an account id as its 12 digits.
 func Number(accountID uint64) string {
-	var b [12]byte
-	for i := len(b) - 1; i >= 0; i-- {
-		b[i] = byte('0' + accountID%10)
+	return string(appendNumber(make([]byte, 0, 12), accountID))
+}
+
+func appendNumber(b []byte, accountID uint64) []byte {
+	var digits [12]byte
+	for i := len(digits) - 1; i >= 0; i-- {
+		digits[i] = byte('0' + accountID%10)
 		accountID /= 10
 	}
-	return string(b[:])
+	return append(b, digits[:]...)
 }
 
 // ParseAccountID returns the number behind 12 digits.
@@ -215,6 +219,8 @@ type Catalog struct {
 	customers     []Customer
 	customerNamed index // :: seller, CustomerIdentifier → its place in customers, plus one
 	seed          maphash.Seed
+	standings     standings
+	suspended     []uint64 // a bit for each account, by its number
 	workloadNamed map[workloadKey]uint32
 	keys          map[uint32][]PublicKey // :: product → versions, ascending
 	registered    map[pair]struct{}      // :: workload, product that has had a successful first call
@@ -266,13 +272,15 @@ type workloadKey struct {
 
 // NewCatalog returns an empty catalogue.
 func NewCatalog(s *Settings) *Catalog {
+	seed := maphash.MakeSeed()
 	return &Catalog{
 		Settings:      s,
 		regionNamed:   map[string]Region{},
 		accountByID:   map[uint64]uint32{},
 		productByCode: map[string]uint32{},
 		productByID:   map[string]uint32{},
-		seed:          maphash.MakeSeed(),
+		seed:          seed,
+		standings:     standings{seed: maphash.String(seed, "standings")},
 		newest:        map[pair]uint32{},
 		workloadNamed: map[workloadKey]uint32{},
 		keys:          map[uint32][]PublicKey{},
@@ -317,6 +325,13 @@ func (c *Catalog) PutAccount(a Account) {
 	}
 	c.accounts = put(c.accounts, a.ID, a)
 	c.accountByID[a.AccountID] = a.ID
+	for len(c.suspended) <= int(a.ID/64) {
+		c.suspended = append(c.suspended, 0)
+	}
+	c.suspended[a.ID/64] &^= 1 << (a.ID % 64)
+	if a.Suspended {
+		c.suspended[a.ID/64] |= 1 << (a.ID % 64)
+	}
 }
 
 // PutProduct adds or replaces a product.
@@ -328,15 +343,17 @@ func (c *Catalog) PutProduct(p Product) {
 
 // PutAgreement adds or replaces an agreement. Agreements are added in the order of their numbers.
 func (c *Catalog) PutAgreement(a Agreement) {
+	key := pair{a.Product, a.Buyer}
 	if old := at(c.agreements, a.ID); old != nil && old.ID != 0 {
 		a.previous = old.previous
 		*old = a
+		c.stand(c.newest[key])
 		return
 	}
-	key := pair{a.Product, a.Buyer}
 	a.previous = c.newest[key]
 	c.agreements = put(c.agreements, a.ID, a)
 	c.newest[key] = a.ID
+	c.stand(a.ID)
 	c.agreementByID.put(c.hash(a.AgreementID), a.ID)
 	c.byLicense.put(c.hash(a.LicenseARN), a.ID)
 }

@@ -74,6 +74,27 @@ func (s *Settings) CheckBatchTimestamp(ts, now Instant) *Error {
 	return nil
 }
 
+// Interval is a span of time, both ends included.
+type Interval struct{ From, To Instant }
+
+// Hold tells whether a moment lies in the interval.
+func (w Interval) Hold(ts Instant) bool { return w.From <= ts && ts <= w.To }
+
+// BatchTimestamps returns timestamps that [Settings.CheckBatchTimestamp] takes at the time now, for those who check many.
+// With MonthGrace it may take others too.
+func (s *Settings) BatchTimestamps(now Instant) Interval {
+	w := Interval{To: now.Add(s.FutureTolerance)}
+	if s.WindowFromHour {
+		w.From = now.Hour().Start().Add(-s.BatchWindow)
+	} else {
+		w.From = now.Add(-s.BatchWindow) + 1
+	}
+	if month := monthStart(now); now >= month.Add(s.MonthClose) {
+		w.From = max(w.From, month)
+	}
+	return w
+}
+
 // CheckMeterTimestamp tells whether MeterUsage takes a record stamped ts at the time now; nil means yes. Records
 // more than six hours old are refused (metering-api 2.1, API reference MeterUsage).
 func (s *Settings) CheckMeterTimestamp(ts, now Instant) *Error {

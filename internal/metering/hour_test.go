@@ -268,3 +268,24 @@ func TestHourHoldsItsInstants(t *testing.T) {
 		}
 	})
 }
+
+// The interval for those who check many timestamps is what CheckBatchTimestamp takes, to the millisecond; with
+// MonthGrace it may be less.
+func TestBatchTimestamps(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := metering.DefaultSettings()
+		s.BatchWindow = time.Duration(rapid.IntRange(0, 72).Draw(t, "window")) * time.Hour
+		s.MonthClose = time.Duration(rapid.IntRange(0, 30).Draw(t, "close")) * time.Hour
+		s.MonthGrace = rapid.Bool().Draw(t, "grace")
+		s.WindowFromHour = rapid.Bool().Draw(t, "from hour")
+		at := time.Date(2026, 11, 30, rapid.IntRange(0, 60).Draw(t, "hour"), rapid.SampledFrom([]int{0, 1, 59}).Draw(t, "minute"), 0, 0, time.UTC)
+		now := metering.InstantOf(at)
+		w := s.BatchTimestamps(now)
+		moments := []metering.Instant{w.From - 1, w.From, w.To, w.To + 1, now, now.Add(-time.Duration(rapid.IntRange(0, 90).Draw(t, "age")) * time.Hour)}
+		for _, ts := range moments {
+			if err := s.CheckBatchTimestamp(ts, now); w.Hold(ts) && err != nil || err == nil && !w.Hold(ts) && !s.MonthGrace {
+				t.Fatalf("%v at %v: %v, but the interval is %v to %v", ts, now, err, w.From, w.To)
+			}
+		}
+	})
+}

@@ -92,6 +92,8 @@ type Line struct {
 	Subscribed  bool         // false: the record's result is CustomerNotSubscribed and nothing is stored
 	ID          RecordID     // of the record that this key has or would get
 	Allocations []Allocation // as sent
+
+	account uint64 // of the buyer, if it has been looked up already
 }
 
 // constraint words a breach of the API model the way AWS's services do, with the mend behind it.
