@@ -397,14 +397,6 @@ func (r *Reader) ClientTokens(f func(*ClientToken) error) error {
 	})
 }
 
-// ClientTokenUsage calls f for each usage row that has a ClientToken, in the order of workloads and tokens, so
-// that rows with the same token follow each other.
-func (r *Reader) ClientTokenUsage(f func(workload uint32, clientToken string, seq int64) error) error {
-	return r.query("SELECT workload, client_token, seq FROM usage WHERE client_token <> '' ORDER BY workload, client_token, seq", func(c columns) error {
-		return f(uint32(c.ColumnInt64(0)), c.ColumnText(1), c.ColumnInt64(2))
-	})
-}
-
 const callColumns = "SELECT seq, at, request, operation, principal, access_key, workload, source, region, refusal, usage_rows, detail FROM call "
 
 func scanCall(s columns, c *Call) {

@@ -177,6 +177,12 @@ func (r *postgresReader) Hours(row func(metering.Hour) error) error {
 	})
 }
 
+func (r *postgresReader) ClientTokenUsage(row func(workload uint32, clientToken string, seq int64) error) error {
+	return r.query("SELECT workload, client_token, seq FROM usage WHERE client_token <> '' ORDER BY workload, client_token, seq", func(c columns) error {
+		return row(uint32(c.ColumnInt64(0)), c.ColumnText(1), c.ColumnInt64(2))
+	})
+}
+
 func (r *postgresReader) UsageOfCall(c *Call, row func(*Usage) error) error {
 	var list []byte
 	err := r.query("SELECT usage_keys FROM call WHERE seq = $1", func(c columns) error {

@@ -139,21 +139,18 @@ CREATE TABLE registration_token (
   revoked   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- One row for each accepted usage record. Duplicates are decided before a row is appended, on (hour, region,
--- product, buyer, agreement, workload, dimension), and for AgentCore runtimes on (workload, client_token).
+-- One row for each accepted usage record. Duplicates are decided before a row is appended: on the hour of at, the
+-- dimension and region of meter, and the agreement, or product and workload, or product and buyer; for AgentCore
+-- runtimes on (workload, client_token). A column costs as much as a step of the insertion, so there are few.
 CREATE TABLE usage (
   seq          INTEGER PRIMARY KEY, -- the call's seq * 32 + the record's place in the call, from 0
-  hour         INTEGER NOT NULL,
-  millis       INTEGER NOT NULL, -- of the timestamp as sent, within the hour
-  region       INTEGER NOT NULL,
+  at           INTEGER NOT NULL,    -- the timestamp as sent
   product      INTEGER NOT NULL,
   buyer        INTEGER NOT NULL,
-  agreement    INTEGER NOT NULL, -- 0 unless named by LicenseArn
-  workload     INTEGER NOT NULL, -- 0 unless sent by MeterUsage
-  dimension    INTEGER NOT NULL,
+  holder       INTEGER NOT NULL,    -- the agreement if named by LicenseArn, minus the workload if sent by MeterUsage, else 0
+  meter        INTEGER NOT NULL,    -- dimension * 65536 + region * 256 + form
   quantity     INTEGER NOT NULL,
-  form         INTEGER NOT NULL,
-  client_token TEXT,             -- AgentCore only
+  client_token TEXT,                -- AgentCore only
   allocations  BLOB
 ) STRICT;
 

@@ -1,11 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/ncruces/go-sqlite3"
@@ -18,24 +20,32 @@ func (r *sqliteReader) query(sql string, row func(columns) error, args ...any) e
 	return query(r.c, sql, func(s *sqlite3.Stmt) error { return row(s) }, args...)
 }
 
-const usageColumns = "SELECT seq, hour, millis, region, product, buyer, agreement, workload, dimension, quantity, form, client_token, allocations FROM usage "
+const usageColumns = "SELECT at, product, buyer, holder, meter, quantity, seq, client_token, allocations FROM usage "
 
 func scanUsage(s *sqlite3.Stmt, u *Usage) {
-	*u = Usage{
-		Seq:  s.ColumnInt64(0),
-		Hour: metering.Hour(s.ColumnInt64(1)),
-		Key: metering.Key{Region: metering.Region(s.ColumnInt64(3)), Product: uint32(s.ColumnInt64(4)), Buyer: uint32(s.ColumnInt64(5)),
-			Agreement: uint32(s.ColumnInt64(6)), Workload: uint32(s.ColumnInt64(7)), Dimension: uint16(s.ColumnInt64(8))},
-		Quantity: int32(s.ColumnInt64(9)),
-		Form:     metering.Form(s.ColumnInt64(10)),
+	*u = Usage{Seq: s.ColumnInt64(6)}
+	scanNumbers(s, u)
+	if s.ColumnType(7) != sqlite3.NULL {
+		u.ClientToken = s.ColumnText(7)
 	}
-	u.Timestamp = u.Hour.Start() + metering.Instant(s.ColumnInt64(2))
-	if s.ColumnType(11) != sqlite3.NULL {
-		u.ClientToken = s.ColumnText(11)
+	if s.ColumnType(8) != sqlite3.NULL {
+		u.Allocations = s.ColumnBlob(8, nil)
 	}
-	if s.ColumnType(12) != sqlite3.NULL {
-		u.Allocations = s.ColumnBlob(12, nil)
+}
+
+// scanNumbers reads at, product, buyer, holder, meter and quantity.
+func scanNumbers(s *sqlite3.Stmt, u *Usage) {
+	u.Timestamp = metering.Instant(s.ColumnInt64(0))
+	u.Hour = u.Timestamp.Hour()
+	u.Key = metering.Key{Product: uint32(s.ColumnInt64(1)), Buyer: uint32(s.ColumnInt64(2))}
+	if holder := s.ColumnInt64(3); holder > 0 {
+		u.Key.Agreement = uint32(holder)
+	} else {
+		u.Key.Workload = uint32(-holder)
 	}
+	meter := s.ColumnInt64(4)
+	u.Key.Dimension, u.Key.Region, u.Form = uint16(meter>>16), metering.Region(meter>>8), metering.Form(meter)
+	u.Quantity = int32(s.ColumnInt64(5))
 }
 
 func (r *sqliteReader) Usage(row func(*Usage) error) error {
@@ -55,19 +65,24 @@ func (r *sqliteReader) UsageOfCall(c *Call, row func(*Usage) error) error {
 }
 
 func (r *sqliteReader) Hours(row func(metering.Hour) error) error {
-	return query(r.c, "SELECT hour FROM usage ORDER BY seq", func(s *sqlite3.Stmt) error {
-		return row(metering.Hour(s.ColumnInt64(0)))
+	return query(r.c, "SELECT at FROM usage ORDER BY seq", func(s *sqlite3.Stmt) error {
+		return row(metering.Instant(s.ColumnInt64(0)).Hour())
+	})
+}
+
+func (r *sqliteReader) ClientTokenUsage(row func(workload uint32, clientToken string, seq int64) error) error {
+	return r.query("SELECT -holder AS workload, client_token, seq FROM usage WHERE client_token <> '' ORDER BY workload, client_token, seq", func(c columns) error {
+		return row(uint32(c.ColumnInt64(0)), c.ColumnText(1), c.ColumnInt64(2))
 	})
 }
 
 // keys calls row for what duplicates are decided on of each row that is found by its key, and for which a condition on
 // $1 holds. It reads millions of rows a second.
 func (r *sqliteReader) keys(where string, arg int64, row func(metering.Hour, *metering.Key, int32)) error {
-	var k metering.Key
-	return query(r.c, "SELECT hour, region, product, buyer, agreement, workload, dimension, quantity FROM usage WHERE "+where+" AND client_token IS NULL", func(s *sqlite3.Stmt) error {
-		k = metering.Key{Region: metering.Region(s.ColumnInt64(1)), Product: uint32(s.ColumnInt64(2)), Buyer: uint32(s.ColumnInt64(3)),
-			Agreement: uint32(s.ColumnInt64(4)), Workload: uint32(s.ColumnInt64(5)), Dimension: uint16(s.ColumnInt64(6))}
-		row(metering.Hour(s.ColumnInt64(0)), &k, int32(s.ColumnInt64(7)))
+	var u Usage
+	return query(r.c, "SELECT at, product, buyer, holder, meter, quantity FROM usage WHERE "+where+" AND client_token IS NULL", func(s *sqlite3.Stmt) error {
+		scanNumbers(s, &u)
+		row(u.Hour, &u.Key, u.Quantity)
 		return nil
 	}, arg)
 }
@@ -125,14 +140,14 @@ func (db *sqliteStore) FindUsage(f *UsageFilter, after string, row func(*Usage) 
 // where is the filter, for behind $2.
 func (f *UsageFilter) where() (sql string, args []any) {
 	if f.FirstHour > math.MinInt32 || f.LastHour < math.MaxInt32 {
-		sql, args = " AND hour BETWEEN $3 AND $4", []any{int64(f.FirstHour), int64(f.LastHour)}
+		sql, args = " AND at BETWEEN $3 AND $4", []any{int64(f.FirstHour.Start()), int64(f.LastHour.Start()) + int64(time.Hour/time.Millisecond) - 1}
 	}
 	for _, c := range []struct {
 		sql   string
 		value int64
 	}{
-		{" AND region = $", int64(f.Region)}, {" AND product = $", int64(f.Product)}, {" AND buyer = $", int64(f.Buyer)}, {" AND agreement = $", int64(f.Agreement)},
-		{" AND hour * 3600000 + millis >= $", int64(f.From)}, {" AND hour * 3600000 + millis < $", int64(f.To)},
+		{" AND meter >> 8 & 255 = $", int64(f.Region)}, {" AND product = $", int64(f.Product)}, {" AND buyer = $", int64(f.Buyer)}, {" AND holder = $", int64(f.Agreement)},
+		{" AND at >= $", int64(f.From)}, {" AND at < $", int64(f.To)},
 	} {
 		if c.value != 0 {
 			args = append(args, c.value)
@@ -261,8 +276,8 @@ func (r *sqliteReader) Check(problem func(format string, args ...any)) error {
 // checkMarks compares the marks of hours with where their rows are.
 func (r *sqliteReader) checkMarks(problem func(format string, args ...any)) error {
 	firsts := map[metering.Hour]int64{}
-	err := query(r.c, "SELECT hour, seq FROM usage ORDER BY seq", func(s *sqlite3.Stmt) error {
-		if h := metering.Hour(s.ColumnInt64(0)); firsts[h] == 0 {
+	err := query(r.c, "SELECT at, seq FROM usage ORDER BY seq", func(s *sqlite3.Stmt) error {
+		if h := metering.Instant(s.ColumnInt64(0)).Hour(); firsts[h] == 0 {
 			firsts[h] = s.ColumnInt64(1)
 		}
 		return nil
@@ -291,24 +306,26 @@ func (r *sqliteReader) checkMarks(problem func(format string, args ...any)) erro
 // checkNumbers finds numbers that their columns must not hold, and that would be cut off.
 func (r *sqliteReader) checkNumbers(problem func(format string, args ...any)) error {
 	type column struct {
-		name              string
+		name, sql         string // sql is the name if it is empty
 		smallest, largest int64
 	}
 	for _, t := range []struct {
 		name    string
 		columns []column
 	}{
-		{"usage", []column{{"seq", 1, math.MaxInt64}, {"hour", math.MinInt32, math.MaxInt32}, {"millis", 0, 3_599_999}, {"region", 1, math.MaxUint8},
-			{"product", 1, math.MaxUint32}, {"buyer", 1, math.MaxUint32}, {"agreement", 0, math.MaxUint32}, {"workload", 0, math.MaxUint32},
-			{"dimension", 1, math.MaxUint16}, {"quantity", 0, math.MaxInt32}, {"form", int64(metering.ByCustomerIdentifier), int64(metering.ByWorkload)}}},
-		{"call", []column{{"seq", 1, math.MaxInt64}, {"length(request)", 16, 16}, {"operation", 1, math.MaxUint8}, {"principal", 0, math.MaxUint32},
-			{"access_key", 0, math.MaxUint32}, {"workload", 0, math.MaxUint32}, {"region", 0, math.MaxUint8},
-			{"refusal", NoRefusal, int64(len(metering.Kinds()) - 1)}, {"usage_rows", 0, metering.MaxUsageRecords}}},
+		{"usage", []column{{"seq", "", 1, math.MaxInt64}, {"at", "", 1, int64(metering.Hour(math.MaxInt32).Start())}, {"product", "", 1, math.MaxUint32},
+			{"buyer", "", 1, math.MaxUint32}, {"holder", "", -math.MaxUint32, math.MaxUint32}, {"dimension", "meter >> 16", 1, math.MaxUint16},
+			{"region", "meter >> 8 & 255", 1, math.MaxUint8}, {"form", "meter & 255", int64(metering.ByCustomerIdentifier), int64(metering.ByWorkload)},
+			{"quantity", "", 0, math.MaxInt32}}},
+		{"call", []column{{"seq", "", 1, math.MaxInt64}, {"length(request)", "", 16, 16}, {"operation", "", 1, math.MaxUint8}, {"principal", "", 0, math.MaxUint32},
+			{"access_key", "", 0, math.MaxUint32}, {"workload", "", 0, math.MaxUint32}, {"region", "", 0, math.MaxUint8},
+			{"refusal", "", NoRefusal, int64(len(metering.Kinds()) - 1)}, {"usage_rows", "", 0, metering.MaxUsageRecords}}},
 	} {
 		var names, fits []string
 		for _, c := range t.columns {
-			names = append(names, c.name)
-			fits = append(fits, fmt.Sprintf("%s BETWEEN %d AND %d", c.name, c.smallest, c.largest))
+			sql := cmp.Or(c.sql, c.name)
+			names = append(names, sql)
+			fits = append(fits, fmt.Sprintf("%s BETWEEN %d AND %d", sql, c.smallest, c.largest))
 		}
 		err := query(r.c, "SELECT "+strings.Join(names, ", ")+" FROM "+t.name+" WHERE NOT ("+strings.Join(fits, " AND ")+") ORDER BY seq", func(s *sqlite3.Stmt) error {
 			for i, c := range t.columns {

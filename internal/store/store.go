@@ -180,6 +180,10 @@ type reader interface {
 	// Hours calls row with the hour of each usage row, in the order of Usage.
 	Hours(row func(metering.Hour) error) error
 
+	// ClientTokenUsage calls row for each usage row that has a ClientToken, in the order of workloads and tokens, so
+	// that rows with the same token follow each other.
+	ClientTokenUsage(row func(workload uint32, clientToken string, seq int64) error) error
+
 	// Calls calls row for each audit row in the order of Seq, with a bit set for each record of the call that has a
 	// usage row, and orphan for each usage row that belongs to no call.
 	Calls(row func(c *Call, stored uint32) error, orphan func(seq int64) error) error
