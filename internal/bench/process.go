@@ -342,7 +342,7 @@ func settle(ctx context.Context, t *target, nodes []*meterd) (map[string]float64
 }
 
 // memory is what a process holds.
-type memory struct{ resident, live float64 } // bytes; live is the Go heap after a collection
+type memory struct{ resident, live float64 } // bytes; live is the Go heap after a collection, and the index, which is not in it
 
 func (m *meterd) memory(ctx context.Context) (memory, error) {
 	resident, err := m.resident()
@@ -353,7 +353,7 @@ func (m *meterd) memory(ctx context.Context) (memory, error) {
 		return memory{}, err
 	}
 	all, err := m.metrics(ctx)
-	return memory{resident, all["go_memstats_heap_alloc_bytes"]}, err
+	return memory{resident, all["go_memstats_heap_alloc_bytes"] + all["meterd_open_records_bytes"]}, err
 }
 
 // resident returns the process's resident set in bytes.

@@ -116,7 +116,7 @@ func (m *meterWork) write(g *group, c *Call) error {
 		c.audit.Detail = appendOutcome(c.audit.Detail, 0, Replayed, &m.line, "")
 	}
 	// Replays come with fresh tokens for ever; beyond the bound theirs are let go, and the hour still tells them.
-	if in.HasClientToken && (outcome == Stored || g.l.db.OpenRecords() < g.l.cfg.MaxOpenRecords) {
+	if in.HasClientToken && (outcome == Stored || g.l.openRecords() < g.l.cfg.MaxOpenRecords) {
 		t := store.ClientToken{Key: m.tokenKey, Parameters: m.parameters, Record: m.id, At: g.now}
 		if err := g.tx.PutClientToken(&t); err != nil {
 			return err

@@ -15,6 +15,7 @@ type Metrics struct {
 	groupSize  prometheus.Histogram
 	commitTime prometheus.Histogram
 	open       prometheus.GaugeFunc
+	openBytes  prometheus.GaugeFunc
 	limit      prometheus.GaugeFunc
 	alarm      prometheus.GaugeFunc // 1 from 80 % of the limit
 	ready      prometheus.GaugeFunc
@@ -44,7 +45,9 @@ func newMetrics(l *Ledger) *Metrics {
 		commitTime: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "meterd_commit_seconds",
 			Help: "Time to decide, append, commit and sync one group.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 15)}),
 		open: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_open_records",
-			Help: "Keys of records in the open window and ClientTokens that the embedded store keeps in memory."}, func() float64 { return float64(l.db.OpenRecords()) }),
+			Help: "Keys of records in the open window and ClientTokens that the embedded store keeps in memory."}, func() float64 { return float64(l.openRecords()) }),
+		openBytes: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_open_records_bytes",
+			Help: "Memory of the tables that hold these keys, and of the filters of those on disk."}, func() float64 { _, bytes := l.db.OpenRecords(); return float64(bytes) }),
 		limit: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_open_records_limit",
 			Help: "The bound on open records (--max-open-records)."}, func() float64 { return float64(l.cfg.MaxOpenRecords) }),
 		ready: prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_ready",
@@ -60,7 +63,7 @@ func newMetrics(l *Ledger) *Metrics {
 	}
 	m.alarm = prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "meterd_open_records_alarm",
 		Help: "1 when open records have reached 80 % of their bound."}, func() float64 {
-		if l.db.OpenRecords() >= l.cfg.MaxOpenRecords*8/10 {
+		if l.openRecords() >= l.cfg.MaxOpenRecords*8/10 {
 			return 1
 		}
 		return 0
@@ -77,7 +80,12 @@ func newMetrics(l *Ledger) *Metrics {
 
 // Register adds the figures to a registry.
 func (m *Metrics) Register(r prometheus.Registerer) {
-	r.MustRegister(m.records, m.calls, m.groupSize, m.commitTime, m.open, m.limit, m.alarm, m.ready, m.age)
+	r.MustRegister(m.records, m.calls, m.groupSize, m.commitTime, m.open, m.openBytes, m.limit, m.alarm, m.ready, m.age)
+}
+
+func (l *Ledger) openRecords() int {
+	keys, _ := l.db.OpenRecords()
+	return keys
 }
 
 // group counts a group that was committed.

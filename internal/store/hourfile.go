@@ -8,29 +8,33 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
-	"math/bits"
+	stdbits "math/bits"
 	"os"
 
 	"github.com/meterd/meterd/internal/metering"
 )
 
 // hourFile is a table of the keys of one hour on disk, ordered by their hashes and cut into buckets of some 4 KB,
-// of which it knows in memory where they end. A key is looked for with one read. It can be made again from the rows of
-// usage at any time, so it need not outlive anything; but what it says must be true, so that all of it has checksums.
+// of which it knows in memory where they end. A key that is there is found with one read. For one that is not there, as
+// those of new records that come late are, a filter of a byte a key saves the read nearly always. A file can be made
+// again from the rows of usage at any time, so it need not outlive anything; but what it says must be true, so that all
+// of it has checksums.
 type hourFile struct {
 	hourHead
 	path    string
 	file    *os.File
 	buckets []bucket
+	filter  filter
 	entries int64 // where they begin
 	space   []byte
 }
 
-// hourHead is what a file begins with. The buckets follow, the checksum of both, and the entries.
+// hourHead is what a file begins with. The buckets and the filter follow, the checksum of all that, and the entries.
 type hourHead struct {
 	Magic   [8]byte
 	Hour    metering.Hour
 	Bits    uint32   // the first so many bits of a hash are its bucket
+	Lines   uint32   // of the filter
 	Keys    int64    // how many there are
 	Through int64    // the Seq of a call: all keys of its time are here
 	Request [16]byte // its request id, so that the file is not taken for another ledger's or another past's
@@ -63,7 +67,8 @@ func openHourFile(path string) (*hourFile, error) {
 	}
 	h := &hourFile{path: path, file: f}
 	if err := h.readHead(); err != nil {
-		return nil, errors.Join(&damagedFile{path, err}, f.Close())
+		h.close(false)
+		return nil, &damagedFile{path, err}
 	}
 	return h, nil
 }
@@ -74,11 +79,19 @@ func (h *hourFile) readHead() error {
 	if err := binary.Read(r, binary.LittleEndian, &h.hourHead); err != nil {
 		return err
 	}
-	if h.Magic != hourMagic || h.Bits > 32 {
+	info, err := h.file.Stat()
+	switch { // the size bounds what is allocated for the rest
+	case err != nil:
+		return err
+	case h.Magic != hourMagic || h.Bits > 32 || info.Size() != h.size()+h.Keys*int64(entrySize):
 		return errors.New("it does not begin as it should")
 	}
 	h.buckets = make([]bucket, 1<<h.Bits)
 	if err := binary.Read(r, binary.LittleEndian, h.buckets); err != nil {
+		return err
+	}
+	h.filter = newFilter(h.Lines)
+	if _, err := io.ReadFull(r, h.filter.bytes); err != nil {
 		return err
 	}
 	want, got := sum.Sum32(), uint32(0)
@@ -88,16 +101,13 @@ func (h *hourFile) readHead() error {
 	if got != want {
 		return errors.New("its checksum does not hold")
 	}
-	h.entries = headSize(h.Bits)
-	info, err := h.file.Stat()
-	if err == nil && info.Size() != h.entries+h.Keys*int64(entrySize) {
-		err = fmt.Errorf("it has %d bytes", info.Size())
-	}
-	return err
+	h.entries = h.size()
+	return nil
 }
 
-func headSize(bits uint32) int64 {
-	return int64(binary.Size(hourHead{})) + int64(binary.Size(bucket{}))<<bits + 4
+// size returns how many bytes stand before the entries.
+func (h *hourHead) size() int64 {
+	return int64(binary.Size(h)) + int64(binary.Size(bucket{}))<<h.Bits + int64(h.Lines)*lineSize + 4
 }
 
 // bucket reads a bucket.
@@ -122,6 +132,9 @@ func (h *hourFile) bucket(n uint64) ([]byte, error) {
 
 // find returns the quantity of a key.
 func (h *hourFile) find(hash uint64, k indexKey) (quantity int32, ok bool, err error) {
+	if !h.filter.mayHave(hash) {
+		return 0, false, nil
+	}
 	b, err := h.bucket(hash >> (64 - h.Bits))
 	for ; len(b) > 0; b = b[entrySize:] {
 		if e := parseEntry(b); e.key == k {
@@ -145,6 +158,7 @@ func appendEntry(b []byte, e entry) []byte {
 
 // close closes the file and, if it is of no use any more, removes it.
 func (h *hourFile) close(remove bool) {
+	h.filter.release()
 	_ = h.file.Close() // nothing is written to it
 	if remove {
 		_ = os.Remove(h.path) // it will be overwritten or ignored
@@ -153,21 +167,23 @@ func (h *hourFile) close(remove bool) {
 
 // writeHourFile makes a file of the keys of a table and of another file, if there is one, which the new one replaces
 // if they have one name. It ends early if stopped says so.
-func writeHourFile(path string, head hourHead, t *keyTable, old *hourFile, stopped func() bool) (h *hourFile, err error) {
+func writeHourFile(path string, head hourHead, t *keyTable, old *hourFile, stopped func() bool) (written *hourFile, err error) {
 	most := t.keys
 	if old != nil {
 		most += int(old.Keys)
 	}
-	head.Magic, head.Keys, head.Bits = hourMagic, 0, uint32(max(0, bits.Len(uint(most/bucketKeys))))
+	head.Magic, head.Keys = hourMagic, 0
+	head.Bits, head.Lines = uint32(stdbits.Len(uint(most/bucketKeys))), uint32(most/lineSize+1)
 	temp := path + ".new"
 	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	h = &hourFile{hourHead: head, path: path, file: f, buckets: make([]bucket, 1<<head.Bits), entries: headSize(head.Bits)}
+	h := &hourFile{hourHead: head, path: path, file: f, buckets: make([]bucket, 1<<head.Bits), filter: newFilter(head.Lines), entries: head.size()}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(temp))
+			h.close(false)
+			err = errors.Join(err, os.Remove(temp))
 		}
 	}()
 	if _, err := f.Seek(h.entries, io.SeekStart); err != nil {
@@ -254,6 +270,7 @@ func (w *hourWriter) put(e hashed) error {
 			return err
 		}
 	}
+	w.filter.add(e.hash)
 	w.filled = appendEntry(w.filled, e.entry)
 	w.last = e
 	w.Keys++
@@ -283,11 +300,56 @@ func (w *hourWriter) finish() error {
 	if err == nil {
 		b, err = binary.Append(b, binary.LittleEndian, w.buckets)
 	}
+	b = append(b, w.filter.bytes...)
 	if err == nil {
 		b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, checksums))
 		_, err = w.file.WriteAt(b, 0)
 	}
 	return err
+}
+
+// filter tells of most keys that are not there that they are not: a Bloom filter whose bits for a key are in one cache
+// line.
+type filter struct {
+	bytes []byte // not Go's memory
+	lines uint64
+}
+
+const lineSize = 64 // bytes of a line, and keys that it is for on average
+
+func newFilter(lines uint32) filter { return filter{allocate(int(lines) * lineSize), uint64(lines)} }
+
+func (f *filter) release() {
+	free(f.bytes)
+	*f = filter{}
+}
+
+// bits returns the line of a hash, and its six bits in it, nine bits of a number for each.
+func (f *filter) bits(hash uint64) (line []byte, bits uint64) {
+	n, _ := stdbits.Mul64(hash, f.lines)
+	return f.bytes[n*lineSize:][:lineSize], hash * 0x9e3779b97f4a7c15 >> 10
+}
+
+func (f *filter) add(hash uint64) {
+	line, bits := f.bits(hash)
+	for range 6 {
+		line[bits>>3&63] |= 1 << (bits & 7)
+		bits >>= 9
+	}
+}
+
+func (f *filter) mayHave(hash uint64) bool {
+	if f.lines == 0 {
+		return false
+	}
+	line, bits := f.bits(hash)
+	for range 6 {
+		if line[bits>>3&63]>>(bits&7)&1 == 0 {
+			return false
+		}
+		bits >>= 9
+	}
+	return true
 }
 
 // isMissing tells whether an error says that there is no file.

@@ -61,7 +61,8 @@ type keyTable struct {
 	depth     int        // of the directory
 	directory []*segment // by the first bits of the hash, as many as depth says
 	keys      int
-	slabs     [][]byte // the memory of the segments
+	segments  int
+	slabs     [][]byte // their memory
 	free      []byte   // what is left of the last one
 	spare     *segment // for split
 }
@@ -90,24 +91,41 @@ func newKeyTable(h hashing) *keyTable {
 func (t *keyTable) segment(depth int32) *segment {
 	const size = int(unsafe.Sizeof(segment{}))
 	if len(t.free) < size {
-		slab, err := syscall.Mmap(-1, 0, slabSize, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
-		if err != nil {
-			panic(fmt.Sprintf("out of memory for the index: %v", err))
-		}
+		slab := allocate(slabSize)
 		t.slabs, t.free = append(t.slabs, slab), slab
 	}
 	s := (*segment)(unsafe.Pointer(&t.free[0]))
 	t.free = t.free[size:]
+	t.segments++
 	s.depth = depth
 	return s
 }
 
+// bytes is how much memory the table takes.
+func (t *keyTable) bytes() int { return t.segments * int(unsafe.Sizeof(segment{})) }
+
 // release gives the memory back. The table must not be used any more.
 func (t *keyTable) release() {
 	for _, slab := range t.slabs {
-		_ = syscall.Munmap(slab) // it was mapped
+		free(slab)
 	}
 	*t = keyTable{}
+}
+
+// allocate returns memory that is not Go's, all zeros.
+func allocate(size int) []byte {
+	b, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		panic(fmt.Sprintf("out of memory for the index: %v", err))
+	}
+	return b
+}
+
+// free gives memory back that allocate has returned.
+func free(b []byte) {
+	if b != nil {
+		_ = syscall.Munmap(b) // it was mapped
+	}
 }
 
 // at returns the segment of a hash and the first slot to look at.

@@ -263,9 +263,10 @@ func nodeName() string {
 	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }
 
-func (db *postgresStore) Meta() Meta       { return db.meta }
-func (db *postgresStore) Shared() bool     { return true }
-func (db *postgresStore) OpenRecords() int { return 0 }
+func (db *postgresStore) Meta() Meta   { return db.meta }
+func (db *postgresStore) Shared() bool { return true }
+
+func (db *postgresStore) OpenRecords() (keys, bytes int) { return 0, 0 }
 
 func (db *postgresStore) Writers() []Writer {
 	writers := make([]Writer, len(db.writers))

@@ -213,6 +213,7 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 		return nil
 	})
 	db.index = newIndex(db.meta.Secret, o.MaxOpenRecords)
+	db.index.scan = db.scan
 	db.index.spills = spills{dir: filepath.Join(dir, hourFiles), most: coldKeys, log: o.Log, done: make(chan *spill, 1)}
 	db.tx.index, db.tx.sandbox = db.index, db.meta.Sandbox
 	if err := db.tx.prepare(db.writer); err != nil {
@@ -317,7 +318,10 @@ func readMeta(c *sqlite3.Conn) (m Meta, err error) {
 func (db *sqliteStore) Meta() Meta        { return db.meta }
 func (db *sqliteStore) Shared() bool      { return false }
 func (db *sqliteStore) Writers() []Writer { return []Writer{db} }
-func (db *sqliteStore) OpenRecords() int  { return int(db.index.held.Load()) }
+
+func (db *sqliteStore) OpenRecords() (keys, bytes int) {
+	return int(db.index.held.Load()), int(db.index.bytes.Load())
+}
 
 // Pulse fails if a write or a checkpoint has failed.
 func (db *sqliteStore) Pulse() (Pulse, error) {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync/atomic"
 
@@ -27,10 +28,19 @@ type index struct {
 	keys   int          // in memory
 	known  int          // tokens
 	held   atomic.Int64 // keys and tokens in memory, for others to see
+	bytes  atomic.Int64 // that the tables take
 
-	asked   []hashed // what is being claimed
-	touched uint32   // so that touching is not left out
+	scan    func(from int64, take func([]keyRow) error) error // reads all rows that are found by their key, from a Seq on
+	asked   []hashed                                          // what is being claimed
+	touched uint32                                            // so that touching is not left out
 	spills  spills
+}
+
+// keyRow is what the index keeps of a usage row.
+type keyRow struct {
+	hour     metering.Hour
+	key      indexKey
+	quantity int32
 }
 
 // openHour is where the keys of an hour are: each in one of these places.
@@ -83,7 +93,19 @@ func (x *index) drop(h metering.Hour, o *openHour) {
 	}
 }
 
-func (x *index) count() { x.held.Store(int64(x.keys + x.known)) }
+func (x *index) count() {
+	x.held.Store(int64(x.keys + x.known))
+	bytes := 0
+	for _, o := range x.hours {
+		if bytes += o.keys.bytes(); o.sealed != nil {
+			bytes += o.sealed.bytes()
+		}
+		if o.file != nil {
+			bytes += len(o.file.filter.bytes)
+		}
+	}
+	x.bytes.Store(int64(bytes))
+}
 
 func (x *index) full() bool { return x.most > 0 && x.keys >= x.most }
 
@@ -158,13 +180,20 @@ func (o *openHour) find(e *hashed) (quantity int32, ok bool, err error) {
 	return 0, false, nil
 }
 
-// add holds the key of a row that was read.
-func (x *index) add(h metering.Hour, k *metering.Key, quantity int32) {
-	o, e := x.hour(h), entry{pack(k), quantity}
-	hash := x.of(e.key)
-	if _, known := o.keys.find(hash, e.key); !known {
-		o.keys.add(hash, e)
-		x.keys++
+// add holds the keys of rows that were read.
+func (x *index) add(rows []keyRow) {
+	x.asked = x.asked[:0]
+	for _, r := range rows {
+		e := hashed{x.of(r.key), entry{r.key, r.quantity}}
+		x.asked = append(x.asked, e)
+		x.touched += x.hour(r.hour).keys.touch(e.hash)
+	}
+	for i, r := range rows {
+		keys, e := x.hour(r.hour).keys, &x.asked[i]
+		if _, known := keys.find(e.hash, e.key); !known {
+			keys.add(e.hash, e.entry)
+			x.keys++
+		}
 	}
 }
 
@@ -223,18 +252,16 @@ func (x *index) load(r *sqliteReader, w Window) error {
 		return nil
 	})
 	if err == nil && from >= 0 {
-		err = r.keys("seq >= $1", from, func(h metering.Hour, k *metering.Key, quantity int32) {
-			if h >= w.First && x.fileOf(h) == nil {
-				x.add(h, k, quantity)
-			}
+		err = x.scan(from, func(rows []keyRow) error {
+			x.add(slices.DeleteFunc(rows, func(r keyRow) bool { return r.hour < w.First || x.fileOf(r.hour) != nil }))
+			return nil
 		})
 	}
 	if err == nil {
-		err = r.keys("seq IN (SELECT seq FROM late WHERE hour >= $1)", int64(w.First), func(h metering.Hour, k *metering.Key, quantity int32) {
-			if x.fileOf(h) != nil {
-				x.add(h, k, quantity)
-			}
-		})
+		err = r.rows("seq IN (SELECT seq FROM late WHERE hour >= $1)", func(rows []keyRow) error {
+			x.add(slices.DeleteFunc(rows, func(r keyRow) bool { return x.fileOf(r.hour) == nil }))
+			return nil
+		}, int64(w.First))
 	}
 	if err != nil {
 		return err
@@ -412,7 +439,8 @@ func (x *index) openFiles(r *sqliteReader) error {
 		}
 		c, err := (&Reader{r}).Call(h.Through)
 		if err != nil {
-			return errors.Join(err, h.file.Close())
+			h.close(false)
+			return err
 		}
 		if c == nil || c.Request != h.Request || h.Hour < x.window.First || path != x.spills.path(h.Hour) {
 			h.close(true)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -76,15 +77,71 @@ func (r *sqliteReader) ClientTokenUsage(row func(workload uint32, clientToken st
 	})
 }
 
-// keys calls row for what duplicates are decided on of each row that is found by its key, and for which a condition on
-// $1 holds. It reads millions of rows a second.
-func (r *sqliteReader) keys(where string, arg int64, row func(metering.Hour, *metering.Key, int32)) error {
+// scannedRows is how many rows are handed on at once.
+const scannedRows = 512
+
+// rows reads what the index keeps of each row that is found by its key and for which a condition holds. What take gets
+// is its own.
+func (r *sqliteReader) rows(where string, take func([]keyRow) error, args ...any) error {
 	var u Usage
-	return query(r.c, "SELECT at, product, buyer, holder, meter, quantity FROM usage WHERE "+where+" AND client_token IS NULL", func(s *sqlite3.Stmt) error {
+	var some []keyRow
+	err := query(r.c, "SELECT at, product, buyer, holder, meter, quantity FROM usage WHERE "+where+" AND client_token IS NULL", func(s *sqlite3.Stmt) error {
 		scanNumbers(s, &u)
-		row(u.Hour, &u.Key, u.Quantity)
-		return nil
-	}, arg)
+		if some = append(some, keyRow{u.Hour, pack(&u.Key), u.Quantity}); len(some) < scannedRows {
+			return nil
+		}
+		full := some
+		some = make([]keyRow, 0, scannedRows)
+		return take(full)
+	}, args...)
+	if err == nil && len(some) > 0 {
+		err = take(some)
+	}
+	return err
+}
+
+// scan reads with as many connections as there are processors, each its part of the rows. take is called by one
+// goroutine at a time.
+func (db *sqliteStore) scan(from int64, take func([]keyRow) error) error {
+	var last int64
+	err := db.View(func(r *Reader) (err error) {
+		last, err = r.number("SELECT coalesce(max(seq), 0) FROM usage")
+		return err
+	})
+	if err != nil || last < from {
+		return err
+	}
+	each := (last-from)/int64(min(runtime.GOMAXPROCS(0), maxReaders)) + 1
+	found, ended, stop := make(chan []keyRow), make(chan error), make(chan struct{})
+	reading := 0
+	for first := from; first <= last; first += each {
+		reading++
+		go func() {
+			ended <- db.View(func(r *Reader) error {
+				return r.reader.(*sqliteReader).rows("seq BETWEEN $1 AND $2", func(rows []keyRow) error {
+					select {
+					case found <- rows:
+						return nil
+					case <-stop:
+						return ErrEnough
+					}
+				}, first, first+each-1)
+			})
+		}()
+	}
+	for reading > 0 && err == nil {
+		select {
+		case rows := <-found:
+			err = take(rows)
+		case err = <-ended:
+			reading--
+		}
+	}
+	close(stop)
+	for ; reading > 0; reading-- {
+		<-ended
+	}
+	return err
 }
 
 // marks calls row for each hour that has usage, with the Seq of its first row.

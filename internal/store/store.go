@@ -91,8 +91,9 @@ type Store interface {
 	// Pulse asks the store how it is: see [Pulse]. It fails if the store cannot be written to.
 	Pulse() (Pulse, error)
 
-	// OpenRecords returns how many keys are held in memory to decide duplicates.
-	OpenRecords() int
+	// OpenRecords returns how many keys are held in memory to decide duplicates, and how many bytes the tables of keys
+	// take there.
+	OpenRecords() (keys, bytes int)
 
 	// Close waits for the views that are running and releases the store. Everything acknowledged is on disk already.
 	Close() error
