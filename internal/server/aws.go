@@ -29,6 +29,7 @@ type AWS struct {
 	log      *slog.Logger
 	metrics  *AWSMetrics
 	failures failures
+	gate     gate
 	date     date
 	pool     sync.Pool // *exchange
 }
@@ -43,7 +44,7 @@ type AWSConfig struct {
 
 // NewAWS returns the endpoint of a ledger.
 func NewAWS(cfg AWSConfig) *AWS {
-	s := &AWS{ledger: cfg.Ledger, log: cfg.Log, metrics: cfg.Metrics}
+	s := &AWS{ledger: cfg.Ledger, log: cfg.Log, metrics: cfg.Metrics, gate: newGate(gatePlaces, gatePatience)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -121,6 +122,10 @@ func (s *AWS) serve(x *exchange, r *http.Request, id uuid.UUID) (operation strin
 	if err := x.read(r); err != nil {
 		return "", s.exception(err, id)
 	}
+	if !s.gate.enter() {
+		return "", s.exception(metering.Errorf(metering.Throttling, "Rate exceeded: more calls come than can be taken. Retry with exponential backoff; nothing of this call was stored."), id)
+	}
+	defer s.gate.leave()
 	now := s.ledger.Wall()
 	caller, err := s.verifier.Verify(r, x.body, now)
 	if err != nil {

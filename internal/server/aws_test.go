@@ -701,6 +701,28 @@ type brokenReader struct{}
 
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
+// TestOverload has more requests come than places: they are refused as AWS throttles, and nothing is stored.
+func TestOverload(t *testing.T) {
+	e := openEndpoint(t)
+	leave := server.FillGate(e.handler.(*server.AWS))
+	before := e.records()
+	for operation, g := range e.good() {
+		a := e.call(g.signer, operation, g.body)
+		if a.status != http.StatusBadRequest || a.code != "ThrottlingException" {
+			t.Errorf("%s: %d %s", operation, a.status, a.code)
+		}
+	}
+	if got := e.records(); got != before {
+		t.Errorf("%d records were stored", got-before)
+	}
+	leave()
+	for operation, g := range e.good() {
+		if a := e.call(g.signer, operation, g.body); a.status != http.StatusOK {
+			t.Errorf("%s afterwards: %d %s", operation, a.status, a.code)
+		}
+	}
+}
+
 // The embedded store's bound on open records is a clear refusal, never a wrong answer: what is known is still decided.
 func TestOpenRecordsAreBounded(t *testing.T) {
 	e := openEndpoint(t, func(c *ledger.Config) { c.Store, c.MaxOpenRecords = t.TempDir(), 2 })
