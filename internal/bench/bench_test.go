@@ -43,6 +43,18 @@ func TestEveryRecordHasItsOwnKey(t *testing.T) {
 	if len(seen) != 6000 {
 		t.Errorf("%d keys for 6000 records", len(seen))
 	}
+	many := &keyspace{product: "code", products: 7, buyers: 70, dimensions: 8, hours: []int64{1764000000, 1763996400}}
+	clear(seen)
+	for i := range many.size() {
+		account, dimension, timestamp := many.record(i)
+		if of := (account - firstBuyer) / buyersOfProduct; of != many.productOf(i) || account >= firstBuyer+many.buyers {
+			t.Fatalf("record %d is for buyer %d, who has product %d, but its call for product %d", i, account, of, many.productOf(i))
+		}
+		seen[[3]int64{account, dimension, timestamp}] = true
+	}
+	if len(seen) != 7*75*2 || many.size() != 7*75*2 {
+		t.Errorf("%d keys for %d records of several products", len(seen), many.size())
+	}
 }
 
 func TestOpenHours(t *testing.T) {
@@ -311,7 +323,7 @@ tps = 8188.25 (without initial connection time)
 }
 
 func TestChoose(t *testing.T) {
-	const embedded, postgres = "start pairs half mixed connections allocations restart", "postgres postgres-nodes postgres-half postgres-records"
+	const embedded, postgres = "start pairs half mixed connections allocations products overload restart", "postgres postgres-nodes postgres-half postgres-records"
 	found := func() (string, error) { return "/bin", nil }
 	none := func() (string, error) { return "", errors.New("no server") }
 	tests := []struct {
@@ -326,7 +338,7 @@ func TestChoose(t *testing.T) {
 		{options{store: "postgres"}, found, postgres, false, true},
 		{options{store: "postgres"}, none, "", false, false},
 		{options{store: "embedded"}, found, embedded, false, true},
-		{options{store: "embedded", full: true}, found, embedded + " open", false, true},
+		{options{store: "embedded", full: true}, found, embedded + " open day", false, true},
 		{options{store: "postgres", full: true, profiles: "folder"}, found, postgres + " profile", false, true},
 		{options{run: "half,pairs"}, none, "pairs half", false, true},
 		{options{run: "pgbench"}, found, "pgbench", false, true},

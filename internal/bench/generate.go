@@ -29,24 +29,44 @@ const recordsPerCall = 25
 // no two have the same key. An hour is used up before the one before it is begun, and within an hour successive
 // records have unrelated buyers, because neighbours in memory would flatter the server.
 type keyspace struct {
-	product            string
+	product            string // if there are several, their last five characters are their numbers
+	products           int64  // 0 or 1 for one; each of several has buyersOfProduct buyers of its own
 	buyers, dimensions int64
 	hours              []int64 // their first seconds since the Unix epoch, newest first
 }
 
-func (k *keyspace) size() int64 { return k.buyers * k.dimensions * int64(len(k.hours)) }
+func (k *keyspace) size() int64 {
+	if k.products > 1 {
+		return k.products * (buyersOfProduct * k.dimensions / recordsPerCall * recordsPerCall) * int64(len(k.hours))
+	}
+	return k.buyers * k.dimensions * int64(len(k.hours))
+}
 
 func (k *keyspace) record(i int64) (account, dimension, timestamp int64) {
+	if k.products > 1 {
+		// The calls go through the products in turn; a product has room for so many calls in an hour.
+		calls := buyersOfProduct * k.dimensions / recordsPerCall
+		turn := i / recordsPerCall / k.products
+		place := turn%calls*recordsPerCall + i%recordsPerCall
+		return firstBuyer + k.productOf(i)*buyersOfProduct + place/k.dimensions, place % k.dimensions, k.hours[turn/calls]
+	}
 	const stride = 1<<31 - 1 // a prime, so that every place of the hour is met once
 	hour := k.buyers * k.dimensions
 	place := i % hour * stride % hour
 	return firstBuyer + place/k.dimensions, place % k.dimensions, k.hours[i/hour]
 }
 
+// productOf returns the number of the product that a record is for.
+func (k *keyspace) productOf(i int64) int64 { return i / recordsPerCall % max(1, k.products) }
+
+const buyersOfProduct = 10
+
 const firstBuyer = 300_000_000_000 // account id of the first buyer; the others follow
 
-// dimensionName names dimension n, 0 to 9, as long as such names are in life.
-func dimensionName(n int64) string { return "api_requests_tier" + strconv.FormatInt(n, 10) }
+const maxDimensions = 36
+
+// dimensionName names a dimension, as long as such names are in life.
+func dimensionName(n int64) string { return "api_requests_tier" + strconv.FormatInt(n, maxDimensions) }
 
 // shape is the form of all requests of a phase.
 type shape struct {
@@ -74,7 +94,8 @@ type request struct {
 	day  []byte // of the credential scope in buf
 	hash []byte // the signature in buf, in hexadecimal
 
-	slots []slot
+	slots   []slot
+	product []byte // its last five characters
 
 	secret    string
 	second    int64 // that date stands for
@@ -105,6 +126,8 @@ func newRequest(t *target, address string, s shape) *request {
 		", SignedHeaders=" + signedHeaders + ", Signature="
 	r.buf = append([]byte(head+strings.Repeat("0", 2*sha256.Size)+"\r\n\r\n"), body...)
 	r.body = r.buf[len(r.buf)-len(body):]
+	code := bytes.Index(r.body, []byte(t.keys.product))
+	r.product = r.body[code+len(t.keys.product)-5:][:5]
 	r.hash = r.buf[len(head) : len(head)+2*sha256.Size]
 	at := func(mark string, n int) []byte {
 		i := strings.Index(head, mark) + len(mark)
@@ -169,7 +192,7 @@ func (r *request) put(k *keyspace, at int, i, quantity int64) {
 	s := &r.slots[at]
 	account, dimension, timestamp := k.record(i)
 	digits(s.account, account)
-	digits(s.dimension, dimension)
+	s.dimension[0] = strconv.FormatInt(dimension, maxDimensions)[0]
 	digits(s.quantity, quantity)
 	digits(s.timestamp, timestamp)
 }
@@ -327,6 +350,8 @@ type phase struct {
 	warm        time.Duration // before the figures are taken
 	measure     time.Duration // 0: until the record to is reached
 	rate        float64       // requests a second, sent by the clock (open loop); 0: each connection sends as soon as it is answered
+	sheds       bool          // the service may answer ThrottlingException
+	beside      func() error  // called twice a second
 }
 
 // result is what a phase measured.
@@ -335,6 +360,7 @@ type result struct {
 	elapsed           time.Duration
 	requests, records int             // answered while the figures were taken
 	latencies         []time.Duration // of those requests, ascending
+	throttled         []time.Duration // of those that were refused with ThrottlingException, ascending
 	failures          int             // wrong or missing answers, in the whole phase
 	failure           string          // the first of them
 	cpu                               // CPU time while the figures were taken
@@ -346,7 +372,7 @@ func (r *result) perSecond() float64 { return float64(r.requests) / r.elapsed.Se
 func (r *result) recordsPerSecond() float64 { return float64(r.records) / r.elapsed.Seconds() }
 
 // run loads the target and returns what was measured.
-func (t *target) run(ctx context.Context, p phase) (*result, error) {
+func (t *target) run(ctx context.Context, p phase) (r *result, err error) {
 	l := &load{target: t, phase: p}
 	workers := make([]*worker, p.connections)
 	for i := range workers {
@@ -360,14 +386,34 @@ func (t *target) run(ctx context.Context, p phase) (*result, error) {
 		workers[i] = &worker{load: l, client: client{conn: conn, in: make([]byte, 16<<10)}, request: newRequest(t, address, p.shape),
 			sent: make([]sent, p.shape.records), latencies: make([]time.Duration, 0, 1<<16)}
 	}
-	r := &result{phase: p, first: t.next.Load()}
+	r = &result{phase: p, first: t.next.Load()}
 	var wg sync.WaitGroup
 	l.started = time.Now()
 	l.measuring.Store(p.warm == 0)
 	for _, w := range workers {
 		wg.Go(w.run)
 	}
-	var err error
+	if p.beside != nil {
+		ended, done := make(chan struct{}), make(chan error)
+		go func() {
+			tick := time.NewTicker(500 * time.Millisecond)
+			defer tick.Stop()
+			var err error
+			for {
+				select {
+				case <-tick.C:
+					err = errors.Join(err, p.beside())
+				case <-ended:
+					done <- err
+					return
+				}
+			}
+		}()
+		defer func() {
+			close(ended)
+			err = errors.Join(err, <-done)
+		}()
+	}
 	sleep := func(d time.Duration) {
 		select {
 		case <-time.After(d):
@@ -392,11 +438,13 @@ func (t *target) run(ctx context.Context, p phase) (*result, error) {
 	r.cpu = after.since(before)
 	for _, w := range workers {
 		r.latencies = append(r.latencies, w.latencies...)
+		r.throttled = append(r.throttled, w.throttled...)
 		if r.failures += w.failures; r.failure == "" {
 			r.failure = w.failure
 		}
 	}
 	slices.Sort(r.latencies)
+	slices.Sort(r.throttled)
 	r.requests = len(r.latencies)
 	r.records = r.requests * p.shape.records
 	r.end = t.next.Load()
@@ -422,6 +470,7 @@ type worker struct {
 	turns     int
 	old       int64 // mixed: a batch of this connection that was acknowledged, or 0
 	latencies []time.Duration
+	throttled []time.Duration
 	failures  int
 	failure   string
 }
@@ -456,6 +505,13 @@ func (w *worker) run() {
 		}
 		status, body, err := w.roundTrip(w.buf)
 		now = time.Now()
+		if w.sheds && status == http.StatusBadRequest && bytes.Contains(body, []byte("ThrottlingException")) {
+			w.old = 0
+			if w.measuring.Load() {
+				w.throttled = append(w.throttled, now.Sub(due))
+			}
+			continue
+		}
 		if err == nil {
 			err = w.check(status, body)
 		}
@@ -522,6 +578,9 @@ func (w *worker) fill() bool {
 				s.quantity += 2000
 			}
 		}
+	}
+	if w.keys.products > 1 {
+		digits(w.product, w.keys.productOf(first))
 	}
 	for i, s := range w.sent {
 		w.put(w.keys, i, s.record, s.quantity)

@@ -28,7 +28,7 @@ type options struct {
 	binary, dir, output, profiles string
 	run, store                    string
 	postgresBin                   string // folder of PostgreSQL's programs; empty if there is no server
-	repeat, conns, buyers         int
+	repeat, conns, buyers, rate   int
 	measure, warm                 time.Duration
 	openRecords                   int64
 	full                          bool
@@ -42,8 +42,11 @@ var scenarios = []scenario{
 	{name: "mixed", run: (*bench).mixed},
 	{name: "connections", run: (*bench).connections},
 	{name: "allocations", run: (*bench).allocations},
+	{name: "products", run: (*bench).products},
+	{name: "overload", run: (*bench).overload},
 	{name: "restart", run: (*bench).restart},
 	{name: "open", run: (*bench).open, asked: true},
+	{name: "day", run: (*bench).day, asked: true},
 	{name: "pgbench", run: (*bench).pgbench, postgres: true, asked: true},
 	{name: "postgres", run: (*bench).postgres, postgres: true},
 	{name: "postgres-nodes", run: (*bench).postgresNodes, postgres: true},
@@ -74,9 +77,10 @@ func main() {
 		names = append(names, s.name)
 	}
 	var o options
-	flag.StringVar(&o.run, "run", "", "scenarios to run, separated by commas, of "+strings.Join(names, ",")+"; if empty all those of -store, open and profile by their own flags, and not pgbench, which postgres contains")
+	flag.StringVar(&o.run, "run", "", "scenarios to run, separated by commas, of "+strings.Join(names, ",")+"; if empty all those of -store, open and profile by their own flags, day with -full, and not pgbench, which postgres contains")
 	flag.StringVar(&o.store, "store", "", "embedded: what needs no PostgreSQL server; postgres: what needs one, which is started in a temporary folder; both; if empty both if there is a server in /usr/lib/postgresql")
-	flag.BoolVar(&o.full, "full", false, "take longer: make each comparison five times, and -open 5000000")
+	flag.BoolVar(&o.full, "full", false, "take longer: make each comparison five times, -open 5000000, and day, which takes ten minutes and 5 GB of disk")
+	flag.IntVar(&o.rate, "rate", 1000, "records a second of simulated time, for day")
 	flag.IntVar(&o.repeat, "repeat", 3, "how often each comparison is made")
 	flag.DurationVar(&o.measure, "measure", 3*time.Second, "how long each phase is measured")
 	flag.DurationVar(&o.warm, "warm", 500*time.Millisecond, "how long each phase runs before")
@@ -170,6 +174,8 @@ func (o *options) chosen(s scenario) bool {
 		return o.openRecords > 0
 	case s.name == "profile":
 		return o.profiles != ""
+	case s.name == "day":
+		return o.full && o.run == "" && o.store != "postgres"
 	case s.asked || o.run != "":
 		return false
 	case s.postgres:
@@ -545,7 +551,7 @@ func (b *bench) mixed() error {
 func (b *bench) connections() error {
 	b.section("connections: no-op and meterd with new records, by connections")
 	return b.withCopy(func(m *meterd, t *target) error {
-		for _, n := range []int{1, 8, 64, 256} {
+		for _, n := range []int{1, 8, 64, 256, 1024} {
 			nothing, err := b.load(b.noopTarget(), phase{name: "no-op", connections: n})
 			if err != nil {
 				return err

@@ -256,13 +256,23 @@ func (m *meterd) call(ctx context.Context, method, path string, in, out any) err
 // populate imports the seller, its product and all buyers, each with an agreement, and returns the seller's key.
 func (m *meterd) populate(ctx context.Context, k *keyspace) (adminapi.AccessKey, error) {
 	began := time.Now().Add(-72 * time.Hour).UTC().Truncate(time.Second)
-	product := adminapi.Product{ProductCode: k.product, SellerAccountID: sellerAccount, Type: "saas", Integration: "legacy"}
+	var dimensions []string
 	for n := range k.dimensions {
-		product.Dimensions = append(product.Dimensions, dimensionName(n))
+		dimensions = append(dimensions, dimensionName(n))
+	}
+	code := func(n int64) string {
+		if k.products > 1 {
+			return fmt.Sprintf("%s%05d", k.product[:len(k.product)-5], n)
+		}
+		return k.product
+	}
+	var products []adminapi.Product
+	for n := range max(1, k.products) {
+		products = append(products, adminapi.Product{ProductCode: code(n), SellerAccountID: sellerAccount, Type: "saas", Integration: "legacy", Dimensions: dimensions})
 	}
 	in := adminapi.Marketplace{
 		Sellers:  []adminapi.Seller{{AccountID: sellerAccount, Name: "bench"}},
-		Products: []adminapi.Product{product},
+		Products: products,
 		Users:    []adminapi.Principal{{AccountID: sellerAccount, Name: "bench", Allow: []string{"aws-marketplace:BatchMeterUsage"}}},
 	}
 	var out adminapi.ImportResult
@@ -278,7 +288,7 @@ func (m *meterd) populate(ctx context.Context, k *keyspace) (adminapi.AccessKey,
 		for n := first; n < min(first+chunk, k.buyers); n++ {
 			id := strconv.FormatInt(firstBuyer+n, 10)
 			in.Buyers = append(in.Buyers, adminapi.Buyer{AccountID: id})
-			in.Agreements = append(in.Agreements, adminapi.Agreement{ProductCode: k.product, BuyerAccountID: id, StartTime: &began})
+			in.Agreements = append(in.Agreements, adminapi.Agreement{ProductCode: code(n / buyersOfProduct), BuyerAccountID: id, StartTime: &began})
 		}
 		if err := m.call(ctx, http.MethodPost, "/v1/import", &in, new(adminapi.ImportResult)); err != nil {
 			return adminapi.AccessKey{}, err
@@ -335,8 +345,12 @@ func settle(ctx context.Context, t *target, nodes []*meterd) (map[string]float64
 	if err := nodes[0].call(ctx, http.MethodGet, "/v1/usage/sum?by=product_code", nil, &sums); err != nil {
 		return nil, err
 	}
-	if len(sums.Sums) != 1 || sums.Sums[0].Records != records || sums.Sums[0].Quantity != quantity {
-		return nil, fmt.Errorf("%d records with a quantity of %d were acknowledged, but the stored sums are %+v", records, quantity, sums.Sums)
+	var stored, sum int64
+	for _, s := range sums.Sums {
+		stored, sum = stored+s.Records, sum+s.Quantity
+	}
+	if stored != records || sum != quantity {
+		return nil, fmt.Errorf("%d records with a quantity of %d were acknowledged, but %d with %d are stored", records, quantity, stored, sum)
 	}
 	return all, nil
 }

@@ -72,11 +72,13 @@ func (r *result) each(d time.Duration) float64 {
 	return float64(d.Nanoseconds()) / 1e3 / float64(max(1, r.requests))
 }
 
-func (r *result) quantile(q float64) time.Duration {
-	if len(r.latencies) == 0 {
+func (r *result) quantile(q float64) time.Duration { return quantile(r.latencies, q) }
+
+func quantile(ascending []time.Duration, q float64) time.Duration {
+	if len(ascending) == 0 {
 		return 0
 	}
-	return r.latencies[int(q*float64(len(r.latencies)-1))]
+	return ascending[int(q*float64(len(ascending)-1))]
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
