@@ -399,7 +399,7 @@ func (tx *sqliteTx) restore(_ int64, claims []Claim) error {
 		if _, known := firsts[u.Hour]; !known {
 			firsts[u.Hour] = u.Seq
 		}
-		if err := tx.append(u); err != nil {
+		if err := tx.insert(u); err != nil { // with its number: rows of other writers may stand behind it
 			return err
 		}
 	}
@@ -408,7 +408,7 @@ func (tx *sqliteTx) restore(_ int64, claims []Claim) error {
 			return err
 		}
 	}
-	return tx.flush()
+	return nil
 }
 
 // sealPostgres has nobody write to the database any more: first no writer can begin, then none can commit. It waits for

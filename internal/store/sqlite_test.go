@@ -583,3 +583,44 @@ func TestCallOfRequest(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestRowsAreNumbered writes calls of all sizes, some records of which are not stored or are not plain, and reads the
+// numbers of their rows.
+func TestRowsAreNumbered(t *testing.T) {
+	db := reopen(t, create(t))
+	var want []int64
+	number := 0
+	for size := range 26 {
+		for _, except := range []int{-1, 0, size / 2, size - 1} {
+			for _, taken := range []bool{true, false} {
+				var claims []Claim
+				for i := range size {
+					number++
+					c := of(number, 1)
+					switch {
+					case i == except && taken && number > 1:
+						c = of(1, 1)
+					case i == except:
+						c.Allocations = []byte{1, 1, 0}
+					}
+					claims = append(claims, c)
+				}
+				for _, c := range call(t, db, claims...) {
+					if c.State == Granted {
+						want = append(want, c.Seq)
+					}
+				}
+			}
+		}
+	}
+	var got []int64
+	err := db.View(func(r *Reader) error {
+		return r.Usage(func(u *Usage) error {
+			got = append(got, u.Seq)
+			return nil
+		})
+	})
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("rows %v, want %v (%v)", got, want, err)
+	}
+}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/meterd/meterd/internal/metering"
@@ -19,9 +20,9 @@ type sqliteTx struct {
 	durable                 Call // the last one that is committed
 	begin, commit, rollback *sqlite3.Stmt
 	usage, call, hour, late *sqlite3.Stmt
-	usages                  *sqlite3.Stmt // usageRows rows without token and allocations at once
+	next                    [len(nextRows)]*sqlite3.Stmt // as many rows without token and allocations, behind the last one
 	token, registration     *sqlite3.Stmt
-	waiting                 []*Usage                 // rows for usages
+	waiting                 []*Usage                 // rows of which each one's Seq follows the last one's
 	found                   []*ClientToken           // the answer of ClientTokens
 	statements              map[string]*sqlite3.Stmt // of the catalogue, by their text
 }
@@ -37,7 +38,6 @@ func (tx *sqliteTx) prepare(c *sqlite3.Conn) error {
 		{&tx.commit, "COMMIT"},
 		{&tx.rollback, "ROLLBACK"},
 		{&tx.usage, insertUsage + "(?,?,?,?,?,?,?,?,?)"},
-		{&tx.usages, insertUsage + strings.Repeat("(?,?,?,?,?,?,?,NULL,NULL),", usageRows-1) + "(?,?,?,?,?,?,?,NULL,NULL)"},
 		{&tx.call, "INSERT INTO call (seq, at, request, operation, principal, access_key, workload, source, region, refusal, usage_rows, detail) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"},
 		{&tx.hour, "INSERT INTO hour (hour, first_seq) VALUES (?,?)"},
 		{&tx.late, "INSERT INTO late (seq, hour) VALUES (?,?)"},
@@ -50,11 +50,20 @@ func (tx *sqliteTx) prepare(c *sqlite3.Conn) error {
 		}
 		*p.stmt = s
 	}
+	for i, rows := range nextRows {
+		const row = "(?,?,?,?,?,?)"
+		s, _, err := c.PrepareFlags("INSERT INTO usage (at, product, buyer, holder, meter, quantity) VALUES "+strings.Repeat(row+",", rows-1)+row, sqlite3.PREPARE_PERSISTENT)
+		if err != nil {
+			return err
+		}
+		tx.next[i] = s
+	}
 	return nil
 }
 
-// usageRows is how many usage rows one statement writes: a third faster than one by one, more gain nothing.
-const usageRows = 25
+// nextRows are how many rows statements write that leave it to SQLite to number them, by one more than the last row.
+// That costs half of writing them one by one with their numbers.
+var nextRows = [...]int{metering.MaxUsageRecords - 1, 8, 1}
 
 const insertUsage = "INSERT INTO usage (seq, at, product, buyer, holder, meter, quantity, client_token, allocations) VALUES "
 
@@ -152,37 +161,55 @@ func (tx *sqliteTx) Claim(claims []Claim) error {
 
 // append writes a row, with the next ones if it is a plain one.
 func (tx *sqliteTx) append(u *Usage) error {
-	if u.ClientToken != "" || u.Allocations != nil {
+	plain := u.ClientToken == "" && u.Allocations == nil
+	if n := len(tx.waiting); n > 0 && !(plain && u.Seq == tx.waiting[n-1].Seq+1) {
 		if err := tx.flush(); err != nil {
 			return err
 		}
+	}
+	if !plain {
 		return tx.insert(u)
 	}
-	if tx.waiting = append(tx.waiting, u); len(tx.waiting) < usageRows {
-		return nil
-	}
-	for i, u := range tx.waiting {
-		if err := bindUsage(tx.usages, i*usageNumbers, u); err != nil {
-			return err
-		}
-	}
-	tx.waiting = tx.waiting[:0]
-	return tx.usages.Exec()
+	tx.waiting = append(tx.waiting, u)
+	return nil
 }
 
 // flush writes the rows that wait for others.
 func (tx *sqliteTx) flush() error {
-	for _, u := range tx.waiting {
-		if err := tx.insert(u); err != nil {
-			return err
+	if len(tx.waiting) == 0 {
+		return nil
+	}
+	rows := tx.waiting
+	tx.waiting = tx.waiting[:0]
+	if err := tx.insert(rows[0]); err != nil {
+		return err
+	}
+	last := rows[len(rows)-1].Seq
+	if rows = rows[1:]; len(rows) == 0 {
+		return nil
+	}
+	for i, n := range nextRows {
+		for s := tx.next[i]; len(rows) >= n; rows = rows[n:] {
+			for at, u := range rows[:n] {
+				numbers := usageNumbersOf(u)
+				if err := bindNumbers(s, at*(usageNumbers-1), numbers[1:]); err != nil {
+					return err
+				}
+			}
+			if err := s.Exec(); err != nil {
+				return err
+			}
 		}
 	}
-	tx.waiting = tx.waiting[:0]
+	if got := tx.c.LastInsertRowID(); got != last {
+		return fmt.Errorf("usage row %d was numbered %d: there are rows behind it", last, got)
+	}
 	return nil
 }
 
 func (tx *sqliteTx) insert(u *Usage) error {
-	err := bindUsage(tx.usage, 0, u)
+	numbers := usageNumbersOf(u)
+	err := bindNumbers(tx.usage, 0, numbers[:])
 	if u.ClientToken != "" {
 		err = errors.Join(err, tx.usage.BindText(usageNumbers+1, u.ClientToken))
 	} else {
@@ -193,11 +220,15 @@ func (tx *sqliteTx) insert(u *Usage) error {
 
 const usageNumbers = 7
 
-// bindUsage binds a row's numbers behind the first parameters.
-func bindUsage(s *sqlite3.Stmt, first int, u *Usage) error {
+func usageNumbersOf(u *Usage) [usageNumbers]int64 {
 	k := &u.Key
-	for i, v := range [usageNumbers]int64{u.Seq, int64(u.Timestamp), int64(k.Product), int64(k.Buyer), int64(k.Agreement) - int64(k.Workload),
-		int64(k.Dimension)<<16 | int64(k.Region)<<8 | int64(u.Form), int64(u.Quantity)} {
+	return [usageNumbers]int64{u.Seq, int64(u.Timestamp), int64(k.Product), int64(k.Buyer), int64(k.Agreement) - int64(k.Workload),
+		int64(k.Dimension)<<16 | int64(k.Region)<<8 | int64(u.Form), int64(u.Quantity)}
+}
+
+// bindNumbers binds numbers behind the first parameters.
+func bindNumbers(s *sqlite3.Stmt, first int, numbers []int64) error {
+	for i, v := range numbers {
 		if err := s.BindInt64(first+i+1, v); err != nil {
 			return err
 		}
