@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
@@ -235,10 +236,10 @@ func TestClientTokens(t *testing.T) {
 		k := func(workload uint32, hash byte) metering.TokenKey {
 			return metering.TokenKey{Workload: workload, Hash: [16]byte{hash}}
 		}
-		w := writer(db)
+		w, now := writer(db), metering.InstantOf(time.Now()) // what is old is deleted in the background
 		err := w.Update(func(tx *Tx) error {
-			return errors.Join(tx.Window(Window{}), tx.PutClientToken(&ClientToken{Key: k(2, 7), Parameters: [16]byte{1}, Record: metering.RecordID{2}, At: 99}),
-				tx.PutClientToken(&ClientToken{Key: k(1, 8), Parameters: [16]byte{3}, Record: metering.RecordID{4}, At: 99}))
+			return errors.Join(tx.Window(Window{}), tx.PutClientToken(&ClientToken{Key: k(2, 7), Parameters: [16]byte{1}, Record: metering.RecordID{2}, At: now}),
+				tx.PutClientToken(&ClientToken{Key: k(1, 8), Parameters: [16]byte{3}, Record: metering.RecordID{4}, At: now}))
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -252,7 +253,7 @@ func TestClientTokens(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if found[0] != nil || found[1] == nil || found[2] == nil || found[1].Record[0] != 2 || found[2].Parameters[0] != 3 || found[2].At != 99 {
+			if found[0] != nil || found[1] == nil || found[2] == nil || found[1].Record[0] != 2 || found[2].Parameters[0] != 3 || found[2].At != now {
 				t.Errorf("found %+v", found)
 			}
 			return nil

@@ -193,7 +193,7 @@ func copyCalls(r *Reader, c target, progress func(Copied)) error {
 				break
 			}
 			err = c.Update(func(tx *Tx) error {
-				if err := tx.restore(writer, claims); err != nil {
+				if err := tx.restore(calls, claims); err != nil {
 					return err
 				}
 				for i := range calls {
@@ -373,8 +373,12 @@ func (c *postgresCopy) Close() error {
 }
 
 // restore stores the rows in the database, and keeps writers to come from the numbers of those who have written them.
-func (t *postgresTx) restore(writer int64, claims []Claim) error {
-	if err := t.exec("INSERT INTO writer (id, node, started, at, commits, fenced) VALUES ($1, 'copied', 0, 0, 0, true) ON CONFLICT (id) DO NOTHING", writer); err != nil {
+func (t *postgresTx) restore(calls []Call, claims []Claim) error {
+	first, last := &calls[0], &calls[len(calls)-1]
+	writer, n := Place(last.Seq)
+	err := t.exec("INSERT INTO writer (id, node, started, at, commits, calls, fenced) VALUES ($1, 'copied', $2, $3, 0, $4, true) ON CONFLICT (id) DO UPDATE SET at = excluded.at, calls = excluded.calls",
+		writer, idMillis(first.Request[:]), idMillis(last.Request[:]), n)
+	if err != nil {
 		return err
 	}
 	if len(claims) == 0 {
@@ -392,7 +396,7 @@ func (t *postgresTx) restore(writer int64, claims []Claim) error {
 }
 
 // restore stores the rows in the folder. The index is not asked: it is loaded when the copy is opened.
-func (tx *sqliteTx) restore(_ int64, claims []Claim) error {
+func (tx *sqliteTx) restore(_ []Call, claims []Claim) error {
 	firsts := map[metering.Hour]int64{}
 	for i := range claims {
 		u := &claims[i].Usage

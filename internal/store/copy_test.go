@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
@@ -50,7 +51,7 @@ func furnished(t *testing.T, location string) Store {
 			tx.PutWorkload(metering.Workload{ID: 1, Account: 2, Platform: metering.EC2, ResourceID: "i", Region: 1, Role: 1}),
 			tx.PutRegistrationToken(RegistrationToken{ID: [16]byte{9}, Product: 1, Buyer: 2}),
 			tx.PutRegistration(metering.Registration{Workload: 1, Product: 1, Operation: metering.MeterUsage, First: 5, Last: 6}),
-			tx.PutClientToken(&ClientToken{Key: metering.TokenKey{Workload: 1, Hash: [16]byte{1}}, At: 99}),
+			tx.PutClientToken(&ClientToken{Key: metering.TokenKey{Workload: 1, Hash: [16]byte{1}}, At: metering.InstantOf(time.Now())}),
 			tx.AppendCall(&Call{Seq: acts.NextCall(), Operation: 16, Request: [16]byte{1}, Detail: []byte("act")}))
 	})
 	if err != nil {
@@ -148,6 +149,9 @@ func TestCopy(t *testing.T) {
 				t.Errorf("copied\n%s\nto\n%s", strings.Join(a, "\n"), strings.Join(b, "\n"))
 			}
 			moved := openStore(t, to)
+			if pulse, err := moved.Pulse(); moved.Shared() && (err != nil || pulse.Last != 7) {
+				t.Errorf("the copy begins at %d, %v", pulse.Last, err)
+			}
 			if got := states(call(t, writer(moved), of(1, 4), of(2, 5), of(3, 6))); got != "taken:4 taken:4 granted " {
 				t.Errorf("the copy goes on with %q", got)
 			}

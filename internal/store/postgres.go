@@ -170,7 +170,7 @@ func createPostgres(url string, meta Meta, fill func(*Tx) error) error {
 		}
 		t := &postgresTx{ctx: ctx, conn: conn, days: map[int32]struct{}{}}
 		t.batch.Queue("BEGIN")
-		t.batch.Queue("INSERT INTO writer (id, node, started, at, commits, fenced) VALUES (0, 'init', 0, 0, 1, true) ON CONFLICT (id) DO NOTHING")
+		t.batch.Queue("INSERT INTO writer (id, node, started, at, commits, calls, fenced) VALUES (0, 'init', 0, 0, 1, 0, true) ON CONFLICT (id) DO NOTHING")
 		if err := t.flush(); err != nil {
 			return err
 		}
@@ -222,8 +222,7 @@ func openPostgres(url string, o Options) (*postgresStore, error) {
 	if err := sealedTo(db.ctx, conn); err != nil {
 		return fail(err)
 	}
-	err = conn.QueryRow(db.ctx, "SELECT coalesce(max(c.at), 0) FROM writer w JOIN call c ON c.seq = (SELECT max(seq) FROM call WHERE seq > w.id::bigint * 68719476736 AND seq < (w.id::bigint + 1) * 68719476736)").Scan(&db.last)
-	if err != nil {
+	if db.last, err = lastTime(db.ctx, conn); err != nil {
 		return fail(err)
 	}
 	if db.pool, err = newPool(db.ctx, url, db.config); err != nil {
@@ -242,6 +241,26 @@ func openPostgres(url string, o Options) (*postgresStore, error) {
 	db.ended.Add(1)
 	go db.keepHouse()
 	return db, nil
+}
+
+// lastTime is the ledger's time of the latest transaction of any writer, 0 if there is none. All calls of a transaction
+// have one time, so it is that of the first one in it, or of the last one before it if it has none.
+func lastTime(ctx context.Context, conn *pgx.Conn) (at metering.Instant, err error) {
+	rows, err := conn.Query(ctx, "SELECT id::bigint, calls FROM writer")
+	if err != nil {
+		return 0, err
+	}
+	var seqs []int64
+	var id, calls int64
+	_, err = pgx.ForEachRow(rows, []any{&id, &calls}, func() error {
+		seqs = append(seqs, id<<callBits|calls, id<<callBits|(calls+1))
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	err = conn.QueryRow(ctx, "SELECT coalesce(max(at), 0) FROM call WHERE seq = ANY ($1)", seqs).Scan(&at)
+	return at, err
 }
 
 // newPool returns a pool of connections like one that config describes.

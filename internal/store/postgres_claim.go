@@ -134,7 +134,7 @@ func (r *usageColumnsOf) extend(n int) {
 
 const (
 	claimPlain = "INSERT INTO usage (seq, subject, hour, meter, millis, product, buyer, agreement, workload, quantity, form, client_token, allocations) " +
-		"SELECT *, '', ''::bytea FROM unnest($1::int8[], $2::int8[], $3::int4[], $4::int4[], $5::int4[], $6::int4[], $7::int4[], $8::int4[], $9::int4[], $10::int4[], $11::int2[]) " +
+		"SELECT *, ''::text, ''::bytea FROM unnest($1::int8[], $2::int8[], $3::int4[], $4::int4[], $5::int4[], $6::int4[], $7::int4[], $8::int4[], $9::int4[], $10::int4[], $11::int2[]) " +
 		"ON CONFLICT (hour, subject, meter) DO NOTHING RETURNING seq"
 	claimWhole = "INSERT INTO usage (seq, subject, hour, meter, millis, product, buyer, agreement, workload, quantity, form, client_token, allocations) " +
 		"SELECT * FROM unnest($1::int8[], $2::int8[], $3::int4[], $4::int4[], $5::int4[], $6::int4[], $7::int4[], $8::int4[], $9::int4[], $10::int4[], $11::int2[], $12::text[], $13::bytea[]) " +

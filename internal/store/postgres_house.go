@@ -66,13 +66,10 @@ func (db *postgresStore) clean(ctx context.Context) error {
 	if err := db.makePartitions(ctx, days); err != nil {
 		return err
 	}
-	if err := db.dropEmptyPartitions(ctx, lease, today); err != nil {
-		return err
-	}
-	if db.meta.Sandbox { // whose clock may go back to where tokens count
+	if db.meta.Sandbox { // whose clock may go back to where tokens and old days count
 		return nil
 	}
-	return db.deleteTokens(ctx, lease, metering.InstantOf(now.Add(-tokenLife)))
+	return errors.Join(db.deleteTokens(ctx, lease, metering.InstantOf(now.Add(-tokenLife))), db.dropEmptyPartitions(ctx, lease, today))
 }
 
 // partitioned tells whether usage has partitions. It has none where the database spreads rows in its own way.
@@ -108,17 +105,18 @@ func (db *postgresStore) makePartition(ctx context.Context, day int32) error {
 	if err != nil || attached {
 		return err
 	}
+	return db.changeTables(ctx, "CREATE TABLE IF NOT EXISTS "+name+" (LIKE usage INCLUDING ALL)",
+		fmt.Sprintf("ALTER TABLE usage ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)", name, day*24, day*24+24))
+}
+
+// changeTables runs statements that must not wait for their locks for long: everybody who comes later would wait too.
+func (db *postgresStore) changeTables(ctx context.Context, statements ...string) error {
 	conn, err := db.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
-	for _, sql := range []string{
-		"SET lock_timeout = '2s'",
-		"CREATE TABLE IF NOT EXISTS " + name + " (LIKE usage INCLUDING ALL)",
-		fmt.Sprintf("ALTER TABLE usage ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)", name, day*24, day*24+24),
-		"RESET lock_timeout",
-	} {
+	for _, sql := range append(append([]string{"SET lock_timeout = '2s'"}, statements...), "RESET lock_timeout") {
 		if _, err := conn.Exec(ctx, sql); err != nil && !alreadyMade(err) && !refusedWith(err, "42809") { // it is a partition already
 			return err
 		}
@@ -126,10 +124,24 @@ func (db *postgresStore) makePartition(ctx context.Context, day int32) error {
 	return nil
 }
 
+// detach detaches a partition, without holding up writers where that is possible: it is not on Citus, nor beside a
+// default partition, nor where somebody was interrupted at it.
+func (db *postgresStore) detach(ctx context.Context, partition string) error {
+	sql := "ALTER TABLE usage DETACH PARTITION " + pgx.Identifier{partition}.Sanitize()
+	_, err := db.pool.Exec(ctx, sql+" CONCURRENTLY")
+	if refusedWith(err, "55000") {
+		_, err = db.pool.Exec(ctx, sql+" FINALIZE")
+	}
+	if refusedWith(err, "55000", "0A000") {
+		err = db.changeTables(ctx, sql)
+	}
+	return err
+}
+
 // dropEmptyPartitions drops those of days that no record can come for any more and that have none. Those that have
 // usage are kept for ever.
 func (db *postgresStore) dropEmptyPartitions(ctx context.Context, l *lease, today int32) error {
-	if is, err := db.partitioned(ctx); err != nil || !is || db.meta.Sandbox {
+	if is, err := db.partitioned(ctx); err != nil || !is {
 		return err
 	}
 	rows, err := db.pool.Query(ctx, "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'usage'::regclass")
@@ -158,7 +170,7 @@ func (db *postgresStore) dropEmptyPartitions(ctx context.Context, l *lease, toda
 		if err := l.do(ctx, db.pool, func(pgx.Tx) error { return nil }); err != nil {
 			return err
 		}
-		if _, err := db.pool.Exec(ctx, "ALTER TABLE usage DETACH PARTITION "+pgx.Identifier{name}.Sanitize()+" CONCURRENTLY"); err != nil {
+		if err := db.detach(ctx, name); err != nil {
 			return err
 		}
 		used, err := db.used(ctx, name)
@@ -179,7 +191,10 @@ func (db *postgresStore) dropEmptyPartitions(ctx context.Context, l *lease, toda
 }
 
 func (db *postgresStore) used(ctx context.Context, partition string) (is bool, err error) {
-	err = db.pool.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM "+pgx.Identifier{partition}.Sanitize()+")").Scan(&is)
+	err = db.pool.QueryRow(ctx, "SELECT true FROM "+pgx.Identifier{partition}.Sanitize()+" LIMIT 1").Scan(&is)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
 	return is, err
 }
 

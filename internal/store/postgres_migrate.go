@@ -84,8 +84,21 @@ func makeTables(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
+var newTable = regexp.MustCompile(`^\s*CREATE TABLE IF NOT EXISTS (\w+)`)
+
+// run leaves out tables that are there, for somebody may have made one by hand whose form here the database does not
+// even parse.
 func (m migration) run(ctx context.Context, conn *pgx.Conn) error {
 	for _, sql := range m.statements {
+		if table := newTable.FindStringSubmatch(withoutComments(sql)); table != nil {
+			var is bool
+			if err := conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", table[1]).Scan(&is); err != nil {
+				return err
+			}
+			if is {
+				continue
+			}
+		}
 		if _, err := conn.Exec(ctx, sql); err != nil && !alreadyMade(err) {
 			return fmt.Errorf("changing the schema: %w", err)
 		}

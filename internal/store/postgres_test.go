@@ -195,6 +195,137 @@ func TestHousekeeping(t *testing.T) {
 	}
 }
 
+// TestDetach: an old partition that is empty is dropped beside a default one, and when somebody was interrupted at it.
+func TestDetach(t *testing.T) {
+	url, ctx := pgtest.URL(t, t.Name()), t.Context()
+	if err := Create(url, Meta{}, nothing); err != nil {
+		t.Fatal(err)
+	}
+	err := onePostgres(url, func(ctx context.Context, conn *pgx.Conn) error { // the store's own housekeeping is to stay away
+		_, err := takeLease(ctx, conn, "housekeeping", "another node")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := openStore(t, url).(*postgresStore)
+	long := dayOf(metering.InstantOf(time.Now()).Hour()) - 100
+	if err := db.makePartitions(ctx, map[int32]struct{}{long: {}, long + 1: {}}); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := db.pool.Begin(ctx)
+	if err == nil {
+		_, err = reader.Exec(ctx, "SELECT 1 FROM usage")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = onePostgres(url, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "SET statement_timeout = '200ms'")
+		if err == nil {
+			_, err = conn.Exec(ctx, "ALTER TABLE usage DETACH PARTITION "+partitionName(long)+" CONCURRENTLY")
+		}
+		return err
+	})
+	if !refusedWith(err, "57014") {
+		t.Fatalf("a reader does not hold up who detaches: %v", err)
+	}
+	if err := reader.Rollback(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		before string
+		day    int32
+	}{{"SELECT 1", long}, {"CREATE TABLE strange PARTITION OF usage DEFAULT", long + 1}} {
+		db.mustExec(t, step.before)
+		if err := db.detach(ctx, partitionName(step.day)); err != nil {
+			t.Error(err)
+		}
+		if there := db.partitions(t); there[partitionName(step.day)] {
+			t.Errorf("there are %v", there)
+		}
+	}
+}
+
+// TestUsageByHand: a table that was made before is left as it is, in whatever form, and used.
+func TestUsageByHand(t *testing.T) {
+	url := pgtest.URL(t, t.Name())
+	before := migrations
+	t.Cleanup(func() { migrations = before })
+	first := migration{least: before[0].least}
+	var usage string
+	for _, s := range before[0].statements {
+		if sql := withoutComments(s); strings.Contains(sql, "EXISTS usage (") {
+			usage = strings.NewReplacer(") PARTITION BY RANGE (hour)", ")", "(hour, subject, meter)", "(subject, hour, meter)").Replace(sql)
+			s = "CREATE TABLE IF NOT EXISTS usage IN WAYS OF ITS OWN"
+		}
+		first.statements = append(first.statements, s)
+	}
+	migrations = append([]migration{first}, before[1:]...)
+	err := onePostgres(url, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "CREATE SCHEMA "+conn.Config().RuntimeParams["search_path"])
+		if err == nil {
+			_, err = conn.Exec(ctx, usage)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(url, Meta{}, nothing); err != nil {
+		t.Fatal(err)
+	}
+	db := openStore(t, url).(*postgresStore)
+	if got := states(call(t, writer(db), of(1, 10), of(2, 20))) + states(call(t, writer(db), of(2, 21), of(3, 30))); got != "granted granted taken:20 granted " {
+		t.Error(got)
+	}
+	if is, err := db.partitioned(t.Context()); is || err != nil || len(db.partitions(t)) > 0 {
+		t.Errorf("partitioned: %v, %v, %v", is, err, db.partitions(t))
+	}
+	if err := db.clean(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLastTime: a store that is opened knows the time of the latest transaction of any writer.
+func TestLastTime(t *testing.T) {
+	url, db := newPostgres(t)
+	other := openStore(t, url)
+	at := func(w Writer, times ...metering.Instant) {
+		t.Helper()
+		err := w.Update(func(tx *Tx) error {
+			for i, at := range times {
+				if err := tx.AppendCall(&Call{Seq: w.NextCall() + int64(i), At: at}); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := func(want metering.Instant) {
+		t.Helper()
+		if got := openStore(t, url).(*postgresStore).last; got != want {
+			t.Errorf("the latest transaction was at %d, want %d", got, want)
+		}
+	}
+	last(0)
+	at(db.Writers()[1], 5)
+	at(db.Writers()[1], 7, 7, 7)
+	last(7)
+	at(other.Writers()[2], 6)
+	last(7)
+	at(other.Writers()[2])
+	at(db.Writers()[2], 9, 9)
+	at(db.Writers()[2])
+	at(db.Writers()[2])
+	last(9)
+	at(other.Writers()[0], 11)
+	last(11)
+}
+
 // TestPartitionsOnDemand: a record for a day without a partition makes it, also when many come at once.
 func TestPartitionsOnDemand(t *testing.T) {
 	url, db := newPostgres(t)

@@ -134,8 +134,8 @@ func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error
 // count queues the beginning of a transaction.
 func (w *postgresWriter) count(t *postgresTx) {
 	t.batch.Queue("BEGIN")
-	t.batch.Queue("UPDATE writer SET commits = commits + 1, at = $1 WHERE id = $2 AND commits = $3 AND NOT fenced AND NOT EXISTS (SELECT 1 FROM state WHERE (name = 'sealed' AND n <> 0) OR (name = 'least' AND n > $4))",
-		time.Now().UnixMilli(), w.id, w.commits, schemaVersion())
+	t.batch.Queue("UPDATE writer SET commits = commits + 1, calls = $5, at = $1 WHERE id = $2 AND commits = $3 AND NOT fenced AND NOT EXISTS (SELECT 1 FROM state WHERE (name = 'sealed' AND n <> 0) OR (name = 'least' AND n > $4))",
+		time.Now().UnixMilli(), w.id, w.commits, schemaVersion(), w.calls)
 }
 
 // counts checks that the transaction has counted itself.
@@ -187,7 +187,7 @@ func (w *postgresWriter) ready(ctx context.Context) error {
 	for w.id == 0 {
 		now := time.Now().UnixMilli()
 		var id int64
-		err := w.conn.QueryRow(ctx, "INSERT INTO writer (id, node, started, at, commits, fenced) SELECT coalesce(max(id), 0) + 1, $1, $2, $2, 0, false FROM writer ON CONFLICT (id) DO NOTHING RETURNING id", w.db.node, now).Scan(&id)
+		err := w.conn.QueryRow(ctx, "INSERT INTO writer (id, node, started, at, commits, calls, fenced) SELECT coalesce(max(id), 0) + 1, $1::text, $2::bigint, $2::bigint, 0, 0, false FROM writer ON CONFLICT (id) DO NOTHING RETURNING id", w.db.node, now).Scan(&id)
 		if errors.Is(err, pgx.ErrNoRows) { // another one has taken it
 			continue
 		}

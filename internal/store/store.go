@@ -144,8 +144,8 @@ type tx interface {
 	// the second of two with the same key finds it taken by the first. A transaction claims once.
 	Claim(claims []Claim) error
 
-	// restore stores rows that were granted in another store, to a writer whose calls are appended then.
-	restore(writer int64, claims []Claim) error
+	// restore stores rows that were granted in another store, to calls of one writer, which are appended then.
+	restore(calls []Call, claims []Claim) error
 
 	// AppendCall appends an audit row. Its Seq must be one more than that of the call before, or NextCall's. The
 	// usage rows of the call have been claimed before.

@@ -18,10 +18,29 @@ import (
 // where a row goes. It can only watch over a key that holds that column.
 var distributed = map[string]string{"usage": "subject", "call": "seq"}
 
+// local are the other tables. A distributed database keeps them in one place, and reads or writes them by themselves.
+var local = func() (names []string) {
+	files, _ := filepath.Glob("migrations/*.sql") // the pattern is good
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			panic(err)
+		}
+		for _, statement := range split(lex(string(text))) {
+			m := tableHead.FindStringSubmatch(" " + strings.Join(statement, " ") + " ")
+			if m != nil && distributed[m[1]] == "" {
+				names = append(names, m[1])
+			}
+		}
+	}
+	return names
+}()
+
 // exceptions are what the subset has no room for and is done all the same: in which file, against which rule, in a
 // text that holds part. One that nothing needs any more is an error.
 var exceptions = []struct{ file, rule, part, why string }{
 	{"0001_ledger.sql", "partition", "TABLE IF NOT EXISTS usage", "the index of the open days stays small; where a database spreads rows in its own way, usage is made by hand without partitions"},
+	{"postgres.go", "simple protocol", "QueryExecModeSimpleProtocol", "a URL that asks for it is refused"},
 	{"postgres_house.go", "partition", "ATTACH PARTITION", "only done where usage is a partitioned table"},
 	{"postgres_house.go", "partition", "DETACH PARTITION", "only done where usage is a partitioned table"},
 }
@@ -181,6 +200,25 @@ func refusals(sql string) (found []refusal) {
 			if column := distributed[k.table]; column != "" && !slices.Contains(k.columns, column) {
 				refuse("key", "a unique key (%s) of %s must hold %s, by which rows are spread", strings.Join(k.columns, ", "), k.table, column)
 			}
+		}
+		spread, here := 0, 0
+		for i := 1; i < len(words); i++ {
+			switch name := words[i]; {
+			case !slices.Contains([]string{"from", "join", "into", "update"}, words[i-1]):
+			case slices.Contains(local, name):
+				here++
+			case distributed[name] != "":
+				spread++
+				if words[i-1] == "update" || i > 1 && words[i-2] == "delete" {
+					refuse("append only", "rows of %s are never changed or deleted", name)
+				}
+			}
+		}
+		if spread > 0 && here > 0 {
+			refuse("spread with local", "Citus has few ways to bring a table that is spread together with a local one: use two statements")
+		}
+		if spread > 1 {
+			refuse("shards", "Citus refuses most statements in which rows of one shard depend on those of another: use two")
 		}
 		changesSchema = changesSchema || slices.Contains(ddl, words[0])
 		changesRows = changesRows || slices.Contains(dml, words[0])
@@ -384,7 +422,8 @@ var messages = []string{"errors.New", "fmt.Errorf", "panic", "logged", "problem"
 
 // pgxCalls are what the driver offers outside of the subset.
 var pgxCalls = map[string]string{"CopyFrom": "copy", "WaitForNotification": "notify", "LargeObjects": "large object", "pgx.Serializable": "serializable",
-	"pgx.Deferrable": "deferrable", "tx.Begin": "savepoint", "tx.BeginTx": "savepoint"}
+	"pgx.Deferrable": "deferrable", "QueryExecModeSimpleProtocol": "simple protocol", "conn.PgConn": "simple protocol",
+	"tx.Begin": "savepoint", "tx.BeginTx": "savepoint"}
 
 // visit takes a node of the syntax and tells whether to go on to what is in it.
 func (s *goSource) visit(n ast.Node) bool {
@@ -571,6 +610,13 @@ func TestSubsetRefuses(t *testing.T) {
 		{"CREATE TABLE usage (hour int, subject bigint, meter int, seq bigint, PRIMARY KEY (hour, subject, meter), CONSTRAINT once UNIQUE (seq))", "key"},
 		{"CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS usage_seq ON ONLY usage USING btree (seq)", "key"},
 		{"CREATE UNIQUE INDEX call_request ON call (request)", "key"},
+		{"UPDATE usage SET quantity = $1 WHERE seq = $2", "append only"},
+		{"DELETE FROM call WHERE at < $1", "append only"},
+		{"SELECT c.at FROM writer w JOIN call c ON c.seq = w.calls", "spread with local"},
+		{"INSERT INTO call (seq, at) SELECT n, $1 FROM state", "spread with local"},
+		{"UPDATE writer SET at = (SELECT max(at) FROM call)", "spread with local"},
+		{"SELECT seq FROM usage WHERE seq NOT IN (SELECT seq FROM call)", "shards"},
+		{"SELECT at FROM call WHERE seq = (SELECT max(seq) FROM call)", "shards"},
 		{"ALTER TABLE call ADD CONSTRAINT once UNIQUE (request)", "key"},
 		{"ALTER TABLE usage ADD COLUMN IF NOT EXISTS id uuid UNIQUE", "key"},
 		{"ALTER TABLE usage ADD PRIMARY KEY USING INDEX i", "key"},
@@ -593,6 +639,9 @@ func TestSubsetRefuses(t *testing.T) {
 		{"UPDATE writer SET commits = commits + 1 WHERE id = $1 AND commits = $2", ""},
 		{"UPDATE lease SET holder = 'FOR UPDATE; COPY' WHERE name = 'serial' /* LISTEN */", ""},
 		{"SELECT row_number() OVER (PARTITION BY hour ORDER BY seq) FROM usage", ""},
+		{"SELECT u.seq FROM unnest($1::int4[], $2::int8[]) AS k (hour, subject) JOIN usage u ON u.hour = k.hour AND u.subject = k.subject", ""},
+		{"INSERT INTO call (seq, at) SELECT * FROM unnest($1::int8[], $2::int8[])", ""},
+		{"UPDATE writer SET at = $1 WHERE NOT EXISTS (SELECT 1 FROM state WHERE n = 1)", ""},
 		{"SELECT sum(quantity) FROM usage WHERE hour BETWEEN $1 AND $2 GROUP BY product HAVING count(*) > 1", ""},
 		{"WITH k AS (SELECT 1 AS a) SELECT * FROM k", ""},
 		{"SET lock_timeout = '2s'", ""},
@@ -611,9 +660,13 @@ func TestSubsetRefuses(t *testing.T) {
 			t.Errorf("%s\n got %q\nwant %q", tt.sql, got, tt.want)
 		}
 	}
+	names := []string{"setting", "conflict", "key", "append only", "spread with local", "shards", "several statements"}
 	for _, r := range rules {
-		if !slices.ContainsFunc(tests, func(tt struct{ sql, want string }) bool { return strings.Contains(tt.want, r.rule) }) {
-			t.Errorf("no text shows what the rule %q refuses", r.rule)
+		names = append(names, r.rule)
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(tests, func(tt struct{ sql, want string }) bool { return strings.Contains(tt.want, name) }) {
+			t.Errorf("no text shows what the rule %q refuses", name)
 		}
 	}
 }
@@ -633,6 +686,7 @@ func f(name string) error {
 	for _, lower := range []string{"listen changes"} { db.Exec(ctx, lower) }
 	logged("SELECT this is said to people", nil)
 	tx.CopyFrom(ctx)
+	conn.PgConn().Exec(ctx, name)
 	return fmt.Errorf("SELECT %w", pgx.TxOptions{IsoLevel: pgx.Serializable})
 }
 type t struct { A int ` + "`SELECT:\"b\"`" + ` }
@@ -664,9 +718,10 @@ const from = "FROM t "
 		"a.go:10 FETCH … FROM …",
 		"a.go:11 listen changes",
 		"a.go:13 tx.CopyFrom [copy]",
-		"a.go:18 pgx.Serializable [serializable]",
-		"a.go:19 r.tx.Begin [savepoint]",
-		"a.go:19 tx.Begin [savepoint]",
+		"a.go:14 conn.PgConn [simple protocol]",
+		"a.go:19 pgx.Serializable [serializable]",
+		"a.go:20 r.tx.Begin [savepoint]",
+		"a.go:20 tx.Begin [savepoint]",
 		"b.go:2 FROM t ",
 	}
 	slices.Sort(got)

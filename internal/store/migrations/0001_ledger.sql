@@ -204,13 +204,15 @@ CREATE TABLE IF NOT EXISTS call (
 );
 
 -- Who writes: a connection of a node from its start to its end. commits counts its transactions; each one begins by
--- counting itself, from the number that the node knows. A fenced writer commits nothing more. Times are the node's.
+-- counting itself, from the number that the node knows. calls is how many calls were there when the latest one began.
+-- A fenced writer commits nothing more. Times are the node's.
 CREATE TABLE IF NOT EXISTS writer (
   id      int PRIMARY KEY,
   node    text NOT NULL,
   started bigint NOT NULL,
   at      bigint NOT NULL, -- of the latest transaction
   commits bigint NOT NULL,
+  calls   bigint NOT NULL,
   fenced  boolean NOT NULL
 );
 
