@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -226,6 +227,82 @@ func TestNodesTime(t *testing.T) {
 		}
 		if err := errors.Join(l.Ready(), l.Close()); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestNodesSkewed sends to four nodes at once whose clocks are a minute ahead of the database's or behind it, two of
+// each: all of them have the same window, to its edges.
+func TestNodesSkewed(t *testing.T) {
+	one, _ := nodes(t)
+	const rounds = 30
+	began := one.now.Add(-72 * time.Hour)
+	market := adminapi.Marketplace{}
+	for i := range rounds {
+		market.Buyers = append(market.Buyers, adminapi.Buyer{AccountID: fmt.Sprintf("5%011d", i), Agreements: []adminapi.Agreement{{ProductCode: "legacy", StartTime: &began}}})
+	}
+	if _, err := one.l.Import(one.op, &market); err != nil {
+		t.Fatal(err)
+	}
+	var skewed []*shop
+	for i := range 4 {
+		skew := time.Minute - time.Duration(i%2)*2*time.Minute
+		s := *one
+		s.skew, s.ids = &skew, 10_000*(i+1)
+		s.open()
+		t.Cleanup(func() { s.l.Close() })
+		skewed = append(skewed, &s)
+	}
+	clock, err := skewed[0].l.ChangeClock(skewed[0].op, adminapi.ClockChange{Now: &shopOpening})
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := time.Now()
+	for _, s := range skewed {
+		eventually(t, "the clock", func() bool { return s.l.Now().Sub(metering.InstantOf(clock.Now)).Abs() < time.Hour })
+	}
+	const near = 50 * time.Second // the clocks differ by a minute
+	edges := []struct {
+		dimension string
+		age       time.Duration
+		taken     bool
+	}{{"users", near - 5*time.Minute, true}, {"gb", 24*time.Hour - near, true}, {"users", -near - 5*time.Minute, false}, {"gb", 24*time.Hour + near, false}}
+	for round := range rounds {
+		now := metering.InstantOf(shopOpening.Add(time.Since(moved)))
+		var stored [4]atomic.Int32
+		var ids [4]sync.Map
+		var all sync.WaitGroup
+		for _, s := range skewed {
+			all.Go(func() {
+				for i, edge := range edges {
+					r := s.record(market.Buyers[round].AccountID, edge.dimension, 0, int32(round))
+					r.Timestamp = now.Add(-edge.age)
+					c, _ := s.begin(metering.BatchMeterUsage, sellerKey, "")
+					lines, outcomes, refusal := c.BatchMeterUsage(&metering.Batch{ProductCode: "legacy", Records: []metering.UsageRecord{r}, Count: 1}, []byte("{}"))
+					switch {
+					case !edge.taken && (refusal == nil || refusal.Kind != metering.TimestampOutOfBounds):
+						t.Errorf("%v old, at a node whose clock is ahead by %v: %v", edge.age, *s.skew, refusal)
+					case edge.taken && refusal != nil:
+						t.Errorf("%v old, at a node whose clock is ahead by %v: %v", edge.age, *s.skew, refusal)
+					case edge.taken:
+						ids[i].Store(lines[0].ID, nil)
+						if outcomes[0] == ledger.Stored {
+							stored[i].Add(1)
+						} else if outcomes[0] != ledger.Replayed {
+							t.Errorf("%v old: %v", edge.age, outcomes[0])
+						}
+					}
+					c.End()
+				}
+			})
+		}
+		all.Wait()
+		for i, edge := range edges {
+			n := 0
+			ids[i].Range(func(any, any) bool { n++; return true })
+			if edge.taken && (stored[i].Load() != 1 || n != 1) {
+				t.Errorf("round %d, %v old: stored %d times under %d ids", round, edge.age, stored[i].Load(), n)
+			}
 		}
 	}
 }

@@ -31,6 +31,7 @@ type shop struct {
 	dir       string
 	op        ledger.Operator
 	now       time.Time
+	skew      *time.Duration // if not nil, its clock runs, so much ahead of this machine's
 	ids       int
 	workloads map[string]adminapi.WorkloadCredentials // by platform
 }
@@ -91,8 +92,12 @@ func newShopIn(t testing.TB, place string) *shop {
 }
 
 func (s *shop) config() ledger.Config {
-	return ledger.Config{Store: s.dir, MasterKey: bytes.Repeat([]byte{1}, 32), Sandbox: true, Now: func() time.Time { return s.now },
+	c := ledger.Config{Store: s.dir, MasterKey: bytes.Repeat([]byte{1}, 32), Sandbox: true, Now: func() time.Time { return s.now },
 		Log: slog.New(slog.DiscardHandler)}
+	if s.skew != nil {
+		c.Now, c.DatabaseClock = func() time.Time { return time.Now().Add(*s.skew) }, true
+	}
+	return c
 }
 
 func (s *shop) open() {
