@@ -30,6 +30,12 @@ func (cmd *copyCmd) Run(c *console) error {
 		return err
 	}
 	if cmd.Finish {
+		if moved, err := store.Moved(cmd.From, cmd.To); err != nil || moved {
+			if moved {
+				_, err = fmt.Fprintf(c.stdout, "The ledger in %s has been moved to %s already. Serve it there.\n", from, to)
+			}
+			return err
+		}
 		if err := store.Seal(cmd.From, cmd.To); err != nil {
 			if errors.Is(err, store.ErrLocked) {
 				return fmt.Errorf("%w in %s: stop meterd serve there, and run the same command again", err, from)

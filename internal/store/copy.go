@@ -63,6 +63,9 @@ const copyRows = 2000
 // earlier copy of the same ledger, and says how much was added. progress is called after each transaction.
 func Copy(from, to string, progress func(Copied)) (sum Copied, err error) {
 	err = Read(from, func(r *Reader, meta Meta) (err error) {
+		if err := whole(r); err != nil {
+			return err
+		}
 		c, err := openCopy(from, to, meta)
 		if err != nil {
 			return err
@@ -80,6 +83,15 @@ func Copy(from, to string, progress func(Copied)) (sum Copied, err error) {
 		})
 	})
 	return sum, err
+}
+
+// whole fails if the ledger is an unfinished copy, which may go on at its origin.
+func whole(r *Reader) error {
+	of, err := r.Value(copyingValue)
+	if err == nil && of != nil {
+		err = unfinishedCopy(of)
+	}
+	return err
 }
 
 // openCopy makes the copy if it is not there yet.
@@ -147,9 +159,9 @@ func copyCatalog(r *Reader, c target) error {
 	})
 }
 
-// copyTokens copies registrations and tokens of both kinds, all of them each time: they change, and are few.
+// copyTokens copies registrations and tokens of both kinds, all of them each time, for they change.
 func copyTokens(r *Reader, c target) error {
-	return c.Update(func(tx *Tx) error {
+	err := c.Update(func(tx *Tx) error {
 		if err := tx.exec("DELETE FROM client_token WHERE workload > $1", 0); err != nil {
 			return err
 		}
@@ -163,8 +175,34 @@ func copyTokens(r *Reader, c target) error {
 				return tx.PutRegistrationToken(t)
 			})
 		}
-		return errors.Join(errs, err, r.ClientTokens(func(t *ClientToken) error { return tx.PutClientToken(t) }))
+		return errors.Join(errs, err)
 	})
+	if err != nil {
+		return err
+	}
+	var some []ClientToken
+	put := func() error {
+		err := c.Update(func(tx *Tx) error {
+			for i := range some {
+				if err := tx.PutClientToken(&some[i]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		some = some[:0]
+		return err
+	}
+	err = r.ClientTokens(func(t *ClientToken) error {
+		if some = append(some, *t); len(some) == copyRows {
+			return put()
+		}
+		return nil
+	})
+	if err == nil && len(some) > 0 {
+		err = put()
+	}
+	return err
 }
 
 // copyCalls copies the calls of each writer that come after those that the copy has, with their usage rows.
@@ -244,7 +282,7 @@ func Seal(from, to string) error {
 		if err == nil && known != nil && string(known) != to {
 			err = movedTo(known)
 		}
-		return err
+		return errors.Join(err, whole(r))
 	})
 	if err != nil {
 		return err
@@ -257,49 +295,104 @@ func Seal(from, to string) error {
 
 // Unseal opens a sealed ledger again, as long as the copy has not been opened.
 func Unseal(from, to string) error {
-	err := Read(to, func(r *Reader, _ Meta) error {
-		unfinished, err := r.Value(copyingValue)
-		if err == nil && unfinished == nil {
-			err = fmt.Errorf("the ledger in %s is in use already; go on there", Redacted(to))
+	unseal := func() error {
+		if IsURL(from) {
+			return onePostgres(from, func(ctx context.Context, conn *pgx.Conn) error {
+				_, err := conn.Exec(ctx, "DELETE FROM meta WHERE name = $1", sealedValue)
+				if err == nil {
+					_, err = conn.Exec(ctx, "UPDATE state SET n = 0 WHERE name = 'sealed'")
+				}
+				return err
+			})
+		}
+		return updateSQLite(from, func(tx *Tx) error { return tx.exec("DELETE FROM meta WHERE name = $1", sealedValue) })
+	}
+	if exists, err := Exists(to); err != nil || !exists {
+		if err == nil {
+			err = unseal()
 		}
 		return err
-	})
-	if err != nil && !errors.Is(err, ErrNotExist) {
-		return err
 	}
-	if IsURL(from) {
-		return onePostgres(from, func(ctx context.Context, conn *pgx.Conn) error {
-			_, err := conn.Exec(ctx, "DELETE FROM meta WHERE name = $1", sealedValue)
-			if err == nil {
-				_, err = conn.Exec(ctx, "UPDATE state SET n = 0 WHERE name = 'sealed'")
-			}
-			return err
-		})
-	}
-	return updateSQLite(from, func(tx *Tx) error { return tx.exec("DELETE FROM meta WHERE name = $1", sealedValue) })
+	return withCopy(to, false, unseal)
 }
 
 // Complete has a copy be a ledger of its own. Its origin must be sealed.
 func Complete(from, to string) error {
-	err := Read(from, func(r *Reader, _ Meta) error {
+	return withCopy(to, true, func() error {
+		return Read(from, func(r *Reader, _ Meta) error {
+			known, err := r.Value(sealedValue)
+			if err == nil && string(known) != Redacted(to) {
+				err = fmt.Errorf("the ledger in %s is not sealed", Redacted(from))
+			}
+			return err
+		})
+	})
+}
+
+// Moved tells whether a ledger has been moved to the place, completely.
+func Moved(from, to string) (is bool, err error) {
+	var secret []byte
+	err = Read(from, func(r *Reader, m Meta) error {
 		known, err := r.Value(sealedValue)
-		if err == nil && string(known) != Redacted(to) {
-			err = fmt.Errorf("the ledger in %s is not sealed", Redacted(from))
+		is, secret = string(known) == Redacted(to), m.Secret
+		return err
+	})
+	if err == nil && is {
+		is, err = Exists(to)
+	}
+	if err != nil || !is {
+		return false, err
+	}
+	err = Read(to, func(r *Reader, m Meta) error {
+		of, err := r.Value(copyingValue)
+		is = of == nil && bytes.Equal(m.Secret, secret)
+		return err
+	})
+	return is, err
+}
+
+// withCopy runs f on an unfinished copy while nobody else does, and opens the copy then if it is to be completed: so it
+// cannot be completed while its origin is unsealed.
+func withCopy(to string, complete bool, f func() error) error {
+	inUse := fmt.Errorf("the ledger in %s is in use already; go on there", Redacted(to))
+	if IsURL(to) {
+		return onePostgres(to, func(ctx context.Context, conn *pgx.Conn) error {
+			if err := durable(ctx, conn); err != nil {
+				return err
+			}
+			return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+				tag, err := tx.Exec(ctx, "UPDATE meta SET value = value WHERE name = $1", copyingValue)
+				if err == nil && tag.RowsAffected() == 0 {
+					err = inUse
+				}
+				if err == nil {
+					err = f()
+				}
+				if err == nil && complete {
+					_, err = tx.Exec(ctx, "DELETE FROM meta WHERE name = $1", copyingValue)
+				}
+				return err
+			})
+		})
+	}
+	db, err := openSQLiteFor(to, Options{}, true)
+	if err != nil {
+		return err
+	}
+	err = db.View(func(r *Reader) error {
+		of, err := r.Value(copyingValue)
+		if err == nil && of == nil {
+			err = inUse
 		}
 		return err
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		err = f()
 	}
-	complete := func(tx *Tx) error { return tx.exec("DELETE FROM meta WHERE name = $1", copyingValue) }
-	if !IsURL(to) {
-		return updateSQLite(to, complete)
+	if err == nil && complete {
+		err = db.Update(func(tx *Tx) error { return tx.exec("DELETE FROM meta WHERE name = $1", copyingValue) })
 	}
-	c, err := openPostgresCopy(to)
-	if err != nil {
-		return err
-	}
-	return errors.Join(c.Update(complete), c.Close())
+	return errors.Join(err, db.Close())
 }
 
 // updateSQLite changes a ledger in a folder that nobody serves, in whatever state of being moved it is.

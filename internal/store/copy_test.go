@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
 )
@@ -130,6 +132,13 @@ func TestCopy(t *testing.T) {
 			if _, err := Open(from, Options{}); err == nil || !strings.Contains(err.Error(), "has been moved to") {
 				t.Errorf("a sealed ledger was opened: %v", err)
 			}
+			third := filepath.Join(t.TempDir(), "third")
+			if _, err := Copy(to, third, func(Copied) {}); err == nil || !strings.Contains(err.Error(), "unfinished copy") {
+				t.Errorf("an unfinished copy was copied: %v", err)
+			}
+			if err := Seal(to, third); err == nil || !strings.Contains(err.Error(), "unfinished copy") {
+				t.Errorf("an unfinished copy was sealed: %v", err)
+			}
 			if err := Seal(from, "elsewhere"); err == nil {
 				t.Error("it was sealed for another place")
 			}
@@ -139,8 +148,16 @@ func TestCopy(t *testing.T) {
 			if got, want := copied(), (Copied{2, 3}); got != want {
 				t.Errorf("the rest: %+v, want %+v", got, want)
 			}
-			if err := Complete(from, to); err != nil {
-				t.Fatal(err)
+			for _, moved := range []bool{false, true} {
+				if is, err := Moved(from, to); is != moved || err != nil {
+					t.Errorf("moved: %v, want %v: %v", is, moved, err)
+				}
+				if moved {
+					break
+				}
+				if err := Complete(from, to); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if err := Unseal(from, to); err == nil {
 				t.Error("unsealed although the copy is in use")
@@ -157,6 +174,51 @@ func TestCopy(t *testing.T) {
 			}
 			if _, err := Copy(from, to, func(Copied) {}); !errors.Is(err, ErrExist) {
 				t.Errorf("copied once more: %v", err)
+			}
+		})
+	}
+}
+
+// TestUnsealWhileCompleting: who completes a copy and who takes back the seal of its origin cannot both succeed.
+func TestUnsealWhileCompleting(t *testing.T) {
+	for name, places := range map[string][2]string{
+		"to PostgreSQL":   {filepath.Join(t.TempDir(), "ledger"), pgtest.URL(t, t.Name()+"1")},
+		"from PostgreSQL": {pgtest.URL(t, t.Name()+"2"), filepath.Join(t.TempDir(), "ledger")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			from, to := places[0], places[1]
+			if err := furnished(t, from).Close(); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Copy(from, to, func(Copied) {})
+			if err = errors.Join(err, Seal(from, to)); err != nil {
+				t.Fatal(err)
+			}
+			unsealed := make(chan error, 1)
+			err = withCopy(to, true, func() error {
+				go func() { unsealed <- Unseal(from, to) }()
+				if !IsURL(to) { // whose lock is not waited for
+					err := <-unsealed
+					unsealed <- err
+					return nil
+				}
+				return onePostgres(to, func(ctx context.Context, conn *pgx.Conn) error {
+					for waits := false; !waits && len(unsealed) == 0; {
+						if err := conn.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE meta%'").Scan(&waits); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			if err := <-unsealed; err == nil {
+				t.Error("unsealed while the copy was completed")
+			}
+			if is, err := Moved(from, to); !is || err != nil {
+				t.Errorf("moved: %v, %v", is, err)
 			}
 		})
 	}
