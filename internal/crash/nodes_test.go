@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,11 +34,17 @@ type nodes struct {
 // cluster starts a node for each place, all of one ledger.
 func cluster(t *testing.T, places ...string) *nodes {
 	t.Helper()
+	return clusterOf(t, places, dev)
+}
+
+// clusterOf is cluster with nodes that are started in a way of their own.
+func clusterOf(t *testing.T, places []string, start func(*testing.T, string) *meterd) *nodes {
+	t.Helper()
 	seed := seedOf(t)
 	c := &nodes{t: t, places: places, random: rand.New(rand.NewPCG(seed, 2))}
 	c.writers = append(crew(seed), newWriter(form{legacy.product, "us-west-2", legacy.dimensions, ""}, crowd, seed+5))
 	for _, place := range places {
-		c.running = append(c.running, dev(t, place))
+		c.running = append(c.running, start(t, place))
 	}
 	furnish(t, c.running[0], crowd)
 	for _, m := range c.running {
@@ -58,7 +63,7 @@ func (c *nodes) settled(m *meterd) {
 	})
 }
 
-// send has every writer send without a pause, to another node after each call that was not answered.
+// send has every writer send without a pause, to another node after some calls and after each that was not answered.
 func (c *nodes) send() {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
@@ -71,19 +76,25 @@ func (c *nodes) send() {
 		c.sending.Go(func() {
 			last := time.Now()
 			for ctx.Err() == nil {
-				err := w.load(ctx, func() {
+				here, leave := context.WithCancel(ctx)
+				calls := 1 + w.rand.IntN(40)
+				err := w.load(here, func() {
 					c.answered.Add(1)
 					c.took(time.Since(last))
 					last = time.Now()
+					if calls--; calls == 0 {
+						leave()
+					}
 				})
 				c.took(time.Since(last))
 				last = time.Now()
 				if err != nil {
 					c.t.Error(err)
-					return
-				}
-				if ctx.Err() == nil {
+				} else if here.Err() == nil {
 					c.lost.Add(1)
+				}
+				if leave(); err != nil {
+					return
 				}
 				w.connect(c.t, c.node(w.rand.IntN(len(c.places))))
 			}
@@ -262,6 +273,49 @@ func TestNetworkSplit(t *testing.T) {
 	}
 }
 
+// TestNamespaceSplit puts a node into a network of its own, loses what goes between it and the database, then unplugs
+// the link, and heals it each time.
+func TestNamespaceSplit(t *testing.T) {
+	ns := pgtest.NewNamespace(t)
+	s := pgtest.Start(t, "listen_addresses=127.0.0.1,"+ns.Host)
+	c := clusterOf(t, []string{ns.URL(in(s)), in(s)}, func(t *testing.T, place string) *meterd {
+		if place == in(s) {
+			return dev(t, place)
+		}
+		m := launchDev(t, place, ns.Command()...)
+		m.client.Transport.(*http.Transport).DialContext = ns.DialContext
+		if !m.ready(t) {
+			t.Fatalf("meterd dev ended before it was ready: %v\n%s", m.err, &m.output)
+		}
+		return m
+	})
+	c.send()
+	for _, split := range []func(testing.TB){ns.Drop, ns.Unplug} {
+		c.until(50)
+		lost := c.lost.Load()
+		split(t)
+		c.running[0].poll(t, "the node that is split off is not ready", func() bool { return c.running[0].health(t, "/readyz") == http.StatusServiceUnavailable })
+		c.until(100) // by the other
+		c.running[0].poll(t, "calls go to the node that is split off", func() bool { return c.lost.Load() > lost })
+		for i, want := range []int{http.StatusServiceUnavailable, http.StatusOK} {
+			if got := c.running[i].health(t, "/readyz"); got != want {
+				t.Errorf("/readyz of node %d is %d", i, got)
+			}
+		}
+		ns.Heal(t)
+		c.well()
+	}
+	c.until(50)
+	// What the database has not heard the end of it gives up after 15 seconds, and with it the keys.
+	if err := s.Wait("SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'meterd' AND state = 'idle in transaction' AND xact_start < now() - interval '5 seconds'"); err != nil {
+		t.Fatal(err)
+	}
+	c.finish()
+	if slowest := time.Duration(c.slowest.Load()); slowest > 15*time.Second {
+		t.Errorf("an answer took %v", slowest)
+	}
+}
+
 // TestFailover kills the primary under load and promotes its synchronous standby. The nodes know both.
 func TestFailover(t *testing.T) {
 	primary := pgtest.Start(t)
@@ -393,7 +447,7 @@ func TestMove(t *testing.T) {
 			p.cmd.Process.Kill()
 			p.wait(t)
 		}
-		if code, said := meterdRun(t, "copy", from, to, "--finish"); code != 0 && !strings.Contains(said, "is not an unfinished copy") { // as it was finished
+		if code, said := meterdRun(t, "copy", from, to, "--finish"); code != 0 {
 			t.Fatalf("finishing: %s", said)
 		}
 		if p := launchDev(t, from); p.ready(t) {

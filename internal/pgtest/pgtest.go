@@ -85,11 +85,22 @@ func start(options ...string) (*Server, error) {
 		s.remove()
 		return nil, fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	if err := s.Start(); err != nil {
+	if err := errors.Join(s.trust(), s.Start()); err != nil {
 		s.remove()
 		return nil, err
 	}
 	return s, nil
+}
+
+// trust lets those in who come over a link of this machine's, if the server listens there: initdb has let in those of
+// loopback.
+func (s *Server) trust() error {
+	f, err := os.OpenFile(filepath.Join(s.data(), "pg_hba.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("host all all samenet trust\n")
+	return errors.Join(err, f.Close())
 }
 
 // folder makes the server's folder, and chooses its port and user.
@@ -200,11 +211,11 @@ func (s *Server) Start() error {
 		return err
 	}
 	s.process = c.Process
-	return s.wait("SELECT 1")
+	return s.Wait("SELECT 1")
 }
 
-// wait waits until a query returns 1 or true.
-func (s *Server) wait(query string) error {
+// Wait waits until a query returns 1 or true.
+func (s *Server) Wait(query string) error {
 	var last error
 	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
 		select {
@@ -306,7 +317,7 @@ func (s *Server) Standby(t testing.TB) *Server {
 		t.Fatalf("pg_basebackup: %v\n%s", err, out)
 	}
 	err = errors.Join(standby.Start(), s.Exec("ALTER SYSTEM SET synchronous_standby_names = 'standby'"), s.Exec("SELECT pg_reload_conf()"),
-		s.wait("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"))
+		s.Wait("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +327,7 @@ func (s *Server) Standby(t testing.TB) *Server {
 // Promote makes a standby take writes, without a standby of its own. The statement that asks for it does not wait: what
 // it had seen would hold up the recovery that it waited for.
 func (s *Server) Promote() error {
-	return errors.Join(s.Exec("SELECT pg_promote(false)"), s.wait("SELECT NOT pg_is_in_recovery()"),
+	return errors.Join(s.Exec("SELECT pg_promote(false)"), s.Wait("SELECT NOT pg_is_in_recovery()"),
 		s.Exec("ALTER SYSTEM SET synchronous_standby_names = ''"), s.Exec("SELECT pg_reload_conf()"))
 }
 

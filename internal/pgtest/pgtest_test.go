@@ -3,8 +3,12 @@ package pgtest_test
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
+	"os/exec"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -110,5 +114,52 @@ func TestServers(t *testing.T) {
 		if !stored(t, standby, n) {
 			t.Errorf("row %d is not on the standby", n)
 		}
+	}
+}
+
+// TestNamespace: what is sent over a link that drops it, or that is unplugged, arrives when the link is healed.
+func TestNamespace(t *testing.T) {
+	ns := pgtest.NewNamespace(t)
+	l, err := net.Listen("tcp", ns.Host+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	from, err := ns.DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	to, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	for _, split := range []func(testing.TB){ns.Drop, ns.Unplug} {
+		split(t)
+		for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
+			if _, err := way[0].Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			way[1].SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+			if _, err := way[1].Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("over a link that is split: %v", err)
+			}
+		}
+		ns.Heal(t)
+		for _, end := range []net.Conn{from, to} {
+			end.SetReadDeadline(time.Now().Add(30 * time.Second))
+			if _, err := end.Read(make([]byte, 1)); err != nil {
+				t.Errorf("over a link that is healed: %v", err)
+			}
+		}
+	}
+	if conn, err := net.Dial("tcp", ns.Host+":1"); err == nil { // this thread is where it was
+		conn.Close()
+		t.Error("somebody listens on port 1")
+	}
+	c := exec.Command(ns.Command()[0], append(ns.Command()[1:], "ip", "-br", "addr")...)
+	if out, err := c.CombinedOutput(); err != nil || !strings.Contains(string(out), "g@") {
+		t.Errorf("in the namespace there is %q, %v", out, err)
 	}
 }
