@@ -246,6 +246,9 @@ func TestConnectionsCut(t *testing.T) {
 			t.Errorf("fault %d did not happen", fault)
 		}
 	}
+	if cut := counts[pgtest.CutDuring] + counts[pgtest.CutAfter]; c.lost.Load() > int64(cut/2) {
+		t.Errorf("%d calls were not answered: what becomes of a COMMIT whose connection is cut, as %d were, can mostly be found out", c.lost.Load(), cut)
+	}
 }
 
 // TestNetworkSplit splits one node from the database without a sign, and then brings it back.
@@ -372,7 +375,7 @@ func TestStandbyHangs(t *testing.T) {
 	c.finish()
 }
 
-// TestBusyDatabase makes the disk slow, ends connections that are at work, and takes the last places for others.
+// TestBusyDatabase makes the disk slow, ends connections that are at work, takes the last places, and then all of them.
 func TestBusyDatabase(t *testing.T) {
 	s := pgtest.Start(t, "max_connections=14", "superuser_reserved_connections=0")
 	c := cluster(t, in(s), in(s))
@@ -380,7 +383,9 @@ func TestBusyDatabase(t *testing.T) {
 	c.until(50)
 	restore := s.SlowDisk(t, 40*time.Millisecond)
 	c.until(30)
-	restore()
+	if restore() == 0 {
+		t.Error("the disk was not slow")
+	}
 	for range 3 {
 		c.until(30)
 		if err := s.Exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'meterd'"); err != nil {
@@ -391,6 +396,15 @@ func TestBusyDatabase(t *testing.T) {
 	m := launchDev(t, in(s)) // takes what is left of the connections, and may fail for want of them
 	c.until(50)
 	m.kill(t)
+	lost := c.lost.Load()
+	release := s.Hog(t)
+	for _, m := range c.running {
+		m.poll(t, "the node is not ready without a connection", func() bool { return m.health(t, "/readyz") == http.StatusServiceUnavailable })
+	}
+	c.running[0].poll(t, "calls are refused", func() bool { return c.lost.Load() > lost })
+	release()
+	c.well()
+	c.until(50)
 	c.finish()
 }
 

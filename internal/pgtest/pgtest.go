@@ -332,10 +332,11 @@ func (s *Server) Promote() error {
 }
 
 // SlowDisk makes every sync of the server's present processes take so much longer, until the function it returns is
-// called.
-func (s *Server) SlowDisk(t testing.TB, delay time.Duration) (restore func()) {
+// called, which says how many there were.
+func (s *Server) SlowDisk(t testing.TB, delay time.Duration) (restore func() (syncs int)) {
 	t.Helper()
-	args := []string{"-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", fmt.Sprintf("inject=fsync,fdatasync:delay_enter=%d", delay.Microseconds())}
+	trace := filepath.Join(t.TempDir(), "syncs")
+	args := []string{"-f", "-qq", "-o", trace, "-e", "trace=fsync,fdatasync", "-e", fmt.Sprintf("inject=fsync,fdatasync:delay_enter=%d", delay.Microseconds())}
 	for _, pid := range s.processes() {
 		args = append(args, "-p", strconv.Itoa(pid))
 	}
@@ -344,10 +345,47 @@ func (s *Server) SlowDisk(t testing.TB, delay time.Duration) (restore func()) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return sync.OnceFunc(func() {
+	return sync.OnceValue(func() int {
 		_ = c.Process.Signal(syscall.SIGTERM)
 		_ = c.Wait() // it ends by the signal
+		said, err := os.ReadFile(trace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(said), "(DELAYED)")
 	})
+}
+
+// Hog takes all of the server's connections from those who have them, until the function it returns is called.
+func (s *Server) Hog(t testing.TB) (release func()) {
+	t.Helper()
+	var held []*pgx.Conn
+	release = func() {
+		for _, conn := range held {
+			conn.Close(context.Background())
+		}
+		held = nil
+	}
+	t.Cleanup(release)
+	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); {
+		conn, err := pgx.Connect(context.Background(), s.URL()+"&application_name=hog")
+		if err == nil {
+			held = append(held, conn)
+			continue
+		}
+		others := 0
+		if len(held) > 0 {
+			err = held[0].QueryRow(context.Background(), "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'client backend' AND application_name <> 'hog'").Scan(&others)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if others == 0 {
+				return release
+			}
+		}
+	}
+	t.Fatal("others do not give up their connections")
+	return nil
 }
 
 var shared struct {
