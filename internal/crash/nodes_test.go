@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/http"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,6 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/marketplacemetering"
+	"github.com/aws/aws-sdk-go-v2/service/marketplacemetering/types"
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/pgtest"
 )
 
@@ -430,6 +437,78 @@ func TestRollingUpgrade(t *testing.T) {
 	}
 	c.cancel = func() {}
 	c.finish()
+}
+
+// TestDrain tells one of two nodes to stop: it is not ready from then on, goes on taking calls while it drains, and ends
+// in order. When it is back, what it had acknowledged has the same id.
+func TestDrain(t *testing.T) {
+	s := pgtest.Start(t)
+	place := in(s)
+	key := filepath.Join(t.TempDir(), "master.key")
+	code, said := meterdRun(t, "init", "--store", place, "--master-key-file", key)
+	token := regexp.MustCompile(`shown once:\n  (\S+)\n`).FindStringSubmatch(said)
+	if code != 0 || token == nil {
+		t.Fatalf("init: %s", said)
+	}
+	start := func() *meterd {
+		t.Helper()
+		client := &http.Client{Timeout: patience, Transport: &http.Transport{}}
+		t.Cleanup(client.CloseIdleConnections)
+		m := &meterd{process: launch(t, binary, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0",
+			"--store", place, "--master-key-file", key, "--drain-time", "10s"), client: client}
+		m.poll(t, "the node serves", func() bool {
+			at := regexp.MustCompile(`msg=serving endpoint=(\S+) admin=(\S+) ops=(\S+) `).FindStringSubmatch(m.output.String())
+			if at != nil {
+				m.Endpoint, m.AdminEndpoint, m.OpsEndpoint, m.AdminToken = at[1], at[2], at[3], token[1]
+			}
+			return at != nil && m.health(t, "/readyz") == http.StatusOK
+		})
+		return m
+	}
+	const seller, buyer, keyID, secret = "111122223333", "444455556666", "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+	began := time.Now().Add(-time.Hour)
+	one := start()
+	one.admin(t, "POST", "/v1/import", adminapi.Marketplace{
+		Sellers:  []adminapi.Seller{{AccountID: seller}},
+		Products: []adminapi.Product{{ProductCode: "drained", SellerAccountID: seller, Type: "saas", Integration: "legacy", Dimensions: []string{"users"}}},
+		Buyers:   []adminapi.Buyer{{AccountID: buyer, Agreements: []adminapi.Agreement{{ProductCode: "drained", StartTime: &began}}}},
+		Users: []adminapi.Principal{{AccountID: seller, Name: "meter", Allow: []string{iam.SellerAccess},
+			AccessKeys: []adminapi.AccessKey{{AccessKeyID: keyID, SecretAccessKey: secret}}}},
+	}, new(any))
+	two := start()
+	at := time.Now()
+	send := func(m *meterd) string {
+		t.Helper()
+		client := marketplacemetering.New(marketplacemetering.Options{Region: "us-east-1", BaseEndpoint: &m.Endpoint, HTTPClient: whole{m.client},
+			Credentials: credentials.NewStaticCredentialsProvider(keyID, secret, ""), RetryMaxAttempts: 1})
+		out, err := client.BatchMeterUsage(t.Context(), &marketplacemetering.BatchMeterUsageInput{ProductCode: new("drained"),
+			UsageRecords: []types.UsageRecord{{Timestamp: &at, Dimension: new("users"), Quantity: new(int32(3)), CustomerAWSAccountId: new(buyer)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := out.Results[0]; r.Status != types.UsageRecordResultStatusSuccess {
+			t.Fatalf("%+v", r)
+		}
+		return *out.Results[0].MeteringRecordId
+	}
+	one.cmd.Process.Signal(syscall.SIGTERM)
+	one.poll(t, "the node that drains is not ready", func() bool { return one.health(t, "/readyz") == http.StatusServiceUnavailable })
+	if got := one.health(t, "/livez"); got != http.StatusOK {
+		t.Errorf("/livez of the node that drains is %d", got)
+	}
+	id := send(one)
+	if code := one.wait(t); code != 0 {
+		t.Errorf("the node that has drained ended with %d", code)
+	}
+	if got := two.health(t, "/readyz"); got != http.StatusOK {
+		t.Errorf("/readyz of the other node is %d", got)
+	}
+	for _, m := range []*meterd{two, start()} {
+		if again := send(m); again != id {
+			t.Errorf("acknowledged as %s, then as %s", id, again)
+		}
+	}
+	verify(t, place)
 }
 
 // TestMove moves a ledger to PostgreSQL and back, beginning while it is served, and kills the copying again and again.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
@@ -121,6 +122,20 @@ func TestNodesFollow(t *testing.T) {
 	eventually(t, "an agreement", func() bool {
 		_, outcomes, _ := two.batch(sellerKey, "legacy", two.record("444444444444", "users", 0, 1))
 		return outcomes[0] != ledger.NotSubscribed
+	})
+	if _, err := one.l.PutPermissions(one.op, iam.User, "111111111111", "meter", adminapi.Permissions{Allow: []string{iam.SellerAccess}, Deny: []string{"aws-marketplace:BatchMeterUsage"}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a policy", func() bool {
+		credential, err := two.l.Credential(sellerKey, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, refusal := two.l.Begin(ledger.Caller{Identity: credential.Principal, Region: "us-east-1", RequestID: two.requestID()}, metering.BatchMeterUsage)
+		if refusal == nil {
+			c.End()
+		}
+		return refusal != nil && refusal.Kind == metering.AccessDenied
 	})
 	if err := one.l.DeleteAccessKey(one.op, sellerKey); err != nil {
 		t.Fatal(err)
