@@ -21,11 +21,13 @@ build: ## build bin/meterd, one static binary
 # What touches a store is tested on both, and on a second version of PostgreSQL.
 ON_POSTGRES = ./internal/ledger ./internal/sandbox ./internal/server ./meterdtest ./cmd/meterd
 
+# The race detector makes SQLite five times slower, so most power cuts go without it.
 test: deps check ## run all checks and tests; installs what they need
 	$(GO) test -race -timeout 14m ./...
+	METERD_TEST_POWER_CUTS=1000 $(GO) test -timeout 14m -run '^TestPowerCut$$' ./internal/store
 	METERD_TEST_STORE=postgres $(GO) test -race -timeout 14m $(ON_POSTGRES)
 	@if test -e .tools/postgresql-18; then set -x; \
-	METERD_TEST_POSTGRES_VERSION=18 METERD_TEST_STORE=postgres $(GO) test -race -timeout 14m ./internal/store ./meterdtest; fi
+	METERD_TEST_POSTGRES_VERSION=18 METERD_TEST_STORE=postgres $(GO) test -race -timeout 14m -skip '^TestPowerCut' ./internal/store ./meterdtest; fi
 
 deps: ## install what the tests need (Debian: apt-get and npm)
 	@scripts/test-deps
@@ -38,7 +40,7 @@ check: ## gofmt, go vet, staticcheck
 bench: ## measure speed
 	$(GO) run ./internal/bench $(ARGS)
 
-soak: ## kill it under load ROUNDS times (100), then fuzz for FUZZTIME (1m each)
+soak: ## kill it under load ROUNDS times (100), cut its power CUTS times (10000), fuzz for FUZZTIME (1m each)
 	@scripts/soak
 
 compat: ## run the client tests with the newest boto3 and AWS CLI

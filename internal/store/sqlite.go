@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -244,7 +245,15 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 // It counts once the first page has been read.
 const skipChecksums = "PRAGMA checksum_verification=OFF"
 
+// fileLayer names the file layer through which SQLite opens a database, "" for the operating system's. It is a seam
+// for faults: tests cut the power under it.
+var fileLayer = func(path string) string { return "" }
+
 func open(path string, flags sqlite3.OpenFlag) (*sqlite3.Conn, error) {
+	if layer := fileLayer(path); layer != "" {
+		path = (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: "vfs=" + layer}).String()
+		flags |= sqlite3.OPEN_URI
+	}
 	c, err := sqlite3.OpenFlags(path, flags)
 	if err != nil {
 		return nil, err
