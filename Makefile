@@ -21,13 +21,13 @@ build: ## build bin/meterd, one static binary
 # What touches a store is tested on both, and on a second version of PostgreSQL.
 ON_POSTGRES = ./internal/ledger ./internal/sandbox ./internal/server ./meterdtest ./cmd/meterd
 
-# The race detector makes SQLite five times slower, so most power cuts go without it.
+# The race detector makes SQLite five times slower, so most power cuts and failures go without it.
 test: deps check ## run all checks and tests; installs what they need
 	$(GO) test -race -timeout 14m ./...
-	METERD_TEST_POWER_CUTS=1000 $(GO) test -timeout 14m -run '^TestPowerCut$$' ./internal/store
+	METERD_TEST_POWER_CUTS=1000 $(GO) test -timeout 14m -run '^Test(PowerCut|FailingDisk)$$' ./internal/store
 	METERD_TEST_STORE=postgres $(GO) test -race -timeout 14m $(ON_POSTGRES)
 	@if test -e .tools/postgresql-18; then set -x; \
-	METERD_TEST_POSTGRES_VERSION=18 METERD_TEST_STORE=postgres $(GO) test -race -timeout 14m -skip '^TestPowerCut' ./internal/store ./meterdtest; fi
+	METERD_TEST_POSTGRES_VERSION=18 METERD_TEST_STORE=postgres $(GO) test -race -timeout 14m -skip '^Test(PowerCut|FailingDisk)' ./internal/store ./meterdtest; fi
 
 deps: ## install what the tests need (Debian: apt-get and npm)
 	@scripts/test-deps

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -23,10 +24,10 @@ import (
 // files themselves are the operating system's: they are what programs see, as the page cache is. Beside them the disk
 // notes what has been synced, and what not yet, so that it can tell what a power cut may leave.
 //
-// It promises what POSIX does and SQLite relies on, and no more: what was synced is there; a write changes nothing
-// but its own bytes. Until then each sector of a write may be there or not, whatever came before or after it; a file may have
-// any size that it had, filled with anything; the name of a file may be there or not. A sync that fails leaves what it
-// was to sync there or not, for good: later ones do not come back to it.
+// It promises what POSIX does and SQLite relies on, and no more: what was synced is there, and a write changes nothing
+// but its own bytes. Before it is synced each sector of a write may be there or not, whatever came before or after it,
+// and one may be torn; a file may have any size that it had, filled with anything; the name of a file may be there or
+// not. A sync that fails leaves what it was to sync there or not, for good: later ones do not come back to it.
 //
 // Nothing is really synced, which makes it quick.
 type disk struct {
@@ -39,6 +40,7 @@ type disk struct {
 	rand   *rand.Rand
 	left   int               // operations until the power is cut; negative for never
 	phase  string            // what is going on
+	struck string            // the kind of operation that has failed, if one has
 	place  string            // where the power was cut, once it is
 	files  map[string]*inode // by the names that programs see
 	synced map[string]*inode // by the names that are surely on disk
@@ -208,8 +210,11 @@ func (d *disk) do(o op, f func(op) error) error {
 	if d.place != "" {
 		return syscall.EIO
 	}
-	d.look()
 	n := d.files[o.file]
+	if n == nil { // it is new, or the folder
+		d.look()
+		n = d.files[o.file]
+	}
 	changes := o.kind == "write" || o.kind == "truncate"
 	d.trail = append(d.trail, o.String())
 	if d.left--; d.left == -1 {
@@ -264,19 +269,19 @@ type short struct{ error }
 
 // now is the file as it is if nothing was lost.
 func (n *inode) now() []byte {
-	b := n.synced
+	b := slices.Clone(n.synced)
 	for _, o := range n.pending {
 		b = o.apply(b, nil)
 	}
 	return b
 }
 
-// apply applies a change, of which only the sectors that keep chooses are kept; all of them if it is nil.
+// apply applies a change to the content, which it may use up. Of a write only the sectors that keep chooses are
+// kept; all of them if it is nil.
 func (o op) apply(b []byte, keep func() bool) []byte {
 	if o.kind == "truncate" {
 		return resize(b, o.off, nil)
 	}
-	b = slices.Clone(b)
 	for from := int64(0); from < int64(len(o.data)); {
 		to := min((o.off+from)/sector*sector+sector-o.off, int64(len(o.data)))
 		if keep == nil || keep() {
@@ -292,14 +297,15 @@ func (o op) apply(b []byte, keep func() bool) []byte {
 
 // resize cuts the content, or fills it up with zeros, or with what fill makes.
 func resize(b []byte, size int64, fill func() byte) []byte {
-	if int64(len(b)) >= size {
-		return slices.Clone(b[:size])
+	have := int64(len(b))
+	if have >= size {
+		return b[:size]
 	}
-	grown := make([]byte, size)
-	for i := copy(grown, b); fill != nil && i < len(grown); i++ {
-		grown[i] = fill()
+	b = append(b, make([]byte, size-have)...)
+	for i := have; fill != nil && i < size; i++ {
+		b[i] = fill()
 	}
-	return grown
+	return b
 }
 
 // develop returns what the disk may hold of the file after a power cut.
@@ -307,7 +313,7 @@ func (n *inode) develop(r *rand.Rand) []byte {
 	if len(n.pending) == 0 {
 		return n.synced
 	}
-	b, size := n.synced, int64(len(n.synced))
+	b, size := slices.Clone(n.synced), int64(len(n.synced))
 	sizes := []int64{size}
 	for _, o := range n.pending {
 		if o.kind == "truncate" {
@@ -493,4 +499,64 @@ func (f *file) Sync(vfs.SyncFlag) error {
 		err = f.disk.do(op{kind: "sync"}, nil)
 	}
 	return err
+}
+
+// TestDisk holds the disk to what it says of itself, over many power cuts.
+func TestDisk(t *testing.T) {
+	const size = 4 * sector
+	old, lost, kept, late := bytes.Repeat([]byte("o"), size), bytes.Repeat([]byte("l"), size), bytes.Repeat([]byte("k"), size), bytes.Repeat([]byte("x"), sector)
+	seen := map[string]bool{} // contents of the file, and names
+	for seed := range uint64(500) {
+		dir := filepath.Join(t.TempDir(), "ledger")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "ledger.db")
+		if err := os.WriteFile(path, old, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d := newDisk(t, dir, seed)
+		write := func(b []byte, off int64) error {
+			return d.do(op{kind: "write", file: "ledger.db", data: b, off: off}, nil)
+		}
+		sync := func() error { return d.do(op{kind: "sync", file: "ledger.db"}, nil) }
+		if err := errors.Join(write(kept, 0), sync(), write(lost, 0)); err != nil {
+			t.Fatal(err)
+		}
+		d.fault = func(op) error { return syscall.EIO }
+		if err := sync(); err == nil {
+			t.Fatal("a sync that fails does not say so")
+		}
+		d.fault = nil
+		// It does not come back to what the one before was to sync.
+		if err := errors.Join(write(late, size), sync(), os.Rename(path, path+".new")); err != nil {
+			t.Fatal(err)
+		}
+		d.left = 0
+		if err := d.do(op{kind: "read"}, nil); err == nil {
+			t.Fatal("it works without power")
+		}
+		d.eject()
+		for name, b := range d.image {
+			if !isDatabase(name) {
+				continue
+			}
+			seen[name] = true
+			if len(b) != size+sector || !bytes.Equal(b[size:], late) {
+				t.Fatalf("what was synced is not there: %q", b)
+			}
+			for at := 0; at < size; at += sector {
+				one := b[at : at+sector]
+				if rest := bytes.TrimLeft(one, "l"); len(bytes.Trim(rest, "k")) > 0 { // one sector may be torn
+					t.Fatalf("a sector is what it never was: %q", one)
+				}
+				seen[fmt.Sprint("sector ", at/sector, ": ", string(one[:1]))] = true
+			}
+		}
+	}
+	for _, want := range []string{"ledger.db", "ledger.db.new", "sector 0: k", "sector 0: l", "sector 3: k", "sector 3: l"} {
+		if !seen[want] {
+			t.Errorf("never seen: %s", want)
+		}
+	}
 }

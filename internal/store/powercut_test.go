@@ -670,7 +670,7 @@ func keep(dir string) string {
 // TestPowerCut cuts the power again and again, each time at another moment.
 func TestPowerCut(t *testing.T) {
 	seams(t, 8, 24)
-	n, seed := number(t, "METERD_TEST_POWER_CUTS", 100), number(t, "METERD_TEST_POWER_SEED", rand.Uint64()>>1)
+	n, seed := number(t, "METERD_TEST_POWER_CUTS", 50), number(t, "METERD_TEST_POWER_SEED", rand.Uint64()>>1)
 	if os.Getenv("METERD_TEST_POWER_SEED") != "" {
 		n = 1
 	}
