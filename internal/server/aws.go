@@ -28,7 +28,7 @@ type AWS struct {
 	verifier sigv4.Verifier[*ledger.Identity]
 	log      *slog.Logger
 	metrics  *AWSMetrics
-	failures failures
+	failures *failures
 	gate     gate
 	date     date
 	pool     sync.Pool // *exchange
@@ -44,7 +44,7 @@ type AWSConfig struct {
 
 // NewAWS returns the endpoint of a ledger.
 func NewAWS(cfg AWSConfig) *AWS {
-	s := &AWS{ledger: cfg.Ledger, log: cfg.Log, metrics: cfg.Metrics, gate: newGate(gatePlaces, gatePatience)}
+	s := &AWS{ledger: cfg.Ledger, log: cfg.Log, metrics: cfg.Metrics, failures: newFailures(), gate: newGate(gatePlaces, gatePatience)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -129,8 +129,8 @@ func (s *AWS) serve(x *exchange, r *http.Request, id uuid.UUID) (operation strin
 	now := s.ledger.Wall()
 	caller, err := s.verifier.Verify(r, x.body, now)
 	if err != nil {
-		if !s.failures.allow(source, now) {
-			return "", s.exception(metering.Errorf(metering.Throttling, "Too many requests from this address could not be authenticated. Check the access key, the secret and the clock, then retry with exponential backoff."), id)
+		if !s.failures.allow(source, sigv4.ClaimedKey(r.Header), now) {
+			return "", s.exception(metering.Errorf(metering.Throttling, "Too many requests from this address, or with this access key, could not be authenticated. Check the access key, the secret and the clock, then retry with exponential backoff."), id)
 		}
 		var e *sigv4.Error
 		if !errors.As(err, &e) {

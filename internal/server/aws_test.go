@@ -354,7 +354,8 @@ func TestNothingWithoutSignature(t *testing.T) {
 	}
 }
 
-// An address that keeps failing to authenticate is no longer told why; who signs well is served, from there too.
+// An address that keeps failing to authenticate is no longer told why, nor is anyone who keeps guessing at one access
+// key, from however many addresses; who signs well is served, from there and with that key too.
 func TestFailuresAreBounded(t *testing.T) {
 	e := openEndpoint(t)
 	g := e.good()["BatchMeterUsage"]
@@ -363,26 +364,47 @@ func TestFailuresAreBounded(t *testing.T) {
 		r.RemoteAddr = address
 		return e.serve(r)
 	}
-	wrong := g.signer
-	wrong.SecretAccessKey = "guessed"
-	failed := 0
-	for range 1000 {
-		a := from("192.0.2.1:1", wrong)
-		if a.code == "ThrottlingException" {
-			break
+	wrong, other, unknown := g.signer, e.other, g.signer
+	wrong.SecretAccessKey, other.SecretAccessKey = "guessed", "guessed"
+	for name, guess := range map[string]func(i int) answer{
+		"from one address": func(i int) answer {
+			unknown.AccessKeyID = fmt.Sprint("AKIAMADEUP", i)
+			return from(fmt.Sprint("192.0.2.1:", i), unknown)
+		},
+		"from one network of IPv6": func(i int) answer {
+			unknown.AccessKeyID = fmt.Sprint("AKIAINVENTED", i)
+			return from(fmt.Sprintf("[2001:db8::%x:%x]:1", i, i), unknown)
+		},
+		"at one key": func(i int) answer { return from(fmt.Sprintf("10.1.%d.%d:1", i>>8, i&255), wrong) },
+	} {
+		failed, code := 0, ""
+		for ; failed < 1000 && code != "ThrottlingException"; failed++ {
+			if code = guess(failed).code; failed < 400 && code != "InvalidSignatureException" && code != "UnrecognizedClientException" {
+				t.Fatalf("attempt %d %s: %s", failed, name, code)
+			}
 		}
-		if failed++; a.code != "InvalidSignatureException" {
-			t.Fatalf("attempt %d: %s", failed, a.code)
+		if failed == 1000 {
+			t.Errorf("1000 guesses %s in no time were all told why", name)
 		}
-	}
-	if failed == 1000 {
-		t.Fatal("1000 guesses in no time were all told why")
 	}
 	if a := from("192.0.2.1:2", g.signer); a.status != http.StatusOK {
-		t.Errorf("the right secret from the same address: %d %s", a.status, a.code)
+		t.Errorf("the right secret of that key from that address: %d %s", a.status, a.code)
 	}
-	if a := from("192.0.2.2:1", wrong); a.code != "InvalidSignatureException" {
-		t.Errorf("from another address: %d %s", a.status, a.code)
+	told := 0
+	for i := range 4 { // of which one may share a place with those above, by a rare chance
+		unknown.AccessKeyID = fmt.Sprint("AKIAUNTRIED", i)
+		if a := from(fmt.Sprintf("192.0.2.%d:1", 10+i), unknown); a.code == "UnrecognizedClientException" {
+			told++
+		}
+	}
+	if told < 3 {
+		t.Errorf("of 4 other addresses with other keys, %d are told why", told)
+	}
+	if a := from("192.0.2.1:1", other); a.code != "ThrottlingException" {
+		t.Errorf("from that address with another key: %d %s", a.status, a.code)
+	}
+	if a := from("192.0.2.2:1", wrong); a.code != "ThrottlingException" {
+		t.Errorf("from another address with that key: %d %s", a.status, a.code)
 	}
 }
 

@@ -156,6 +156,16 @@ func (v *Verifier[P]) Verify(r *http.Request, body []byte, now time.Time) (Ident
 	return Identity[P]{credential.Principal, claim.accessKeyID, claim.region}, nil
 }
 
+// ClaimedKey returns the access key id that the Authorization header names, or ""
+// if it is not well-formed. Nothing proves the claim: it is for counting refusals.
+func ClaimedKey(h http.Header) string {
+	if values := h["Authorization"]; len(values) == 1 {
+		a, _ := parseAuthorization(values[0])
+		return a.accessKeyID
+	}
+	return ""
+}
+
 func (v *Verifier[P]) lookup(c claim) (Credential[P], error) {
 	if v.Lookup == nil {
 		return Credential[P]{}, UnrecognizedClient()

@@ -945,6 +945,25 @@ func TestVerifyUnknownKeys(t *testing.T) {
 	}
 }
 
+func TestClaimedKey(t *testing.T) {
+	o := usual()
+	signed := o.sign(t).Header
+	for name, test := range map[string]struct {
+		values []string
+		want   string
+	}{
+		"signed":                {signed["Authorization"], keyID},
+		"not signed":            {nil, ""},
+		"twice":                 {append(signed["Authorization"], signed["Authorization"]...), ""},
+		"without signature":     {[]string{"AWS4-HMAC-SHA256 Credential=" + credential}, ""},
+		"with an odd signature": {[]string{strings.Replace(signed.Get("Authorization"), "Signature=", "Signature=x", 1)}, ""},
+	} {
+		if got := sigv4.ClaimedKey(http.Header{"Authorization": test.values}); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
 func TestVerifyConcurrently(t *testing.T) {
 	v := newVerifier()
 	var wg sync.WaitGroup
