@@ -30,6 +30,7 @@ type AWS struct {
 	metrics  *AWSMetrics
 	failures *failures
 	gate     gate
+	large    budget // for bodies
 	date     date
 	pool     sync.Pool // *exchange
 }
@@ -40,6 +41,9 @@ type AWSConfig struct {
 	Hosts   []string     // hosts that signatures may name; any if empty
 	Log     *slog.Logger // slog.Default if nil
 	Metrics *AWSMetrics  // made if nil
+
+	// BodyMemory is how many bytes all bodies of more than 64 KiB may take at once; 256 MiB if 0.
+	BodyMemory int64
 }
 
 // NewAWS returns the endpoint of a ledger.
@@ -51,6 +55,9 @@ func NewAWS(cfg AWSConfig) *AWS {
 	if s.metrics == nil {
 		s.metrics = NewAWSMetrics()
 	}
+	if s.large.most = cfg.BodyMemory; s.large.most == 0 {
+		s.large.most = 256 << 20
+	}
 	s.verifier = sigv4.Verifier[*ledger.Identity]{Service: "aws-marketplace", KnownRegion: cfg.Ledger.KnownRegion, Hosts: cfg.Hosts, Lookup: cfg.Ledger.Credential}
 	s.pool.New = func() any { return &exchange{body: make([]byte, 0, 8<<10), answer: make([]byte, 0, 8<<10)} }
 	return s
@@ -59,6 +66,7 @@ func NewAWS(cfg AWSConfig) *AWS {
 // exchange is the memory of one request and its answer; it is used again for others.
 type exchange struct {
 	body   []byte
+	large  int64 // bytes of the budget that body takes
 	answer []byte
 	in     wire.BatchMeterUsageInput
 	batch  metering.Batch
@@ -75,7 +83,8 @@ func (s *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	x := s.pool.Get().(*exchange)
 	defer func() {
-		if cap(x.body) <= 64<<10 && cap(x.answer) <= 64<<10 { // let large ones go
+		s.large.give(x.large)
+		if cap(x.body) <= smallBody && cap(x.answer) <= smallBody { // let large ones go
 			s.pool.Put(x)
 		}
 	}()
@@ -119,7 +128,7 @@ var contentType = []string{wire.ContentType}
 // serve runs one request and leaves its answer in x, or returns how it is refused.
 func (s *AWS) serve(x *exchange, r *http.Request, id uuid.UUID) (operation string, refusal *sigv4.Error) {
 	source := address(r)
-	if err := x.read(r); err != nil {
+	if err := x.read(r, &s.large); err != nil {
 		return "", s.exception(err, id)
 	}
 	if !s.gate.enter() {
@@ -263,20 +272,50 @@ func dryRun(body []byte) bool {
 // maxDrain is how many bytes of a body that is too large are read and thrown away.
 const maxDrain = 8 << 20
 
-// read reads the request's body, which must be less than 1 MB.
-func (x *exchange) read(r *http.Request) *metering.Error {
+// smallBody is how long a body may be, in bytes, before it takes of the budget for large ones.
+const smallBody = 64 << 10
+
+// budget is memory that many share.
+type budget struct {
+	most  int64
+	taken atomic.Int64
+}
+
+func (b *budget) take(n int64) bool {
+	if b.taken.Add(n) <= b.most {
+		return true
+	}
+	b.taken.Add(-n)
+	return false
+}
+
+func (b *budget) give(n int64) {
+	if n != 0 {
+		b.taken.Add(-n)
+	}
+}
+
+// read reads the request's body, which must be less than 1 MB. Its memory grows with what has come: a length that is
+// only announced costs nothing.
+func (x *exchange) read(r *http.Request, large *budget) *metering.Error {
 	tooLarge := metering.Errorf(metering.TooLarge, "The request body must be less than 1 MB (1,048,576 bytes). Send fewer records or fewer tags in one call.")
 	x.body = x.body[:0]
 	if r.ContentLength > metering.MaxBodyBytes {
 		_, _ = io.CopyN(io.Discard, r.Body, maxDrain) // many clients read no answer before they have written everything
 		return tooLarge
 	}
-	if n := int(r.ContentLength); n > cap(x.body) {
-		x.body = make([]byte, 0, n+1)
-	}
 	for {
 		if len(x.body) == cap(x.body) {
-			x.body = append(x.body, 0)[:len(x.body)]
+			announced := min(int(r.ContentLength)+1, smallBody)
+			size := min(max(2*cap(x.body), announced), metering.MaxBodyBytes+1)
+			if size > smallBody {
+				if !large.take(int64(size) - x.large) {
+					_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
+					return metering.Errorf(metering.Throttling, "Too many large requests are being sent at once. Retry with exponential backoff.")
+				}
+				x.large = int64(size)
+			}
+			x.body = append(make([]byte, 0, size), x.body...)
 		}
 		n, err := r.Body.Read(x.body[len(x.body):cap(x.body)])
 		x.body = x.body[:len(x.body)+n]

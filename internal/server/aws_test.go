@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -54,6 +56,11 @@ type signer struct {
 
 func openEndpoint(t testing.TB, change ...func(*ledger.Config)) *endpoint {
 	t.Helper()
+	return openEndpointWith(t, server.AWSConfig{}, change...)
+}
+
+func openEndpointWith(t testing.TB, config server.AWSConfig, change ...func(*ledger.Config)) *endpoint {
+	t.Helper()
 	e := &endpoint{TB: t, dir: pgtest.Place(t, t.TempDir())}
 	cfg := ledger.Config{Store: e.dir, Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return wall }}
 	for _, c := range change {
@@ -65,7 +72,8 @@ func openEndpoint(t testing.TB, change ...func(*ledger.Config)) *endpoint {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.close)
-	e.handler = server.NewAWS(server.AWSConfig{Ledger: e.ledger, Log: cfg.Log})
+	config.Ledger, config.Log = e.ledger, cfg.Log
+	e.handler = server.NewAWS(config)
 	d, err := sandbox.Describe(e.ledger, sandbox.Endpoints{})
 	if err != nil {
 		t.Fatal(err)
@@ -697,6 +705,77 @@ func TestLargeBodies(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d", c.name, a.status, a.code, c.want)
 		}
 		response.Body.Close()
+	}
+}
+
+// Clients that send large bodies and never end them take a bounded amount of memory, and small requests do not wait
+// for them. A length that is only announced takes none.
+func TestBodyMemoryIsBounded(t *testing.T) {
+	e := openEndpointWith(t, server.AWSConfig{BodyMemory: 1 << 20})
+	web := httptest.NewServer(e.handler)
+	defer web.Close()
+	pad := func(size int) string { return batchBody() + strings.Repeat(" ", size-len(batchBody())) }
+	send := func(body string) answer {
+		r, err := http.NewRequest(http.MethodPost, web.URL, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+		r.Header.Set("X-Amz-Target", "AWSMPMeteringService.BatchMeterUsage")
+		e.sign(e.seller, r, body)
+		response, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		return e.answer(response)
+	}
+	begin := func(sent int) (net.Conn, *bufio.Reader) { // a body of 1,000,000 bytes of which so many are sent
+		conn, err := net.Dial("tcp", web.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n%*s", sent, ""); err != nil {
+			t.Fatal(err)
+		}
+		answers := bufio.NewReader(conn)
+		if line, err := answers.ReadString('\n'); err != nil || !strings.Contains(line, "100 Continue") {
+			t.Fatal(line, err)
+		}
+		return conn, answers // whose handler reads the body now
+	}
+	for range 20 {
+		conn, _ := begin(10_000)
+		defer conn.Close()
+	}
+	if a := send(pad(900_000)); a.status != http.StatusOK {
+		t.Errorf("beside 20 MB that are only announced: %d %s", a.status, a.code)
+	}
+	held, answers := begin(600_000)
+	code := ""
+	for deadline := time.Now().Add(time.Minute); code != "ThrottlingException" && time.Now().Before(deadline); { // until it has been read
+		code = send(pad(900_000)).code
+	}
+	if code != "ThrottlingException" {
+		t.Error("two large bodies fit where there is memory for one")
+	}
+	if a := send(pad(64_000)); a.status != http.StatusOK {
+		t.Errorf("a small body beside the large one: %d %s", a.status, a.code)
+	}
+	if _, err := fmt.Fprintf(held, "%*s", 400_000, ""); err != nil {
+		t.Fatal(err)
+	}
+	for { // behind the rest of the first answer
+		if line, err := answers.ReadString('\n'); err != nil || strings.HasPrefix(line, "HTTP/1.1 ") {
+			if line != "HTTP/1.1 400 Bad Request\r\n" {
+				t.Errorf("the held one: %q, %v", line, err)
+			}
+			break
+		}
+	}
+	held.Close()
+	if a := send(pad(900_000)); a.status != http.StatusOK {
+		t.Errorf("when that one is done: %d %s", a.status, a.code)
 	}
 }
 
