@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/meterd/meterd/internal/ledger"
@@ -31,6 +32,7 @@ type serviceFlags struct {
 	Setting        map[string]string `env:"METERD_SETTING" placeholder:"NAME=VALUE" help:"Change a behaviour that AWS leaves open; docs/compatibility.md lists them. Repeatable."`
 	Limits         string            `default:"none" enum:"none,aws" env:"METERD_LIMITS" help:"Calls a second: none, or AWS's own quotas (aws)."`
 	MaxOpenRecords int               `default:"50000000" env:"METERD_MAX_OPEN_RECORDS" help:"Keys of the open window that the embedded store keeps in memory, about 40 bytes each; more are put into UnprocessedRecords."`
+	MaxConnections int               `default:"4096" env:"METERD_MAX_CONNECTIONS" help:"Connections to the AWS endpoint at once; the admin API and the operations endpoint take 256 of them at most. One more closes the one that has sent no request for longest."`
 	LogFormat      string            `default:"text" enum:"text,json" env:"METERD_LOG_FORMAT" help:"text or json, on standard error."`
 	LogLevel       string            `default:"info" enum:"debug,info,warn,error" env:"METERD_LOG_LEVEL" help:"debug, info, warn or error."`
 }
@@ -76,6 +78,22 @@ type endpoint struct {
 	url      string
 }
 
+// fewConnections is how many connections the listeners take that are for operators.
+const fewConnections = 256
+
+// warnOfFiles says so if the process may not open as many files as connections, so that the store could fail to open
+// its own.
+func warnOfFiles(connections int, log *slog.Logger) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return
+	}
+	if need := uint64(connections) + 2*fewConnections + 256; limit.Cur < need {
+		log.Warn("the process may open too few files for so many connections; raise its limit (ulimit -n, LimitNOFILE) or lower --max-connections",
+			slog.Uint64("limit", limit.Cur), slog.Uint64("needed", need), slog.Int("max-connections", connections))
+	}
+}
+
 // listen opens every listener, so that a port in use is told before anything is served.
 func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger) (*service, error) {
 	var tlsConfig *tls.Config
@@ -91,15 +109,24 @@ func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger) (*service, erro
 		tlsConfig = &tls.Config{GetCertificate: c.get, MinVersion: tls.VersionTLS12}
 		scheme = "https"
 	}
+	if f.MaxConnections < 1 {
+		return nil, fmt.Errorf("--max-connections %d: must be 1 or more", f.MaxConnections)
+	}
+	warnOfFiles(f.MaxConnections, log)
 	metrics := server.NewAWSMetrics()
 	s := &service{log: log, ledger: l}
+	few := min(f.MaxConnections, fewConnections)
 	for _, e := range []struct {
 		name, address string
 		handler       http.Handler
+		limits        server.Limits
 	}{
-		{"listen", f.Listen, server.NewAWS(server.AWSConfig{Ledger: l, Hosts: f.ExternalHost, Log: log, Metrics: metrics})},
-		{"admin-listen", f.AdminListen, server.Admin(server.AdminConfig{Ledger: l, Log: log})},
-		{"ops-listen", f.OpsListen, server.Ops(l, metrics)},
+		{"listen", f.Listen, server.NewAWS(server.AWSConfig{Ledger: l, Hosts: f.ExternalHost, Log: log, Metrics: metrics}),
+			server.Limits{Connections: f.MaxConnections, Header: 10 * time.Second, Request: time.Minute, Answer: 2 * time.Minute, Idle: 2 * time.Minute}},
+		{"admin-listen", f.AdminListen, server.Admin(server.AdminConfig{Ledger: l, Log: log}), // reports are large; an import takes longer, and sees to it
+			server.Limits{Connections: few, Header: 10 * time.Second, Request: time.Minute, Answer: 10 * time.Minute, Idle: 2 * time.Minute}},
+		{"ops-listen", f.OpsListen, server.Ops(l, metrics), // profiles take as long as they are asked to
+			server.Limits{Connections: few, Header: 10 * time.Second, Request: time.Minute, Answer: 5 * time.Minute, Idle: 2 * time.Minute}},
 	} {
 		listener, err := net.Listen("tcp", e.address)
 		if err != nil {
@@ -110,10 +137,8 @@ func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger) (*service, erro
 			listener = tls.NewListener(listener, tlsConfig)
 		}
 		s.endpoints = append(s.endpoints, endpoint{name: e.name, listener: listener, url: scheme + "://" + listener.Addr().String(),
-			server: &http.Server{Handler: e.handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 60 * time.Second, IdleTimeout: 2 * time.Minute,
-				MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}})
+			server: server.New(e.handler, e.limits, log)})
 	}
-	s.endpoints[1].server.ReadTimeout = 10 * time.Minute // imports are large
 	return s, nil
 }
 

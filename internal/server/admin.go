@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -31,6 +32,9 @@ type AdminConfig struct {
 
 // maxImport is the longest marketplace that an import takes, in bytes. It is read item by item.
 const maxImport = 1 << 30
+
+// importTime is how long an import may take to send, and as long again to be made. Only operators get so far.
+const importTime = 10 * time.Minute
 
 // admin serves the admin API.
 type admin struct {
@@ -381,6 +385,10 @@ func (in *importInput) Resolve(ctx huma.Context) []error {
 	r, w := humago.Unwrap(ctx)
 	in.contentType = r.Header.Get("Content-Type")
 	in.body = http.MaxBytesReader(w, r.Body, maxImport)
+	now, connection := time.Now(), http.NewResponseController(w)
+	if err := errors.Join(connection.SetReadDeadline(now.Add(importTime)), connection.SetWriteDeadline(now.Add(2*importTime))); err != nil {
+		return []error{err}
+	}
 	return nil
 }
 

@@ -1,0 +1,359 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/sandbox"
+)
+
+// serving is a service whose listeners are exposed to clients that mean it harm.
+type serving struct {
+	*testing.T
+	*service
+}
+
+// serve runs a sandbox's service, after the change, until the test ends.
+func serve(t *testing.T, flags serviceFlags, change func(*service)) *serving {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	l, err := sandbox.Open(ledger.Config{Store: t.TempDir(), Settings: metering.DefaultSettings(), Log: log}, sandbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags.Listen, flags.AdminListen, flags.OpsListen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	s, err := listen(&flags, l, log)
+	if err != nil {
+		t.Fatal(errors.Join(err, l.Close()))
+	}
+	change(s)
+	ctx, stop := context.WithCancel(context.Background())
+	stopped := make(chan error)
+	go func() { stopped <- s.run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	})
+	return &serving{t, s}
+}
+
+// each runs a test on each listener.
+func (s *serving) each(f func(*serving, int)) {
+	for i, e := range s.endpoints {
+		s.Run(e.name, func(t *testing.T) { f(&serving{t, s.service}, i) })
+	}
+}
+
+// client is a connection that gives up in the end, so that a test that hangs fails.
+type client struct {
+	net.Conn
+	answers *bufio.Reader
+	*testing.T
+}
+
+const patience = time.Minute
+
+func (s *serving) dial(i int) *client {
+	s.Helper()
+	conn, err := net.Dial("tcp", s.endpoints[i].listener.Addr().String())
+	if err != nil {
+		s.Fatal(err)
+	}
+	if s.endpoints[i].url[:5] == "https" {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
+	s.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		s.Fatal(err)
+	}
+	return &client{conn, bufio.NewReader(conn), s.T}
+}
+
+func (c *client) send(format string, args ...any) {
+	c.Helper()
+	if _, err := fmt.Fprintf(c, format, args...); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// request is one that every listener answers, with status 400, 401 or 404, without closing the connection.
+const request = "POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+
+// status reads an answer.
+func (c *client) status() int {
+	c.Helper()
+	r, err := http.ReadResponse(c.answers, nil)
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer r.Body.Close()
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		c.Fatal(err)
+	}
+	return r.StatusCode
+}
+
+// answers sends a request on a new connection, and another one if a busy machine lets its time run out.
+func (s *serving) answers(i int) {
+	s.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		c := s.dial(i)
+		_, _ = io.WriteString(c, request)
+		if _, err := http.ReadResponse(c.answers, nil); err == nil {
+			return
+		}
+	}
+	s.Fatal("there is no answer")
+}
+
+// closed waits until the server has closed the connection, and returns what it has sent before.
+func (c *client) closed() string {
+	c.Helper()
+	said, err := io.ReadAll(c.answers)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.Fatal("the connection stays open")
+	}
+	return string(said)
+}
+
+// gone waits until the server has closed all the connections but most. Which those are is not sure: a server may learn
+// late that a client is idle.
+func (s *serving) gone(held []*client, most int) {
+	s.Helper()
+	closed := make(chan bool, len(held))
+	for _, c := range held {
+		go func() {
+			_, err := io.Copy(io.Discard, c.answers)
+			closed <- !errors.Is(err, os.ErrDeadlineExceeded)
+		}()
+	}
+	for range len(held) - most {
+		if !<-closed {
+			s.Fatalf("more than %d connections stay open", most)
+		}
+	}
+}
+
+// short has the listeners bear with clients for this long.
+func short(change func(*http.Server)) func(*service) {
+	return func(s *service) {
+		for _, e := range s.endpoints {
+			change(e.server)
+		}
+	}
+}
+
+// TestSlowClients: whoever takes too long to send a header or a body, also byte by byte, or to send the next request,
+// is cut off. Others are answered.
+func TestSlowClients(t *testing.T) {
+	const instant = 50 * time.Millisecond
+	drip := func(c *client, end string) { // a byte each millisecond that nothing is heard
+		c.send("POST / HTTP/1.1\r\nHost: x\r\n%s", end)
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+			if err := c.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
+				c.Fatal(err)
+			}
+			switch _, err := io.ReadAll(c.answers); {
+			case !errors.Is(err, os.ErrDeadlineExceeded):
+				return // closed, with an answer or without
+			default:
+				if _, err := io.WriteString(c, "x"); err != nil {
+					return
+				}
+			}
+		}
+		c.Error("the connection stays open")
+	}
+	for name, bound := range map[string]struct {
+		short func(*http.Server)
+		slow  func(*client)
+	}{
+		"silence":                  {func(s *http.Server) { s.ReadHeaderTimeout = instant }, func(c *client) { c.closed() }},
+		"half a header":            {func(s *http.Server) { s.ReadHeaderTimeout = instant }, func(c *client) { c.send("POST / HTTP/1.1\r\nHo"); c.closed() }},
+		"a header byte by byte":    {func(s *http.Server) { s.ReadHeaderTimeout = instant }, func(c *client) { drip(c, "X: ") }},
+		"half a body":              {func(s *http.Server) { s.ReadTimeout = instant }, func(c *client) { c.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1234"); c.closed() }},
+		"a body byte by byte":      {func(s *http.Server) { s.ReadTimeout = instant }, func(c *client) { drip(c, "Content-Length: 1000000\r\n\r\n") }},
+		"a chunk without end":      {func(s *http.Server) { s.ReadTimeout = instant }, func(c *client) { drip(c, "Transfer-Encoding: chunked\r\n\r\nfffff\r\n") }},
+		"silence behind a request": {func(s *http.Server) { s.IdleTimeout = instant }, func(c *client) { c.send(request); c.status(); c.closed() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, serviceFlags{MaxConnections: 100}, short(bound.short))
+			s.each(func(s *serving, i int) {
+				bound.slow(s.dial(i))
+				s.answers(i)
+			})
+		})
+	}
+}
+
+// TestSlowImport: an operator's import may take longer than anyone else's request.
+func TestSlowImport(t *testing.T) {
+	s := serve(t, serviceFlags{MaxConnections: 100}, short(func(s *http.Server) { s.ReadTimeout, s.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond }))
+	const marketplace = `{"sellers":[{"account_id":"777788889999"}]}`
+	begin := func(token string) *client {
+		c := s.dial(1)
+		c.send("POST /v1/import HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", token, len(marketplace), marketplace[:9])
+		return c
+	}
+	slow := begin(sandbox.AdminToken)
+	begin("meterd_x").closed() // by then the time is over
+	slow.send("%s", marketplace[9:])
+	if status := slow.status(); status != http.StatusOK {
+		t.Errorf("the import is answered with %d", status)
+	}
+}
+
+// TestClientsThatNeverRead send requests for ever and take no answer.
+func TestClientsThatNeverRead(t *testing.T) {
+	s := serve(t, serviceFlags{MaxConnections: 100}, short(func(s *http.Server) { s.WriteTimeout = 100 * time.Millisecond }))
+	s.each(func(s *serving, i int) {
+		c := s.dial(i)
+		many := strings.Repeat(request, 1000)
+		for {
+			if _, err := io.WriteString(c, many); err != nil {
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					s.Error("the connection stays open")
+				}
+				break
+			}
+		}
+		s.answers(i)
+	})
+}
+
+func TestLargeHeaders(t *testing.T) {
+	s := serve(t, serviceFlags{MaxConnections: 100}, func(*service) {})
+	for name, header := range map[string]string{
+		"a long field":    "X: " + strings.Repeat("x", 80<<10) + "\r\n",
+		"a long name":     strings.Repeat("x", 80<<10) + ": x\r\n",
+		"many fields":     strings.Repeat("X: x\r\n", 20<<10),
+		"no end of field": strings.Repeat("x", 80<<10),
+	} {
+		t.Run(name, func(t *testing.T) {
+			(&serving{t, s.service}).each(func(s *serving, i int) {
+				c := s.dial(i)
+				_, _ = fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\n%s\r\n", header) // it may be cut off before its end
+				if said := c.closed(); said != "" && !strings.HasPrefix(said, "HTTP/1.1 431 ") {
+					s.Errorf("the answer is %.80q", said)
+				}
+			})
+		})
+	}
+}
+
+// TestManyConnections: clients that hold connections for nothing, any number of them, do not keep others out.
+func TestManyConnections(t *testing.T) {
+	const most = 10
+	s := serve(t, serviceFlags{MaxConnections: most}, func(*service) {})
+	s.each(func(s *serving, i int) {
+		var held []*client
+		for n := range 40 * most {
+			c := s.dial(i)
+			switch n % 3 { // silence, half a header, idleness
+			case 1:
+				c.send("GET / HT")
+			case 2:
+				c.send(request)
+				c.status()
+			}
+			held = append(held, c)
+			if n%(2*most) == 0 {
+				s.answers(i)
+			}
+		}
+		s.gone(held, most)
+	})
+}
+
+// TestConnectionsInUse: a connection with a request in hand is never closed for another one; the other is.
+func TestConnectionsInUse(t *testing.T) {
+	const most = 10
+	s := serve(t, serviceFlags{MaxConnections: most}, func(*service) {})
+	for range most {
+		s.dial(0) // makes room when those come that have something to say
+	}
+	var busy []*client
+	for range most {
+		c := s.dial(0)
+		c.send("POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+		if line, err := c.answers.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+			t.Fatal(line, err)
+		}
+		if _, err := c.answers.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		busy = append(busy, c) // its body is being read
+	}
+	for range 3 {
+		if said := s.dial(0).closed(); said != "" {
+			t.Errorf("one too many is told %q", said)
+		}
+	}
+	for _, c := range busy[1:] {
+		c.send("{}")
+		if status := c.status(); status != 400 {
+			t.Errorf("a request is answered with %d", status)
+		}
+	}
+	s.answers(0)
+	busy[0].send("{}")
+	if status := busy[0].status(); status != 400 {
+		t.Errorf("a request that took its time is answered with %d", status)
+	}
+}
+
+// TestManyConnectionsTLS: whether a client has shaken hands does not matter.
+func TestManyConnectionsTLS(t *testing.T) {
+	const most = 5
+	web := httptest.NewTLSServer(nil) // has a certificate
+	web.Close()
+	pair := web.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	flags := serviceFlags{MaxConnections: most, TLSCert: filepath.Join(dir, "cert.pem"), TLSKey: filepath.Join(dir, "key.pem")}
+	for file, block := range map[string]*pem.Block{flags.TLSCert: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, flags.TLSKey: {Type: "PRIVATE KEY", Bytes: key}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := serve(t, flags, func(*service) {})
+	s.each(func(s *serving, i int) {
+		var held []*client
+		for n := range 10 * most {
+			c := s.dial(i)
+			if n%2 == 1 {
+				if err := c.Conn.(*tls.Conn).Handshake(); err != nil {
+					s.Fatal(err)
+				}
+			}
+			held = append(held, c)
+		}
+		s.answers(i)
+		for _, c := range held {
+			c.answers = bufio.NewReader(c.Conn.(*tls.Conn).NetConn()) // who has not shaken hands reads nothing else
+		}
+		s.gone(held, most)
+	})
+}
