@@ -251,6 +251,19 @@ func (o *oracle) meterUsage(body []byte) (in wire.MeterUsageInput) {
 	return in
 }
 
+func (o *oracle) registerUsage(body []byte) (in wire.RegisterUsageInput) {
+	m := o.document(body)
+	in.ProductCode = o.text(m["ProductCode"])
+	in.PublicKeyVersion, in.HasPublicKeyVersion = o.int32(m["PublicKeyVersion"])
+	in.Nonce, in.HasNonce = o.string(m["Nonce"])
+	return in
+}
+
+func (o *oracle) resolveCustomer(body []byte) (in wire.ResolveCustomerInput) {
+	in.RegistrationToken = o.text(o.document(body)["RegistrationToken"])
+	return in
+}
+
 func FuzzDecodeBatchMeterUsage(f *testing.F) {
 	for _, seed := range []string{
 		``, `{}`, ` null`, `{"ProductCode":"p","UsageRecords":[]}`, string(legacyBatch(2)), string(taggedBatch(1)), string(legacyBatch(27)),
@@ -298,6 +311,51 @@ func FuzzDecodeMeterUsage(f *testing.F) {
 		}
 		if diff := cmp.Diff(reused, want, exported); diff != "" {
 			t.Fatalf("Decode(%q): -got+want:\n%s", body, diff)
+		}
+	})
+}
+
+func FuzzDecodeRegisterUsage(f *testing.F) {
+	for _, seed := range []string{
+		`{}`, `{"ProductCode":"p","PublicKeyVersion":2,"Nonce":"n"}`, `{"PublicKeyVersion":null,"Nonce":null,"nonce":1}`, `{"PublicKeyVersion":"2"}`, `{"PublicKeyVersion":2147483648}`,
+		`{"Nonce":"\u00e9\ud83d\ude00","Nonce":""}`, `{"PublicKeyVersion":1e0}`, `[]`,
+	} {
+		f.Add([]byte(seed))
+	}
+	var reused wire.RegisterUsageInput
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var o oracle
+		want := o.registerUsage(body)
+		err := reused.Decode(body)
+		if (err != nil) != o.refused {
+			t.Fatalf("Decode(%q) = %v; the oracle refuses: %v", body, err, o.refused)
+		}
+		if err != nil {
+			want = wire.RegisterUsageInput{}
+		}
+		if reused != want {
+			t.Fatalf("Decode(%q): got %+v, want %+v", body, reused, want)
+		}
+	})
+}
+
+func FuzzDecodeResolveCustomer(f *testing.F) {
+	for _, seed := range []string{`{}`, `{"RegistrationToken":"AAA="}`, `{"RegistrationToken":null,"X":[{}]}`, `{"registrationToken":"x"}`, `{"RegistrationToken":"\/\u0000"}`, `{"RegistrationToken":1}`} {
+		f.Add([]byte(seed))
+	}
+	var reused wire.ResolveCustomerInput
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var o oracle
+		want := o.resolveCustomer(body)
+		err := reused.Decode(body)
+		if (err != nil) != o.refused {
+			t.Fatalf("Decode(%q) = %v; the oracle refuses: %v", body, err, o.refused)
+		}
+		if err != nil {
+			want = wire.ResolveCustomerInput{}
+		}
+		if reused != want {
+			t.Fatalf("Decode(%q): got %+v, want %+v", body, reused, want)
 		}
 	})
 }
@@ -425,6 +483,53 @@ func FuzzEncode(f *testing.F) {
 		}
 		if diff := cmp.Diff(in, wire.BatchMeterUsageInput{UsageRecords: []wire.UsageRecord{r, r}, Count: 2}, exported); diff != "" {
 			t.Fatalf("%s: -got+want:\n%s", body, diff)
+		}
+	})
+}
+
+// FuzzEncodeOthers does so with the answers of the other operations, and with exceptions.
+func FuzzEncodeOthers(f *testing.F) {
+	f.Add("eyJ.eyJ.c2ln", "ifAPi5AcF3", "111122223333", "arn:aws:license-manager::123456789012:license:l-0", int64(1795446245123), someID[:])
+	f.Add("", "", "", "", int64(0), []byte{})
+	f.Add("\"\\\x00\n\x1f\x7f/", "é€😀\u2028", "\xff", "a\xe2\x82b", int64(-1), []byte{1})
+	f.Fuzz(func(t *testing.T, a, b, c, d string, ms int64, id []byte) {
+		var uuid wire.UUID
+		copy(uuid[:], id)
+		var customer, registered = map[string]any{}, map[string]any{"Signature": valid(a)}
+		for name, s := range map[string]string{"CustomerIdentifier": a, "ProductCode": b, "CustomerAWSAccountId": c, "LicenseArn": d} {
+			if s != "" {
+				customer[name] = valid(s)
+			}
+		}
+		for _, answer := range []struct {
+			text []byte
+			want map[string]any
+		}{
+			{(&wire.MeterUsageOutput{MeteringRecordID: uuid}).Append([]byte(" ")), map[string]any{"MeteringRecordId": uuid.String()}},
+			{(&wire.RegisterUsageOutput{Signature: a, PublicKeyRotationTimestamp: ms}).Append([]byte(" ")), registered},
+			{(&wire.ResolveCustomerOutput{CustomerIdentifier: a, ProductCode: b, CustomerAWSAccountID: c, LicenseARN: d}).Append([]byte(" ")), customer},
+			{wire.AppendException([]byte(" "), a, b), map[string]any{"__type": valid(a), "message": valid(b)}},
+		} {
+			if !utf8.Valid(answer.text) || answer.text[0] != ' ' {
+				t.Fatalf("%q", answer.text)
+			}
+			var got map[string]any
+			decoder := json.NewDecoder(bytes.NewReader(answer.text))
+			decoder.UseNumber()
+			if err := decoder.Decode(&got); err != nil || decoder.More() {
+				t.Fatalf("%v: %s", err, answer.text)
+			}
+			if sent, ok := got["PublicKeyRotationTimestamp"].(json.Number); ok {
+				if rat, _ := new(big.Rat).SetString(string(sent)); ms == 0 || rat.Cmp(big.NewRat(ms, 1000)) != 0 {
+					t.Fatalf("%d ms became %v", ms, sent)
+				}
+				delete(got, "PublicKeyRotationTimestamp")
+			} else if ms != 0 && answer.want["Signature"] != nil {
+				t.Fatalf("%d ms are not in %s", ms, answer.text)
+			}
+			if diff := cmp.Diff(got, answer.want); diff != "" {
+				t.Fatalf("%s: -got+want:\n%s", answer.text, diff)
+			}
 		}
 	})
 }
