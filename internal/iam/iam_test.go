@@ -1,6 +1,7 @@
 package iam_test
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -205,9 +206,22 @@ func FuzzPermissions(f *testing.F) {
 	f.Add("*", "meteringmarketplace:*")
 	f.Add("MeterdSellerAccess", "aws-marketplace:?esolve*r")
 	f.Add("aws-marketplace:*a*b", "")
+	f.Add("aws-marketplace:?eterUsage", "aws-marketplace:??eterUsage")
+	f.Add("AWS-Marketplace:*Meter*Usage?*", "aws-marketplace:"+strings.Repeat("*?", 20))
+	// What a pattern means, by package regexp.
+	means := func(entry string, a iam.Action) bool {
+		if entry == "*" || !regexp.MustCompile(`(?i)^aws-marketplace:[A-Za-z*?]+$`).MatchString(entry) || len(entry) > 128 {
+			return entry == "*"
+		}
+		form := strings.NewReplacer("*", ".*", "?", ".").Replace(entry)
+		return regexp.MustCompile("(?i)^" + form + "$").MatchString(string(a))
+	}
 	f.Fuzz(func(t *testing.T, allow, deny string) {
 		for _, action := range iam.Actions() {
 			allowed := iam.Permissions{Allow: []string{allow}}
+			if want := means(allow, action) || slices.Contains(iam.Preset(allow), action); allowed.Allows(action) != want {
+				t.Errorf("%q allows %s: %v, want %v", allow, action, !want, want)
+			}
 			if err := allowed.Validate(); err != nil && allowed.Allows(action) {
 				t.Errorf("%q allows %s, but %v", allow, action, err)
 			}
