@@ -1,6 +1,8 @@
 package adminapi_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +13,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/meterd/meterd/internal/adminapi"
+	"go.yaml.in/yaml/v3"
 )
 
 // TestRequests: what the client sends, for names that paths and queries could misread.
@@ -142,20 +146,51 @@ workloads:
 	}
 }
 
-// FuzzMarketplace: whatever is read, in either form, is read without a panic, and an error is one line.
+// FuzzMarketplace: whatever is read, in either form, is read without a panic, and an error is one line. A marketplace
+// that was read is the same when it is written in either form and read again.
 func FuzzMarketplace(f *testing.F) {
 	f.Add(`{"sellers":[{"account_id":"111122223333"}]}`)
 	f.Add("buyers:\n- account_id: \"012345678901\"\n  agreements: [{product_code: p, start_time: 2026-11-23T14:00:00Z}]\n")
 	f.Add("a: &a [*a]")
 	f.Add(`{"users":[{"access_keys":[{"status":1}]}]}`)
+	f.Add(`{"buyers":[{"account_id":"1","name":"n","suspended":true,"customer_identifiers":[{"seller_account_id":"2","customer_identifier":"c"}]}],"roles":[{"account_id":"1","name":"r","allow":["*"],"deny":["x"]}],
+		"agreements":[{"agreement_id":"a","product_code":"p","buyer_account_id":"1","license_arn":"l","customer_identifier":"c","start_time":"2026-11-23T14:00:00.5+01:00","end_time":"0001-01-01T00:00:00Z"}],
+		"products":[{"product_code":"p","product_id":"i","seller_account_id":"2","title":"t","type":"ami","integration":"legacy","regions":["r"],"public_keys":[{"version":1,"pem":"p","private_pem":"q","expired":true}]}]}`)
+	instant := func(t *time.Time) (at time.Time) {
+		if t != nil {
+			at = *t
+		}
+		return at
+	}
+	alike := cmp.Options{ // but for what only answers have; the year 1 is written as no time
+		cmpopts.EquateEmpty(), cmp.Comparer(func(a, b *time.Time) bool { return instant(a).Equal(instant(b)) }),
+		cmpopts.IgnoreFields(adminapi.Agreement{}, "Status"), cmpopts.IgnoreFields(adminapi.Principal{}, "ARN"), cmpopts.IgnoreFields(adminapi.AccessKey{}, "UserARN")}
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, read := range []func(io.Reader) (*adminapi.Marketplace, error){adminapi.ReadJSON, adminapi.ReadYAML} {
 			m, err := read(strings.NewReader(text))
 			if (m == nil) == (err == nil) {
 				t.Errorf("%v, %v", m, err)
 			}
-			if err != nil && strings.Contains(err.Error(), "\n") {
-				t.Errorf("not one line: %v", err)
+			if err != nil {
+				if strings.Contains(err.Error(), "\n") {
+					t.Errorf("not one line: %v", err)
+				}
+				continue
+			}
+			asJSON, err := json.Marshal(m)
+			if err != nil {
+				t.Fatalf("%+v: %v", m, err)
+			}
+			if again, err := adminapi.ReadJSON(bytes.NewReader(asJSON)); err != nil || !cmp.Equal(again, m, alike) {
+				t.Errorf("%s is read as %+v, %v", asJSON, again, err)
+			}
+			asYAML, err := yaml.Marshal(m)
+			if err != nil {
+				t.Fatalf("%+v: %v", m, err)
+			}
+			again, err := adminapi.ReadYAML(bytes.NewReader(asYAML))
+			if err != nil || !cmp.Equal(again, m, alike) {
+				t.Errorf("%s is read as %+v, %v", asYAML, again, err)
 			}
 		}
 	})
