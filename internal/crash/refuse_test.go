@@ -243,3 +243,84 @@ func TestDamage(t *testing.T) {
 		})
 	}
 }
+
+// TestDamageLog damages the log that a killed meterd has left, in ways of which SQLite would make a shorter one.
+func TestDamageLog(t *testing.T) {
+	whole := prepare(t, false)
+	content, err := os.ReadFile(filepath.Join(whole.data, "ledger.db-wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(seedOf(t), 0))
+	damaged := map[string][]byte{"missing": nil, "empty": {}, "its last byte missing": content[:len(content)-1], "half": content[:len(content)/2]}
+	for n := range 12 {
+		at, bit := random.IntN(len(content)), random.IntN(8)
+		if n == 0 {
+			at %= 32 // the header
+		}
+		flipped := slices.Clone(content)
+		flipped[at] ^= 1 << bit
+		damaged[fmt.Sprintf("bit %d of byte %d flipped", bit, at)] = flipped
+	}
+	for name, content := range damaged {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			data, _ := whole.fork(t)
+			log := filepath.Join(data, "ledger.db-wal")
+			if err := os.Remove(log); err != nil {
+				t.Fatal(err)
+			}
+			if content != nil {
+				if err := os.WriteFile(log, content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, args := range [][]string{{"verify", "--data", data}, sandboxed(data)} {
+				refused(t, data, args, "the log is damaged", log, "restore a backup")
+			}
+		})
+	}
+}
+
+// TestDamageKey damages the master key's file: what is left of it is no key, or not the ledger's.
+func TestDamageKey(t *testing.T) {
+	data := initialized(t)
+	key, err := os.ReadFile(data + ".key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(seedOf(t), 0))
+	damaged := [][]byte{{}, key[:1], key[:63], append(slices.Clone(key), '0')}
+	for at := random.IntN(7); at < 64; at += 7 {
+		flipped := slices.Clone(key)
+		flipped[at] ^= 1 << random.IntN(5) // not its case
+		damaged = append(damaged, flipped)
+	}
+	for _, content := range damaged {
+		if err := os.WriteFile(data+".key", content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, data, serve(data), "master key")
+		verify(t, data) // needs none
+	}
+}
+
+// TestDamageLock: what the lock file holds is of no account.
+func TestDamageLock(t *testing.T) {
+	data := folder(t)
+	dev(t, data).stop(t)
+	if err := os.WriteFile(filepath.Join(data, "lock"), []byte("damaged"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := dev(t, data)
+	code, said := meterdRun(t, sandboxed(data)...)
+	if code != 1 {
+		t.Errorf("a second meterd dev: exit code %d", code)
+	}
+	oneLine(t, said, "another process", data)
+	m.stop(t)
+	if err := os.Remove(filepath.Join(data, "lock")); err != nil {
+		t.Fatal(err)
+	}
+	dev(t, data).stop(t)
+}

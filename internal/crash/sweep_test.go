@@ -379,7 +379,7 @@ func TestSweepStop(t *testing.T) {
 // has left.
 func TestSweepStart(t *testing.T) {
 	b := prepare(t, false)
-	for _, call := range []string{"openat", "flock", "ftruncate", "fallocate", "pwrite64", "fdatasync", "unlinkat"} {
+	for _, call := range []string{"openat", "flock", "ftruncate", "fallocate", "pwrite64", "fsync", "fdatasync", "unlinkat"} {
 		for _, f := range []fault{kill, eio, enospc} {
 			t.Run(fmt.Sprintf("%s/%s", call, f), func(t *testing.T) {
 				t.Parallel()
@@ -395,7 +395,7 @@ func TestSweepStart(t *testing.T) {
 						t.Errorf("meterd ended with %v:\n%s", m.err, &m.output)
 					}
 					tr := readTrace(t, log, s, !survived && m.killed())
-					known(t, tr, "openat", "flock", "ftruncate", "fallocate", "pwrite64", "fdatasync", "unlinkat", "write", "mkdirat")
+					known(t, tr, "openat", "flock", "ftruncate", "fallocate", "pwrite64", "fsync", "fdatasync", "unlinkat", "write", "mkdirat")
 					recovered(t, data, writers)
 					return tr
 				})

@@ -178,6 +178,9 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 		return nil, fmt.Errorf("opening the ledger in %s: %w", dir, err)
 	}
 	path := filepath.Join(dir, file)
+	if err := settleLog(path); err != nil {
+		return fail(err)
+	}
 	if db.writer, err = open(path, sqlite3.OPEN_READWRITE); err != nil {
 		return fail(err)
 	}
@@ -515,6 +518,9 @@ func (r *sqliteReader) view(f func(*Reader) error) (sound bool, err error) {
 func readSQLite(dir string, f func(*Reader, Meta) error) (err error) {
 	if !existsSQLite(dir) {
 		return fmt.Errorf("%w in %s", ErrNotExist, dir)
+	}
+	if err := inspectLog(dir); err != nil {
+		return err
 	}
 	c, err := open(filepath.Join(dir, file), sqlite3.OPEN_READWRITE)
 	if err != nil {

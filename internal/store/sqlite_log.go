@@ -1,0 +1,292 @@
+package store
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+)
+
+// SQLite takes the first frame of its write-ahead log whose checksum does not hold for the end of the log, for that is
+// what a power cut leaves of a transaction whose sync had not returned. A bit that the medium has changed looks the
+// same, and then transactions that were acknowledged would vanish without a word. So the log is read here before
+// SQLite reads it, and refused if what follows such a frame could not be there after a power cut:
+//
+//   - With synchronous=FULL a transaction is written when the one before has been synced, and no frame of it counts
+//     before its last one, which says that it commits. So a power cut loses, reorders or tears frames of one
+//     transaction, the last, of which only one frame says so. Two of those at or behind the first bad frame mean that the
+//     first was synced, and so everything before it.
+//   - A frame that is right but for its salts was written with other ones.
+//   - The log's index, which SQLite makes anew at each start, counts frames that were synced. After a kill it is what it
+//     was, and after a power cut no newer than the log. So a log that ends before is damaged, or was cut short.
+//   - A log without a good header is ignored as a whole. The header is written when the database has everything that the
+//     frames behind it hold, and synced before they are written over. So they must hold nothing else.
+//
+// Frames of a transaction that was begun, and of one that a power cut has damaged, stay behind the end until they are
+// written over, which would leave them behind others that they do not belong to. Hence [settleLog] cuts them off, before
+// anything is written. And the log is synced: after a kill its last frames may be in memory only, and are counted in the
+// index from now on.
+//
+// What remains is damage in the last transaction before a power cut: it looks like one that was never acknowledged.
+const (
+	logHeader   = 32 // magic, version, page size, checkpoints, two salts, checksum of these
+	frameHeader = 24 // page, pages of the database if it commits, two salts, checksum of the first eight bytes and the page and of all frames before
+	pageSize    = 4096
+	pageEnd     = pageSize - 8 // where the checksum of a page begins, which its frames do not have
+	sector      = 512          // what a disk writes whole or not at all
+)
+
+var errLog = errors.New("the log is damaged")
+
+// settleLog ends the log behind its last transaction, on disk. Its caller holds the folder.
+func settleLog(path string) error {
+	end, err := checkLog(path)
+	if errors.Is(err, errLog) { // a reader that ends may just have been taking log and index away
+		end, err = checkLog(path)
+	}
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path+"-wal", os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() <= end {
+		return err
+	}
+	if err := f.Truncate(end); err != nil {
+		return err
+	}
+	return syncFile(f)
+}
+
+// inspectLog checks the log of a folder that others may hold. One that is being written may look damaged.
+func inspectLog(dir string) error {
+	path := filepath.Join(dir, file)
+	if _, err := checkLog(path); !errors.Is(err, errLog) {
+		return err
+	}
+	lock, err := lockDir(dir)
+	switch {
+	case errors.Is(err, ErrLocked):
+		return nil
+	case err != nil:
+		return err
+	}
+	defer lock.Close()
+	_, err = checkLog(path)
+	return err
+}
+
+// checkLog returns where the last transaction in the log ends.
+func checkLog(path string) (end int64, err error) {
+	index := readLogIndex(path) // first, for the log may be written meanwhile
+	f, err := os.Open(path + "-wal")
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, index.check(path)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	l := log{r: bufio.NewReaderSize(f, 1<<18), path: path}
+	sound, err := l.begin()
+	if err != nil {
+		return 0, err
+	}
+	if !sound {
+		info, err := f.Stat()
+		switch {
+		case err != nil:
+			return 0, err
+		case info.Size() < logHeader:
+			return info.Size(), index.check(path)
+		}
+		return logHeader, l.checkIgnored() // SQLite may use its salts again
+	}
+	var committed, bad, commits int64 // frames up to the last transaction's end; the first bad one; those that commit from there on
+	for {
+		more, err := l.next()
+		if err != nil {
+			return 0, err
+		}
+		if !more {
+			break
+		}
+		ours := l.frameSalts() == l.salts
+		switch {
+		case bad == 0 && l.follows && ours:
+			if l.commits() > 0 {
+				committed = l.n
+			}
+		case bad == 0 && l.follows:
+			return 0, damagedLog(path, committed, "frame %d has other salts than the log", l.n)
+		default:
+			// What the first bad frame's header says is what was written, unless a sector ends where it is read.
+			first := bad == 0 && (frameAt(l.n-1)+8)%sector != 0
+			if ours && l.commits() > 0 && (l.follows || first) {
+				commits++
+			}
+			if bad == 0 {
+				bad = l.n
+			}
+		}
+	}
+	switch {
+	case commits > 1:
+		return 0, damagedLog(path, committed, "frame %d is not as it was written, but transactions follow that were begun after its own was on disk", bad)
+	case index.salts == l.salts && index.frames > committed:
+		return 0, damagedLog(path, committed, "it had %d frames, of which %d are left", index.frames, committed)
+	}
+	return frameAt(committed), syncFile(f)
+}
+
+// log is a log that is being read.
+type log struct {
+	path    string
+	r       *bufio.Reader
+	salts   [8]byte
+	n       int64 // frames read
+	frame   [frameHeader + pageSize]byte
+	follows bool        // the frame's checksum holds
+	before  [2]checksum // either may be what the next frame's continues: the one stored last, and the one that should be
+}
+
+// begin reads the header and tells whether it is good.
+func (l *log) begin() (sound bool, err error) {
+	b := l.frame[:logHeader]
+	if _, err := io.ReadFull(l.r, b); err != nil {
+		return false, notEnd(err)
+	}
+	l.salts = [8]byte(b[16:])
+	l.before = [2]checksum{stored(b[24:]), checksum{}.add(b[:24])}
+	return binary.BigEndian.Uint32(b) == 0x377f0682 && binary.BigEndian.Uint32(b[4:]) == 3_007_000 && binary.BigEndian.Uint32(b[8:]) == pageSize && l.before[0] == l.before[1], nil
+}
+
+// next reads a frame, if there is a whole one more.
+func (l *log) next() (more bool, err error) {
+	if _, err := io.ReadFull(l.r, l.frame[:]); err != nil {
+		return false, notEnd(err)
+	}
+	l.n++
+	got, sum := stored(l.frame[16:]), func(s checksum) checksum { return s.add(l.frame[:8]).add(l.frame[frameHeader:]) }
+	should := sum(l.before[0])
+	l.follows = got == should || l.before[0] != l.before[1] && got == sum(l.before[1])
+	l.before = [2]checksum{got, should}
+	return true, nil
+}
+
+func (l *log) page() uint32        { return binary.BigEndian.Uint32(l.frame[:]) }
+func (l *log) commits() uint32     { return binary.BigEndian.Uint32(l.frame[4:]) } // pages of the database then, or 0
+func (l *log) frameSalts() [8]byte { return [8]byte(l.frame[8:]) }
+
+// checkIgnored fails if the frames behind a bad header hold what the database does not.
+func (l *log) checkIgnored() error {
+	written, latest := map[uint32][pageEnd]byte{}, map[uint32][pageEnd]byte{}
+	for {
+		more, err := l.next()
+		if err != nil {
+			return err
+		}
+		if l.n == 1 {
+			l.salts = l.frameSalts()
+		}
+		if !more || l.frameSalts() != l.salts || !l.follows && l.n > 1 {
+			break
+		}
+		written[l.page()] = [pageEnd]byte(l.frame[frameHeader:])
+		if l.commits() > 0 {
+			maps.Copy(latest, written)
+			clear(written)
+		}
+	}
+	f, err := os.Open(l.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for page, content := range latest {
+		var b [pageEnd]byte
+		if _, err := f.ReadAt(b[:], int64(page-1)*pageSize); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if b != content {
+			return damagedLog(l.path, 0, "its header is not as it was written, and page %d is not in the database yet", page)
+		}
+	}
+	return nil
+}
+
+// logIndex is what the index says of the log that it was made for: which one, how many frames it had, and how many of
+// these are in the database.
+type logIndex struct {
+	salts          [8]byte
+	frames, copied int64
+}
+
+// readLogIndex returns nothing if there is no index, or none that is whole.
+func readLogIndex(path string) (x logIndex) {
+	f, err := os.Open(path + "-shm")
+	if err != nil {
+		return x
+	}
+	defer f.Close()
+	var b [100]byte // the header twice, and how many frames have been copied
+	if _, err := f.ReadAt(b[:], 0); err != nil {
+		return x
+	}
+	one, two := b[:48], b[48:96]
+	words := binary.LittleEndian
+	if !bytes.Equal(one, two) || words.Uint32(one) != 3_007_000 || (checksum{}).add(one[:40]) != (checksum{words.Uint32(one[40:]), words.Uint32(one[44:])}) {
+		return x
+	}
+	return logIndex{[8]byte(one[32:]), int64(words.Uint32(one[16:])), int64(words.Uint32(b[96:]))}
+}
+
+// check fails if the log must not be missing.
+func (x logIndex) check(path string) error {
+	if x.frames > x.copied {
+		return damagedLog(path, 0, "it had %d frames, and none is left", x.frames)
+	}
+	return nil
+}
+
+// checksum is that of SQLite's log, of words in the order of the machine that go-sqlite3 has SQLite run on.
+type checksum [2]uint32
+
+func (s checksum) add(b []byte) checksum {
+	for ; len(b) >= 8; b = b[8:] {
+		s[0] += binary.LittleEndian.Uint32(b) + s[1]
+		s[1] += binary.LittleEndian.Uint32(b[4:]) + s[0]
+	}
+	return s
+}
+
+func stored(b []byte) checksum {
+	return checksum{binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])}
+}
+
+// frameAt is where a frame begins, counted from 0, and the one before ends.
+func frameAt(n int64) int64 { return logHeader + n*(frameHeader+pageSize) }
+
+func notEnd(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil
+	}
+	return err
+}
+
+func damagedLog(path string, committed int64, format string, args ...any) error {
+	return fmt.Errorf("%w: %s-wal: %s; acknowledged records may be lost: keep a copy of the folder and restore a backup, or see docs/operate.md; the first %d bytes are whole", errLog, path, fmt.Sprintf(format, args...), frameAt(committed))
+}
