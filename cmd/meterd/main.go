@@ -23,6 +23,8 @@ type cli struct {
 	Serve   serveCmd        `cmd:"" help:"Serve a ledger that meterd init has created."`
 	Recover recoverTokenCmd `cmd:"" name:"recover-token" help:"Make an admin token for a ledger whose tokens are lost; one in a folder while it is not served."`
 	Verify  verifyCmd       `cmd:"" help:"Recompute a ledger from its rows and say what disagrees; also beside a running server."`
+	Backup  backupCmd       `cmd:"" help:"Copy the ledger of a folder into a file, also while it is served."`
+	Restore restoreCmd      `cmd:"" help:"Make a ledger of a backup, in a folder that has none."`
 	Copy    copyCmd         `cmd:"" help:"Move a ledger between a folder and PostgreSQL, or copy it, also while it is served."`
 	Admin   adminCmd        `cmd:"" help:"Administer a running service: its marketplace, identities and usage."`
 	Version versionCmd      `cmd:"" help:"Print the version."`

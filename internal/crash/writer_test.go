@@ -447,11 +447,10 @@ func (w *writer) mustSend(t *testing.T, records []usage) {
 	}
 }
 
-// compare lists everything that is stored, compares it with what the writers know, and has meterd sum it up.
-func compare(t *testing.T, m *meterd, writers []*writer) map[key]fact {
+// stored lists everything that is stored: no key and no id may be there twice.
+func (m *meterd) stored(t *testing.T) map[key]fact {
 	t.Helper()
 	stored, ids := map[key]fact{}, map[string]key{}
-	sums := map[[2]string]total{}
 	for _, r := range m.usage(t) {
 		k := key{region: r.Region, product: r.ProductCode, subject: r.CustomerAWSAccountID, workload: r.Workload, dimension: r.Dimension, hour: r.Hour.UTC()}
 		if r.LicenseARN != "" {
@@ -468,8 +467,18 @@ func compare(t *testing.T, m *meterd, writers []*writer) map[key]fact {
 			t.Errorf("the id %s is that of %+v and of %+v", f.id, other, k)
 		}
 		stored[k], ids[f.id] = f, k
-		s := sums[[2]string{r.ProductCode, r.Dimension}]
-		sums[[2]string{r.ProductCode, r.Dimension}] = total{s.records + 1, s.quantity + r.Quantity}
+	}
+	return stored
+}
+
+// compare lists everything that is stored, compares it with what the writers know, and has meterd sum it up.
+func compare(t *testing.T, m *meterd, writers []*writer) map[key]fact {
+	t.Helper()
+	stored := m.stored(t)
+	sums := map[[2]string]total{}
+	for k, f := range stored {
+		s := sums[[2]string{k.product, k.dimension}]
+		sums[[2]string{k.product, k.dimension}] = total{s.records + 1, s.quantity + int64(f.quantity)}
 	}
 	expected := maps.Clone(stored)
 	for _, w := range writers {

@@ -70,8 +70,13 @@ func existsSQLite(dir string) bool {
 	return err == nil
 }
 
-// createSQLite leaves nothing behind if it fails: the database gets its name once it is whole.
-func createSQLite(dir string, meta Meta, fill func(*Tx) error) (err error) {
+func createSQLite(dir string, meta Meta, fill func(*Tx) error) error {
+	return placeSQLite(dir, func(temp string) error { return build(temp, meta, fill) })
+}
+
+// placeSQLite has a database be made in a folder that has none. It leaves nothing behind if that fails: the database
+// gets its name once it is whole.
+func placeSQLite(dir string, build func(temp string) error) (err error) {
 	exist := fmt.Errorf("%w in %s", ErrExist, dir)
 	if existsSQLite(dir) {
 		return exist
@@ -88,18 +93,18 @@ func createSQLite(dir string, meta Meta, fill func(*Tx) error) (err error) {
 		return exist
 	}
 	path, temp := filepath.Join(dir, file), filepath.Join(dir, file+".new")
-	remove := func() {
-		for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
-			os.Remove(temp + suffix)
+	for _, suffix := range besides {
+		if _, err := os.Lstat(path + suffix); err == nil { // SQLite would take it for the new one's
+			return fmt.Errorf("there is %s%s, of a ledger whose database is gone; put that back, or choose another folder", path, suffix)
 		}
 	}
-	remove()
+	removeDatabase(temp)
 	defer func() {
 		if err != nil {
-			remove()
+			removeDatabase(temp)
 		}
 	}()
-	if err := build(temp, meta, fill); err != nil {
+	if err := build(temp); err != nil {
 		return fmt.Errorf("creating %s: %w", temp, err)
 	}
 	if err := os.Rename(temp, path); err != nil {
@@ -111,13 +116,28 @@ func createSQLite(dir string, meta Meta, fill func(*Tx) error) (err error) {
 	return nil
 }
 
-// build writes a new database in one transaction.
-func build(path string, meta Meta, fill func(*Tx) error) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // SQLite's other files get the same mode
+// besides are what SQLite adds to a database's name for the files beside it.
+var besides = []string{"-wal", "-shm", "-journal"}
+
+func removeDatabase(path string) {
+	os.Remove(path)
+	for _, suffix := range besides {
+		os.Remove(path + suffix)
+	}
+}
+
+// makeFile makes an empty file for a database. SQLite's other files get the same mode.
+func makeFile(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := f.Close(); err != nil {
+	return f.Close()
+}
+
+// build writes a new database in one transaction.
+func build(path string, meta Meta, fill func(*Tx) error) (err error) {
+	if err := makeFile(path); err != nil {
 		return err
 	}
 	c, err := open(path, sqlite3.OPEN_READWRITE)
@@ -316,11 +336,17 @@ func readMeta(c *sqlite3.Conn) (m Meta, err error) {
 		found = true
 		return json.Unmarshal(s.ColumnRawBlob(0), &m)
 	})
+	if err != nil {
+		return m, err
+	}
+	verified, err := pragma(c, "checksum_verification")
 	switch {
 	case err != nil:
 		return m, err
 	case !found:
 		return m, errors.New("the database is not a meterd ledger")
+	case verified != "1":
+		return m, errors.New("the database is damaged: its header says that pages have no checksums; keep a copy of the folder and restore a backup")
 	case m.Format != Format:
 		return m, fmt.Errorf("the ledger has format %d, but this version of meterd reads format %d; no released version wrote another one", m.Format, Format)
 	}

@@ -1,0 +1,232 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// backedUp returns a backup of a ledger with rows in its database and in its log, and the ledger.
+func backedUp(t *testing.T) (backup string, db *sqliteStore) {
+	t.Helper()
+	dir := create(t)
+	db = byHand(reopen(t, dir))
+	fill(t, db, 600)
+	if err := db.checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, db, 300)
+	backup = filepath.Join(t.TempDir(), "ledger?.backup") // a name that is none in a URI
+	size, err := Backup(t.Context(), dir, backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(backup); err != nil || info.Size() != size || info.Mode().Perm() != 0o600 {
+		t.Fatalf("the backup is %v, %v; want %d bytes for its owner only", info, err, size)
+	}
+	if got := files(t, filepath.Dir(backup)); len(got) != 1 {
+		t.Errorf("the backup has left %q", got)
+	}
+	return backup, db
+}
+
+// TestBackup: every page of a backup has its checksum, those too that only the log had.
+func TestBackup(t *testing.T) {
+	backup, db := backedUp(t)
+	fill(t, db, 1) // is not in it
+	content, err := os.ReadFile(backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "restored")
+	if err := Restore(t.Context(), backup, dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, dir); !slices.Equal(got, []string{file, lockFile}) {
+		t.Errorf("the restored folder holds %q", got)
+	}
+	if got := files(t, filepath.Dir(backup)); len(got) != 1 {
+		t.Errorf("restoring has left %q", got)
+	}
+	restored := reopen(t, dir)
+	if m, want := restored.Meta(), db.Meta(); !bytes.Equal(m.Secret, want.Secret) || m.Created != want.Created {
+		t.Errorf("meta %+v, want %+v", m, want)
+	}
+	err = restored.View(func(r *Reader) error {
+		if n, err := countUsage(r); n != 900 || err != nil {
+			t.Errorf("%d rows: %v", n, err)
+		}
+		return intact(r)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for at := pageSize / 2; at < len(content); at += pageSize {
+		damaged := bytes.Clone(content)
+		damaged[at] ^= 4
+		refuseBackup(t, damaged, "a bit of page", at/pageSize+1)
+	}
+	for _, at := range []int{0, 16, 18, 20, 24, 28, 56, 92, 96} {
+		damaged := bytes.Clone(content)
+		damaged[at] ^= 4
+		refuseBackup(t, damaged, "a bit of the header", at)
+	}
+	for _, size := range []int{0, 1, 99, 100, pageSize - 1, pageSize, pageSize + 1, len(content) / 2, len(content) - pageSize, len(content) - 1} {
+		refuseBackup(t, content[:size], "bytes", size)
+	}
+	refuseBackup(t, append(bytes.Clone(content), 0), "bytes", len(content)+1)
+}
+
+func refuseBackup(t *testing.T, content []byte, what string, n int) {
+	t.Helper()
+	above := t.TempDir()
+	backup, dir := filepath.Join(above, "backup"), filepath.Join(above, "restored")
+	if err := os.WriteFile(backup, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := Restore(t.Context(), backup, dir)
+	if err == nil || !strings.Contains(err.Error(), "is damaged or none") {
+		t.Errorf("%s %d: %v", what, n, err)
+	}
+	if existsSQLite(dir) {
+		t.Errorf("%s %d: a ledger was made of it", what, n)
+	}
+}
+
+// TestBackupRefuses what would replace or mix something up.
+func TestBackupRefuses(t *testing.T) {
+	backup, db := backedUp(t)
+	dir := db.dir
+	if _, err := Backup(t.Context(), dir, backup); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("over another backup: %v", err)
+	}
+	if err := Restore(t.Context(), backup, dir); !errors.Is(err, ErrExist) {
+		t.Errorf("over a ledger: %v", err)
+	}
+	if err := Restore(t.Context(), filepath.Join(dir, file), filepath.Join(t.TempDir(), "new")); err == nil || !strings.Contains(err.Error(), "not a backup but a ledger's own file") {
+		t.Errorf("of a database that has a log: %v", err)
+	}
+	for _, suffix := range besides {
+		to := t.TempDir()
+		if err := os.WriteFile(filepath.Join(to, file+suffix), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := Restore(t.Context(), backup, to); err == nil || !strings.Contains(err.Error(), "whose database is gone") {
+			t.Errorf("beside %s: %v", suffix, err)
+		}
+		if err := Create(to, Meta{}, nothing); err == nil || !strings.Contains(err.Error(), "whose database is gone") {
+			t.Errorf("created beside %s: %v", suffix, err)
+		}
+	}
+}
+
+// TestBackupLong: a backup that is longer than SQLite's memory for it has checksums too, and can be interrupted.
+func TestBackupLong(t *testing.T) {
+	db := byHand(reopen(t, create(t)))
+	for range 5 {
+		group(t, db, 20_000)
+	}
+	above := t.TempDir()
+	backup, dir := filepath.Join(above, "backup"), filepath.Join(t.TempDir(), "restored")
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Backup(cancelled, db.dir, backup); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
+	}
+	if got := files(t, above); len(got) != 0 {
+		t.Errorf("it has left %q", got)
+	}
+	if _, err := Backup(t.Context(), db.dir, backup); err != nil {
+		t.Fatal(err)
+	}
+	if err := Restore(cancelled, backup, dir); !errors.Is(err, context.Canceled) {
+		t.Errorf("restoring, interrupted: %v", err)
+	}
+	if err := Restore(t.Context(), backup, dir); err != nil {
+		t.Fatal(err)
+	}
+	if n := rows(t, dir); n != 100_000 {
+		t.Errorf("%d rows are restored", n)
+	}
+}
+
+// TestBackupFails: a backup that is not on disk gets no name, and leaves nothing.
+func TestBackupFails(t *testing.T) {
+	dir := create(t)
+	to := filepath.Join(t.TempDir(), "backup")
+	syncFile = func(f *os.File) error {
+		if filepath.Dir(f.Name()) == filepath.Dir(to) {
+			if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("it has its name before it is synced: %v", err)
+			}
+			return errTest
+		}
+		return f.Sync()
+	}
+	t.Cleanup(func() { syncFile = (*os.File).Sync })
+	if _, err := Backup(t.Context(), dir, to); !errors.Is(err, errTest) {
+		t.Errorf("got %v", err)
+	}
+	if got := files(t, filepath.Dir(to)); len(got) != 0 {
+		t.Errorf("it has left %q", got)
+	}
+	syncFile = func(f *os.File) error {
+		if f.Name() == filepath.Dir(to) {
+			return errTest
+		}
+		return f.Sync()
+	}
+	if _, err := Backup(t.Context(), dir, to); !errors.Is(err, errTest) {
+		t.Errorf("its name is not on disk: %v", err)
+	}
+}
+
+// TestBackupBesideWriter: the writer commits while a backup is made, and what the backup has is one state.
+func TestBackupBesideWriter(t *testing.T) {
+	dir := create(t)
+	db := reopen(t, dir)
+	fill(t, db, 200)
+	stop, stopped := make(chan struct{}), make(chan error)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			default:
+			}
+			err := db.Update(func(tx *Tx) error {
+				n := db.NextCall()
+				return errors.Join(tx.Claim([]Claim{record(UsageSeq(n, 0), int(n))}), tx.AppendCall(&Call{Seq: n, Operation: 1, UsageRows: 1}))
+			})
+			if err != nil {
+				stopped <- err
+				return
+			}
+		}
+	}()
+	for n := range 5 {
+		begun := db.NextCall() - 1
+		backup, to := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "restored")
+		if _, err := Backup(t.Context(), dir, backup); err != nil {
+			t.Fatal(err)
+		}
+		ended := db.NextCall() - 1
+		if err := Restore(t.Context(), backup, to); err != nil {
+			t.Fatal(err)
+		}
+		if got := rows(t, to); got < begun || got > ended+1 {
+			t.Errorf("backup %d has %d rows, but there were %d when it began, and %d when it ended", n, got, begun, ended)
+		}
+	}
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
