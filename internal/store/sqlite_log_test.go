@@ -18,7 +18,7 @@ import (
 func group(t *testing.T, db *sqliteStore, rows int) {
 	t.Helper()
 	err := db.Update(func(tx *Tx) error {
-		if err := tx.Window(0, 0); err != nil {
+		if err := tx.Window(Window{}); err != nil {
 			return err
 		}
 		for range rows {

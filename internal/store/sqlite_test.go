@@ -215,7 +215,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	db.Close()
-	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "has format 1, but this version of meterd reads format 3") {
+	if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), "has format 1, but this version of meterd reads format 2") {
 		t.Errorf("another format: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, file), bytes.Repeat([]byte("no ledger "), 1000), 0o600); err != nil {

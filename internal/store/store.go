@@ -18,7 +18,7 @@ import (
 )
 
 // Format is the version of the rows. A store of another version is refused.
-const Format = 3
+const Format = 2
 
 // Errors of opening and creating a store, and of writing to it.
 var (
