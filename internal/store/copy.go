@@ -63,7 +63,7 @@ const copyRows = 2000
 // earlier copy of the same ledger, and says how much was added. progress is called after each transaction.
 func Copy(from, to string, progress func(Copied)) (sum Copied, err error) {
 	err = Read(from, func(r *Reader, meta Meta) (err error) {
-		if err := whole(r); err != nil {
+		if err := errors.Join(whole(r), readByKeys(r)); err != nil {
 			return err
 		}
 		c, err := openCopy(from, to, meta)
@@ -90,6 +90,14 @@ func whole(r *Reader) error {
 	of, err := r.Value(copyingValue)
 	if err == nil && of != nil {
 		err = unfinishedCopy(of)
+	}
+	return err
+}
+
+// readByKeys has the usage of calls be read by its keys, however little the planner knows of it.
+func readByKeys(r *Reader) (err error) {
+	if p, ok := r.reader.(*postgresReader); ok {
+		_, err = p.tx.Exec(p.ctx, planByKeys, true)
 	}
 	return err
 }

@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -324,6 +326,113 @@ func TestLastTime(t *testing.T) {
 	last(9)
 	at(other.Writers()[0], 11)
 	last(11)
+}
+
+// TestLookUps: keys that are taken are looked up, also in a table of which the planner knows nothing yet, rather than
+// looked for among all that there are. So are ClientTokens.
+func TestLookUps(t *testing.T) {
+	_, db := newPostgres(t)
+	w := writer(db)
+	const rows, replays = 20_000, 300
+	hour, now := metering.InstantOf(time.Now()).Hour(), metering.InstantOf(time.Now())
+	token := func(n int) *ClientToken {
+		k := &ClientToken{Key: metering.TokenKey{Workload: uint32(1 + n%50)}, At: now}
+		binary.BigEndian.PutUint32(k.Key.Hash[:], uint32(n))
+		return k
+	}
+	// fetched counts the rows that the transaction has read so far.
+	fetched := func(tx *Tx, tables string) (n int) {
+		t.Helper()
+		err := tx.tx.(*postgresTx).conn.QueryRow(t.Context(), "SELECT coalesce(sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)), 0) FROM pg_stat_xact_user_tables WHERE relname LIKE $1", tables).Scan(&n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for from := 0; from < rows; from += 1000 {
+		var claims []Claim
+		for n := from; n < from+1000; n++ {
+			c := of(n, 1)
+			c.Hour = hour - metering.Hour(n%3)
+			c.Timestamp = c.Hour.Start()
+			claims = append(claims, c)
+		}
+		err := w.Update(func(tx *Tx) error {
+			for i := range claims {
+				claims[i].Seq = UsageSeq(w.NextCall()+int64(i/25), i%25)
+				if err := tx.PutClientToken(token(from + i)); err != nil {
+					return err
+				}
+			}
+			return tx.Claim(claims)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, replayed := range []int{replays, 1} {
+			again := slices.Clone(claims[:replayed])
+			err = w.Update(func(tx *Tx) error {
+				var keys []metering.TokenKey
+				for i := range again {
+					keys = append(keys, token(from+i).Key)
+				}
+				tokens, usage := fetched(tx, "client_token"), fetched(tx, "usage_%") // of transactions before
+				found, err := tx.ClientTokens(keys)
+				if err != nil || slices.Contains(found, nil) {
+					return fmt.Errorf("a token was not found: %w", err)
+				}
+				if n := fetched(tx, "client_token") - tokens; n > 2*replayed {
+					t.Errorf("of %d, %d rows were read to find %d ClientTokens", from+1000, n, replayed)
+				}
+				if err := tx.Claim(again); err != nil {
+					return err
+				}
+				if n := fetched(tx, "usage_%") - usage; n > 2*replayed {
+					t.Errorf("of %d, %d rows were read to find %d keys", from+1000, n, replayed)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestReadByKeys: who copies reads the rows of each call, and not all of them each time.
+func TestReadByKeys(t *testing.T) {
+	url, db := newPostgres(t)
+	const calls, each, some = 200, 25, 20
+	for n := range calls {
+		var claims []Claim
+		for i := range each {
+			claims = append(claims, of(n*each+i, 1))
+		}
+		call(t, writer(db), claims...)
+	}
+	err := Read(url, func(r *Reader, _ Meta) error {
+		if err := readByKeys(r); err != nil {
+			return err
+		}
+		var first []Call
+		err := r.query(callColumns+"WHERE usage_rows > 0 ORDER BY seq LIMIT $1", func(s columns) error {
+			first = append(first, Call{})
+			scanCall(s, &first[len(first)-1])
+			return nil
+		}, some)
+		found := 0
+		for i := range first {
+			err = errors.Join(err, r.UsageOfCall(&first[i], func(*Usage) error { found++; return nil }))
+		}
+		read, err2 := r.number("SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_xact_user_tables WHERE relname LIKE 'usage_%'")
+		if found != some*each || read > 2*some*each {
+			t.Errorf("to find %d rows of %d calls, of which there are %d, %d were read", found, len(first), some*each, read)
+		}
+		return errors.Join(err, err2)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestPartitionsOnDemand: a record for a day without a partition makes it, also when many come at once.

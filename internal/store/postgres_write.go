@@ -200,6 +200,13 @@ func (w *postgresWriter) ready(ctx context.Context) error {
 	return nil
 }
 
+// planByKeys keeps the planner from reading a whole partition of which it does not know yet that it is large: keys that
+// are looked up come first, and then one row for each. Rows cost so much that it does not read a few more that it
+// thinks are there to spare itself the keys, but not so much work that it pays to compile it or to share it out. $1
+// tells whether that ends with the transaction.
+const planByKeys = "SELECT set_config(name, CASE name WHEN 'cpu_tuple_cost' THEN '1000' WHEN 'max_parallel_workers_per_gather' THEN '0' ELSE 'off' END, $1) " +
+	"FROM pg_settings WHERE name IN ('enable_hashjoin', 'enable_mergejoin', 'enable_seqscan', 'jit', 'cpu_tuple_cost', 'max_parallel_workers_per_gather')"
+
 func (w *postgresWriter) connect(ctx context.Context) error {
 	if w.conn != nil && !w.conn.IsClosed() {
 		return nil
@@ -219,8 +226,7 @@ func (w *postgresWriter) connect(ctx context.Context) error {
 		w.disconnect()
 		return err
 	}
-	// The planner must not read a whole partition of which it does not know yet that it is large.
-	if _, err := conn.Exec(ctx, "SELECT set_config(name, 'off', false) FROM pg_settings WHERE name IN ('enable_hashjoin', 'enable_mergejoin', 'enable_seqscan')"); err != nil {
+	if _, err := conn.Exec(ctx, planByKeys, false); err != nil {
 		w.disconnect()
 		return err
 	}
