@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -176,6 +177,39 @@ func TestCopy(t *testing.T) {
 				t.Errorf("copied once more: %v", err)
 			}
 		})
+	}
+}
+
+// TestCopiedUsage lists what several writers have written, from a folder, where each of them has left its own places.
+func TestCopiedUsage(t *testing.T) {
+	from, to := pgtest.URL(t, t.Name()), filepath.Join(t.TempDir(), "ledger")
+	db := furnished(t, from) // three records
+	for i, w := range db.Writers() {
+		call(t, w, of(10+i, 1), of(20+i, 1))
+	}
+	_, err := Copy(from, to, func(Copied) {})
+	if err = errors.Join(err, db.Close(), Seal(from, to), Complete(from, to)); err != nil {
+		t.Fatal(err)
+	}
+	moved := openStore(t, to)
+	before := scanRows
+	t.Cleanup(func() { scanRows = before })
+	scanRows = 1 << 8 // of 2^41 places of a writer
+	found := make(chan int)
+	go func() {
+		n := 0
+		if err := moved.FindUsage(&UsageFilter{FirstHour: math.MinInt32, LastHour: math.MaxInt32}, "", func(*Usage) error { n++; return nil }); err != nil {
+			t.Error(err)
+		}
+		found <- n
+	}()
+	select {
+	case n := <-found:
+		if n != 9 {
+			t.Errorf("%d records are found, want 9", n)
+		}
+	case <-time.After(time.Minute):
+		panic("a listing of nine records hangs")
 	}
 }
 

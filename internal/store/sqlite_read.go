@@ -184,7 +184,11 @@ func (db *sqliteStore) FindUsage(f *UsageFilter, after string, row func(*Usage) 
 	})
 	where, args := f.where()
 	for first = max(first, marked); err == nil && first <= last; first += scanRows {
-		err = db.View(func(r *Reader) error {
+		err = db.View(func(r *Reader) (err error) {
+			// Rows that were copied from PostgreSQL stand far apart: each of its writers has places of its own.
+			if first, err = r.number("SELECT coalesce(min(seq), $1) FROM usage WHERE seq >= $2", last+1, first); err != nil {
+				return err
+			}
 			return r.reader.(*sqliteReader).usage("WHERE seq BETWEEN $1 AND $2"+where, row, append([]any{first, min(first+scanRows-1, last)}, args...)...)
 		})
 	}
