@@ -167,6 +167,9 @@ func (c *nodes) finish() {
 	verify(c.t, c.places[0])
 	c.t.Logf("%d calls answered, %d without an answer; %d records acknowledged; %d calls in doubt, %d of them stored; slowest answer %v",
 		c.answered.Load(), c.lost.Load(), r.acked, r.doubt, r.stored, time.Duration(c.slowest.Load()).Round(time.Millisecond))
+	if slowest := time.Duration(c.slowest.Load()); slowest > 15*time.Second { // a group has five, and may wait behind another
+		c.t.Errorf("an answer took %v", slowest)
+	}
 }
 
 // well waits until all nodes say that they are ready.
@@ -278,9 +281,6 @@ func TestNetworkSplit(t *testing.T) {
 	}
 	c.until(50)
 	c.finish()
-	if slowest := time.Duration(c.slowest.Load()); slowest > 15*time.Second {
-		t.Errorf("an answer took %v", slowest)
-	}
 }
 
 // TestNamespaceSplit puts a node into a network of its own, loses what goes between it and the database, then unplugs
@@ -321,9 +321,6 @@ func TestNamespaceSplit(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.finish()
-	if slowest := time.Duration(c.slowest.Load()); slowest > 15*time.Second {
-		t.Errorf("an answer took %v", slowest)
-	}
 }
 
 // TestFailover kills the primary under load and promotes its synchronous standby. The nodes know both.
