@@ -386,10 +386,12 @@ func (d *disk) develop() map[string][]byte {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		image[name] = names[name].develop(d.rand)
 	}
-	switch d.rand.IntN(3) { // nobody syncs it: it is there, or not, or anything
-	case 0:
+	_, made := image["ledger.db"]
+	switch draw := d.rand.IntN(3); { // nobody syncs it: it is there, or not, or anything
+	case !made:
+	case draw == 0:
 		image["ledger.db-shm"] = resize(nil, 32<<10, func() byte { return byte(d.rand.Uint32()) })
-	case 1:
+	case draw == 1:
 		if b, err := os.ReadFile(filepath.Join(d.dir, "ledger.db-shm")); err == nil {
 			image["ledger.db-shm"] = b
 		}

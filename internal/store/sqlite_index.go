@@ -136,15 +136,15 @@ func (x *index) claim(claims []Claim) error {
 	}
 	for i := range claims {
 		c := &claims[i]
+		if i == 0 || c.Hour != claims[i-1].Hour {
+			o = x.hour(c.Hour)
+		}
 		if c.ClientToken != "" {
 			c.State = Granted
 			if x.most > 0 && x.keys+x.known >= x.most {
 				c.State = NoRoom
 			}
 			continue
-		}
-		if i == 0 || c.Hour != claims[i-1].Hour {
-			o = x.hour(c.Hour)
 		}
 		quantity, taken, err := o.find(&x.asked[i])
 		switch {

@@ -211,9 +211,19 @@ func TestSpills(t *testing.T) {
 		case draw < 60:
 			var claims []Claim
 			for range 1 + random.IntN(25) {
-				claims = append(claims, inHour(now-metering.Hour(random.IntN(6)), 1+random.IntN(40), random.Int32N(4)))
+				c := inHour(now-metering.Hour(random.IntN(6)), 1+random.IntN(40), random.Int32N(4))
+				if random.IntN(5) == 0 { // which is not found by its key
+					c.Key.Workload, c.ClientToken = 1, fmt.Sprint(random.Uint64())
+				}
+				claims = append(claims, c)
 			}
 			for _, c := range claiming(t, db, window(), claims...) {
+				if c.ClientToken != "" {
+					if c.State != Granted {
+						t.Fatalf("%+v is %v", c, c.State)
+					}
+					continue
+				}
 				p := place{c.Hour, int(c.Key.Buyer)}
 				before, there := known[p]
 				if there != (c.State == Taken) || there && before != c.Stored {
