@@ -183,13 +183,14 @@ func (d *disk) look() {
 			now[e.Name()], nameOf[number] = number, e.Name()
 		}
 	}
+	known := len(d.naming)
 	for _, name := range slices.Sorted(maps.Keys(d.files)) {
 		if n := d.files[name]; now[name] != n.number {
 			delete(d.files, name)
 			d.naming = append(d.naming, naming{from: name, to: nameOf[n.number], node: n})
 		}
 	}
-	for _, c := range d.naming {
+	for _, c := range d.naming[known:] { // not the others: numbers are used again
 		if c.to != "" && now[c.to] == c.node.number {
 			d.files[c.to] = c.node
 		}

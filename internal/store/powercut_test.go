@@ -702,9 +702,17 @@ func TestPowerCut(t *testing.T) {
 // TestPowerCutNotices has syncs do nothing, and shows that what is lost then is missed.
 func TestPowerCutNotices(t *testing.T) {
 	seams(t, 8, 24)
-	for name, file := range map[string]string{"log": "ledger.db-wal", "database": "ledger.db", "folder": "", "folder above": above} {
-		t.Run(name, func(t *testing.T) {
-			_, err := cuts(t, 300, 1, func(o op) bool { return o.file == file })
+	for _, c := range []struct {
+		name, file string
+		seed       uint64 // to begin with, near one that shows it
+	}{
+		{"log", "ledger.db-wal", 1},
+		{"database", "ledger.db", 1},
+		{"folder", "", 8},
+		{"folder above", above, 46},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := cuts(t, 300, c.seed, func(o op) bool { return o.file == c.file })
 			if err == nil {
 				t.Fatal("nothing is missed")
 			}
