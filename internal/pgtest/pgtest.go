@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/user"
@@ -23,6 +24,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
 )
 
 // Bin returns the folder of the server's programs: of the version that METERD_TEST_POSTGRES_VERSION names, or of the
@@ -394,11 +396,17 @@ var shared struct {
 	err    error
 }
 
-// Main runs a package's tests and then stops the server that [URL] may have started.
+// Main runs a package's tests and then stops the server that [URL] may have started. Goroutines that the tests have left
+// behind are a failure.
 func Main(m *testing.M) int {
 	code := m.Run()
 	if shared.server != nil {
 		shared.server.remove()
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, "the tests passed, but", err)
+		code = 1
 	}
 	return code
 }
