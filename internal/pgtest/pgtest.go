@@ -267,10 +267,24 @@ func (s *Server) Stop(mode string) {
 	<-s.exited
 }
 
-// Kill ends all of the server's processes at once, as when its machine goes down.
+// Kill ends all of the server's processes at once, as when its machine goes down. When it returns they are gone, and
+// with them their shared memory, without which the server would not start again.
 func (s *Server) Kill() {
+	pids := s.processes()
 	s.signal(syscall.SIGKILL)
 	<-s.exited
+	for _, pid := range pids {
+		for !ended(pid) {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// ended tells whether a process runs no more, though its parent may not have noticed.
+func ended(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, _ := strings.Cut(string(stat), ") ")
+	return err != nil || strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
 }
 
 // Pause stops all of its processes where they are, and Resume lets them go on.
