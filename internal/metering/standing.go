@@ -61,7 +61,10 @@ func (s *standings) get(k standingKey) *standing {
 		return nil
 	}
 	shard, h := s.at(k)
-	for n := uint64(len(shard.slots)); n > 0; h++ {
+	if len(shard.slots) == 0 {
+		return nil
+	}
+	for n := uint64(len(shard.slots)); ; h++ {
 		switch slot := &shard.slots[h&(n-1)]; slot.standingKey {
 		case k:
 			return slot
@@ -69,7 +72,6 @@ func (s *standings) get(k standingKey) *standing {
 			return nil
 		}
 	}
-	return nil
 }
 
 // put adds or replaces a standing.

@@ -10,8 +10,10 @@ import (
 func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(2, time.Second)
-		if !g.enter() || !g.enter() {
-			t.Fatal("there are two places")
+		for range 2 {
+			if !g.enter() {
+				t.Fatal("there are two places")
+			}
 		}
 		began := time.Now()
 		if g.enter() || time.Since(began) != time.Second {
