@@ -17,8 +17,8 @@ import (
 )
 
 // TestModel drives a service and a small model of it, a map, with the same calls: new usage, replays, conflicts, usage
-// that is too old or too early, over the ends of months, with a clock that goes both ways, agreements that end and
-// begin, and restarts. After each step the sums must agree, and when it ends the ledger is verified.
+// that is too old or too early, calls at once, over the ends of months, with a clock that goes both ways, agreements and
+// licences that end and begin, and restarts. After each step the sums must agree, and when it ends the ledger is verified.
 func TestModel(t *testing.T) {
 	// A check has a ledger on disk of its own, so a hundred would take long.
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
@@ -33,9 +33,12 @@ func TestModel(t *testing.T) {
 			"batch":       s.batchLegacy,
 			"licences":    s.batchConcurrent,
 			"meter":       s.meter,
+			"together":    s.together,
 			"time":        s.advance,
 			"unsubscribe": s.unsubscribe,
 			"subscribe":   s.subscribe,
+			"license":     s.license,
+			"give up":     s.giveUp,
 			"restart":     s.restart,
 		})
 	})
@@ -55,7 +58,7 @@ type remembered struct {
 }
 
 type modelAgreement struct {
-	id            string
+	id, licence   string
 	start, ending time.Time // ending is zero while it is open
 }
 
@@ -68,6 +71,7 @@ type model struct {
 	records    map[string]stored // :: subject, region, dimension, hour
 	tokens     map[string]remembered
 	agreements []modelAgreement // of buyer A for P1, the newest last
+	licences   []modelAgreement // of buyer A for P2
 	sums       map[meterdtest.Usage]int64
 }
 
@@ -76,8 +80,12 @@ func newModel(t *testing.T, rt *rapid.T) *model {
 	s := &model{config: meterdtest.Config{Dir: t.TempDir()}, now: moment(t, start), records: map[string]stored{}, tokens: map[string]remembered{}, sums: map[meterdtest.Usage]int64{}}
 	s.market = openMarket(t, start, s.config)
 	s.began = s.now.AddDate(0, 0, -30)
-	s.agreements = []modelAgreement{{s.subscription(s.a, P1).AgreementID, s.began, time.Time{}}}
+	s.agreements, s.licences = []modelAgreement{s.agreement(s.subscription(s.a, P1), s.began)}, []modelAgreement{s.agreement(s.subscription(s.a, P2), s.began)}
 	return s
+}
+
+func (s *model) agreement(a meterdtest.Subscription, start time.Time) modelAgreement {
+	return modelAgreement{id: a.AgreementID, licence: a.LicenseARN, start: start}
 }
 
 // compare compares the sums.
@@ -102,7 +110,7 @@ func (s *model) compare(t *rapid.T) {
 
 // timestamp draws one that is mostly inside the window.
 func (s *model) timestamp(t *rapid.T) time.Time {
-	hours := rapid.OneOf(rapid.IntRange(-6, 0), rapid.IntRange(-23, 0), rapid.IntRange(-23, 0), rapid.IntRange(-26, 1)).Draw(t, "hours")
+	hours := rapid.OneOf(rapid.IntRange(-1, 0), rapid.IntRange(-6, 0), rapid.IntRange(-23, 0), rapid.IntRange(-23, 0), rapid.IntRange(-26, 1)).Draw(t, "hours")
 	return s.now.Truncate(time.Hour).Add(time.Duration(hours)*time.Hour + time.Duration(rapid.IntRange(0, 59).Draw(t, "minutes"))*time.Minute)
 }
 
@@ -126,6 +134,18 @@ func (s *model) subscribed(ts time.Time) (yes, before bool) {
 		}
 	}
 	return false, before
+}
+
+// licensed tells whether usage by a licence is taken, and with which exception it is refused.
+func (s *model) licensed(a *modelAgreement, ts time.Time) (yes bool, refusal string) {
+	ending := !a.ending.IsZero() && !s.now.Before(a.ending)
+	switch {
+	case ending && !s.now.Before(a.ending.Add(time.Hour)):
+		return false, ""
+	case !ending && s.now.Before(a.start), ts.Truncate(time.Hour).Before(a.start.Truncate(time.Hour)), ending && ts.After(a.ending):
+		return false, "InvalidLicenseException"
+	}
+	return true, ""
 }
 
 // store decides a record as the model does.
@@ -239,24 +259,36 @@ func (s *model) batchLegacy(t *rapid.T) {
 	})
 }
 
-// batchConcurrent meters P2 for buyer A by its licence.
+// batchConcurrent meters P2 for buyer A by its licences.
 func (s *model) batchConcurrent(t *rapid.T) {
 	region := drawRegion(t)
 	in := input("")
 	refusal := ""
+	var licences []*modelAgreement
 	for range rapid.IntRange(1, 6).Draw(t, "records") {
-		ts := s.timestamp(t)
-		in.UsageRecords = append(in.UsageRecords, s.record(s.L1(), rapid.SampledFrom([]string{"requests", "storage_gb"}).Draw(t, "dimension"), drawQuantity(t), ts.Format(time.RFC3339)))
-		if !s.inWindow(ts) {
+		a, ts := s.drawLicence(t), s.timestamp(t)
+		licences = append(licences, a)
+		in.UsageRecords = append(in.UsageRecords, s.record(licence(a.licence, s.a.AccountID), rapid.SampledFrom([]string{"requests", "storage_gb"}).Draw(t, "dimension"), drawQuantity(t), ts.Format(time.RFC3339)))
+		if refusal != "" {
+			continue // the first fault is told
+		}
+		if _, refusal = s.licensed(a, ts); !s.inWindow(ts) {
 			refusal = "TimestampOutOfBoundsException"
 		}
 	}
 	s.send(t, region, in, refusal, func(i int) (string, string, *stored) {
 		r := &in.UsageRecords[i]
+		if yes, _ := s.licensed(licences[i], *r.Timestamp); !yes {
+			return notSubscribed, "", nil
+		}
 		key := strings.Join([]string{*r.LicenseArn, region, *r.Dimension, hourOf(*r.Timestamp)}, "/")
 		status, known := s.store(key, *r.Quantity, meterdtest.Usage{ProductCode: P2, Dimension: *r.Dimension, Region: region})
 		return status, key, known
 	})
+}
+
+func (s *model) drawLicence(t *rapid.T) *modelAgreement {
+	return &s.licences[rapid.IntRange(0, len(s.licences)-1).Draw(t, "licence")]
 }
 
 // meter meters the container product from a workload.
@@ -265,8 +297,12 @@ func (s *model) meter(t *rapid.T) {
 	w := s.workload(s.a, platform, rapid.IntRange(0, 1).Draw(t, "workload"))
 	ts := s.timestamp(t)
 	in := s.jobs(drawQuantity(t), ts.Format(time.RFC3339))
-	clientToken := fmt.Sprintf("token %d", rapid.IntRange(0, 5).Draw(t, "token"))
-	in.ClientToken = &clientToken
+	clientToken := fmt.Sprintf("token %d", rapid.IntRange(-3, 5).Draw(t, "token"))
+	if strings.HasPrefix(clientToken, "token -") {
+		clientToken = fmt.Sprintf("of the SDK %d", len(s.tokens)) // which makes one that is not used again
+	} else {
+		in.ClientToken = &clientToken
+	}
 
 	parameters := fmt.Sprint(*in.UsageQuantity, ts)
 	tokenKey := w.ResourceID + "/" + clientToken
@@ -345,7 +381,132 @@ func (s *model) subscribe(*rapid.T) {
 			return
 		}
 	}
-	s.agreements = append(s.agreements, modelAgreement{s.Subscribe(P1, s.a.AccountID).AgreementID, s.now, time.Time{}})
+	s.agreements = append(s.agreements, s.agreement(s.Subscribe(P1, s.a.AccountID), s.now))
+}
+
+// license gives buyer A one more licence for P2.
+func (s *model) license(*rapid.T) {
+	if len(s.licences) < 4 {
+		s.licences = append(s.licences, s.agreement(s.Subscribe(P2, s.a.AccountID), s.now))
+	}
+}
+
+// giveUp begins to end one of buyer A's licences, some time ago when it returns.
+func (s *model) giveUp(t *rapid.T) {
+	if a := s.drawLicence(t); a.ending.IsZero() && !s.now.Before(a.start) {
+		s.Unsubscribe(a.id)
+		a.ending = s.now
+		s.now = s.now.Add(20 * time.Minute)
+		s.Clock.Set(s.now)
+	}
+}
+
+// claim is a record that is sent at once with others.
+type claim struct {
+	key      string
+	usage    meterdtest.Usage
+	quantity int32
+	status   string // once it is answered
+	id       string
+}
+
+// together makes calls at once, on few keys. Of the quantities that are sent for a new key one counts, whichever it
+// is; of a key that was known before, what is known.
+func (s *model) together(t *rapid.T) {
+	region := drawRegion(t)
+	seller := s.Description.Sellers[0].Credentials
+	var calls []func() error
+	var claims []*claim
+	for range rapid.IntRange(2, 6).Draw(t, "calls") {
+		var call func() error
+		var made []*claim
+		switch kind := rapid.SampledFrom([]string{"account", "customer", "licence", "workload"}).Draw(t, "kind"); kind {
+		case "workload":
+			w, ts, quantity := s.workload(s.a, "ecs", 0), s.recent(t), drawQuantity(t)
+			in, service := s.jobs(quantity, ts.Format(time.RFC3339)), s.InProcess(w.Credentials, w.SessionToken, w.Region)
+			c := &claim{key: strings.Join([]string{w.ResourceID, "jobs", hourOf(ts)}, "/"), usage: meterdtest.Usage{ProductCode: container, Workload: w.ResourceID}, quantity: quantity}
+			made = []*claim{c}
+			call = func() error {
+				out, err := service.MeterUsage(s.ctx, in, once)
+				var exception smithy.APIError
+				if errors.As(err, &exception) && exception.ErrorCode() == "DuplicateRequestException" {
+					c.status = duplicate
+					return nil
+				}
+				if err == nil {
+					c.status, c.id = success, aws.ToString(out.MeteringRecordId)
+				}
+				return err
+			}
+		default:
+			code, dimension, names := P1, "users", customer(s.subscription(s.a, P1).CustomerIdentifier)
+			in := input(P1)
+			if kind == "account" {
+				names = account(s.a.AccountID)
+			}
+			subject, taken := "A P1", func(ts time.Time) bool { yes, _ := s.subscribed(ts); return yes }
+			if kind == "licence" {
+				a := s.drawLicence(t)
+				code, dimension, names, in, subject = P2, "requests", licence(a.licence, s.a.AccountID), input(""), a.licence
+				taken = func(ts time.Time) bool { yes, _ := s.licensed(a, ts); return yes }
+			}
+			for range rapid.IntRange(1, 3).Draw(t, "records") {
+				ts, quantity := s.recent(t), drawQuantity(t)
+				if !s.inWindow(ts) || !taken(ts) {
+					continue
+				}
+				in.UsageRecords = append(in.UsageRecords, s.record(names, dimension, quantity, ts.Format(time.RFC3339)))
+				made = append(made, &claim{key: strings.Join([]string{subject, region, dimension, hourOf(ts)}, "/"), usage: meterdtest.Usage{ProductCode: code, Dimension: dimension, Region: region}, quantity: quantity})
+			}
+			service := s.InProcess(seller, "", region)
+			call = func() error {
+				out, err := service.BatchMeterUsage(s.ctx, in, once)
+				if err == nil && len(out.Results) != len(made) {
+					err = fmt.Errorf("%d records get %d results", len(made), len(out.Results))
+				}
+				for i := range made {
+					if err == nil {
+						made[i].status, made[i].id = string(out.Results[i].Status), aws.ToString(out.Results[i].MeteringRecordId)
+					}
+				}
+				return err
+			}
+		}
+		if len(made) > 0 {
+			calls, claims = append(calls, call), append(claims, made...)
+		}
+	}
+	errs := make(chan error)
+	for _, call := range calls {
+		go func() { errs <- call() }()
+	}
+	for range calls {
+		if err := <-errs; err != nil {
+			t.Errorf("a call at once with others: %v", err)
+		}
+	}
+	for _, c := range claims { // the ones that count first
+		if _, known := s.records[c.key]; !known && c.status == success {
+			s.store(c.key, c.quantity, c.usage)
+			s.named(t, c.key, c.id)
+		}
+	}
+	for _, c := range claims {
+		known, ok := s.records[c.key]
+		switch {
+		case !ok:
+			t.Fatalf("no quantity of %s counts", c.key)
+		case (c.status == success) != (c.quantity == known.quantity) || c.status != success && c.status != duplicate:
+			t.Fatalf("%d for %s gets %s; what counts is %d", c.quantity, c.key, c.status, known.quantity)
+		case c.id != known.id && c.id != "":
+			t.Fatalf("%s has the ids %s and %s", c.key, known.id, c.id)
+		}
+	}
+}
+
+// recent is a timestamp of few hours, none too late for any call.
+func (s *model) recent(t *rapid.T) time.Time {
+	return s.now.Add(-time.Duration(rapid.IntRange(0, 2).Draw(t, "hours ago")) * time.Hour)
 }
 
 // restart stops the service, which verifies its ledger, and starts it again.
