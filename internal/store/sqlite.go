@@ -93,11 +93,12 @@ func placeSQLite(dir string, build func(temp string) error) (err error) {
 		return exist
 	}
 	path, temp := filepath.Join(dir, file), filepath.Join(dir, file+".new")
-	for _, suffix := range besides {
-		if _, err := os.Lstat(path + suffix); err == nil { // SQLite would take it for the new one's
+	for _, suffix := range []string{"-wal", "-journal"} {
+		if info, err := os.Lstat(path + suffix); err == nil && info.Size() > 0 { // SQLite would take it for the new one's
 			return fmt.Errorf("there is %s%s, of a ledger whose database is gone; put that back, or choose another folder", path, suffix)
 		}
 	}
+	removeBesides(path) // they hold nothing
 	removeDatabase(temp)
 	defer func() {
 		if err != nil {
@@ -121,6 +122,10 @@ var besides = []string{"-wal", "-shm", "-journal"}
 
 func removeDatabase(path string) {
 	os.Remove(path)
+	removeBesides(path)
+}
+
+func removeBesides(path string) {
 	for _, suffix := range besides {
 		os.Remove(path + suffix)
 	}

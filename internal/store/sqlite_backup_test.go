@@ -112,9 +112,9 @@ func TestBackupRefuses(t *testing.T) {
 	if err := Restore(t.Context(), filepath.Join(dir, file), filepath.Join(t.TempDir(), "new")); err == nil || !strings.Contains(err.Error(), "not a backup but a ledger's own file") {
 		t.Errorf("of a database that has a log: %v", err)
 	}
-	for _, suffix := range besides {
+	for _, suffix := range []string{"-wal", "-journal"} {
 		to := t.TempDir()
-		if err := os.WriteFile(filepath.Join(to, file+suffix), nil, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(to, file+suffix), []byte("rows"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if err := Restore(t.Context(), backup, to); err == nil || !strings.Contains(err.Error(), "whose database is gone") {
@@ -123,6 +123,18 @@ func TestBackupRefuses(t *testing.T) {
 		if err := Create(to, Meta{}, nothing); err == nil || !strings.Contains(err.Error(), "whose database is gone") {
 			t.Errorf("created beside %s: %v", suffix, err)
 		}
+	}
+	to := t.TempDir() // what a power cut may leave, and holds nothing
+	for suffix, content := range map[string]string{"-wal": "", "-journal": "", "-shm": "index"} {
+		if err := os.WriteFile(filepath.Join(to, file+suffix), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Restore(t.Context(), backup, to); err != nil {
+		t.Error(err)
+	}
+	if got := files(t, to); !slices.Equal(got, []string{file, lockFile}) {
+		t.Errorf("the restored folder holds %q", got)
 	}
 }
 
