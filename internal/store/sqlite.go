@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
@@ -63,6 +64,15 @@ type sqliteStore struct {
 	sound    atomic.Bool  // open, and no write has failed
 	failure  atomic.Pointer[error]
 	meta     Meta
+}
+
+// present fails if there is no ledger, or if that cannot be told.
+func present(dir string) error {
+	_, err := os.Stat(filepath.Join(dir, file))
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w in %s", ErrNotExist, dir)
+	}
+	return err
 }
 
 func existsSQLite(dir string) bool {
@@ -187,8 +197,8 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	if !existsSQLite(dir) {
-		return nil, fmt.Errorf("%w in %s", ErrNotExist, dir)
+	if err := present(dir); err != nil {
+		return nil, err
 	}
 	lock, err := lockDir(dir)
 	if err != nil {
@@ -547,8 +557,8 @@ func (r *sqliteReader) view(f func(*Reader) error) (sound bool, err error) {
 }
 
 func readSQLite(dir string, f func(*Reader, Meta) error) (err error) {
-	if !existsSQLite(dir) {
-		return fmt.Errorf("%w in %s", ErrNotExist, dir)
+	if err := present(dir); err != nil {
+		return err
 	}
 	if err := inspectLog(dir); err != nil {
 		return err

@@ -202,6 +202,18 @@ func TestOpenRefuses(t *testing.T) {
 	if err := Read(empty, nil); !errors.Is(err, ErrNotExist) {
 		t.Errorf("reading an empty folder: %v", err)
 	}
+	hidden := filepath.Join(empty, "loop")
+	if err := os.Symlink("loop", hidden); err != nil { // as a folder that may not be looked into
+		t.Fatal(err)
+	}
+	if exists, err := Exists(hidden); exists || err == nil {
+		t.Errorf("whether there is a ledger in a folder that leads nowhere: %v, %v", exists, err)
+	}
+	for _, err := range []error{Read(hidden, nil), func() error { _, err := Open(hidden, Options{}); return err }()} {
+		if err == nil || errors.Is(err, ErrNotExist) {
+			t.Errorf("such a folder: %v", err)
+		}
+	}
 	dir := create(t)
 	db := reopen(t, dir)
 	if _, err := Open(dir, Options{}); !errors.Is(err, ErrLocked) {

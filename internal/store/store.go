@@ -324,12 +324,16 @@ func Read(location string, f func(*Reader, Meta) error) error {
 	return readSQLite(location, f)
 }
 
-// Exists tells whether the location holds a ledger. An error means that a database could not be asked.
+// Exists tells whether the location holds a ledger. An error means that this cannot be told.
 func Exists(location string) (bool, error) {
 	if IsURL(location) {
 		return existsPostgres(location)
 	}
-	return existsSQLite(location), nil
+	err := present(location)
+	if errors.Is(err, ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Revise notes that an act of administration changes the catalogue, which the caller knows at the given revision; it
