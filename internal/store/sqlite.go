@@ -430,8 +430,12 @@ func (db *sqliteStore) Update(f func(*Tx) error) (err error) {
 	}
 	db.tx.last = nil
 	if err := f(&Tx{tx: &db.tx}); err != nil {
-		rollback := db.tx.rollback.Exec()
-		if rollback != nil || db.tx.claimed { // the index holds what is not stored
+		ended := db.writer.GetAutocommit() // by SQLite, as it could not read or write
+		var rollback error
+		if !ended {
+			rollback = db.tx.rollback.Exec()
+		}
+		if ended || rollback != nil || db.tx.claimed { // the index holds what is not stored
 			return db.lost(errors.Join(err, rollback))
 		}
 		return err
