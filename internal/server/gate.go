@@ -12,7 +12,7 @@ type gate struct {
 
 const (
 	gatePlaces   = 128 // enough for commits to be worth their sync
-	gatePatience = 250 * time.Millisecond
+	gatePatience = 500 * time.Millisecond
 )
 
 func newGate(places int, patience time.Duration) gate {

@@ -160,11 +160,13 @@ CREATE TABLE hour (
   first_seq INTEGER NOT NULL
 ) STRICT;
 
--- Rows of usage for hours whose keys had been put into a file: the file does not have theirs.
+-- Rows of usage, from first to last, for hours whose keys had been put into a file: the file does not have theirs.
 CREATE TABLE late (
-  seq  INTEGER PRIMARY KEY,
-  hour INTEGER NOT NULL
-) STRICT;
+  hour  INTEGER NOT NULL,
+  first INTEGER NOT NULL,
+  last  INTEGER NOT NULL,
+  PRIMARY KEY (hour, first)
+) STRICT, WITHOUT ROWID;
 
 -- One row for each authenticated call and each act of administration.
 CREATE TABLE call (

@@ -258,7 +258,7 @@ func (x *index) load(r *sqliteReader, w Window) error {
 		})
 	}
 	if err == nil {
-		err = r.rows("seq IN (SELECT seq FROM late WHERE hour >= $1)", func(rows []keyRow) error {
+		err = r.rows("late CROSS JOIN usage ON seq BETWEEN first AND last WHERE late.hour >= $1", func(rows []keyRow) error {
 			x.add(slices.DeleteFunc(rows, func(r keyRow) bool { return x.fileOf(r.hour) == nil }))
 			return nil
 		}, int64(w.First))

@@ -80,12 +80,13 @@ func (r *sqliteReader) ClientTokenUsage(row func(workload uint32, clientToken st
 // scannedRows is how many rows are handed on at once.
 const scannedRows = 512
 
-// rows reads what the index keeps of each row that is found by its key and for which a condition holds. What take gets
+// rows reads what the index keeps of each row of usage that is found by its key, and that the rest of a statement
+// chooses. What take gets
 // is its own.
-func (r *sqliteReader) rows(where string, take func([]keyRow) error, args ...any) error {
+func (r *sqliteReader) rows(from string, take func([]keyRow) error, args ...any) error {
 	var u Usage
 	var some []keyRow
-	err := query(r.c, "SELECT at, product, buyer, holder, meter, quantity FROM usage WHERE "+where+" AND client_token IS NULL", func(s *sqlite3.Stmt) error {
+	err := query(r.c, "SELECT at, product, buyer, holder, meter, quantity FROM "+from+" AND client_token IS NULL", func(s *sqlite3.Stmt) error {
 		scanNumbers(s, &u)
 		if some = append(some, keyRow{u.Hour, pack(&u.Key), u.Quantity}); len(some) < scannedRows {
 			return nil
@@ -118,7 +119,7 @@ func (db *sqliteStore) scan(from int64, take func([]keyRow) error) error {
 		reading++
 		go func() {
 			ended <- db.View(func(r *Reader) error {
-				return r.reader.(*sqliteReader).rows("seq BETWEEN $1 AND $2", func(rows []keyRow) error {
+				return r.reader.(*sqliteReader).rows("usage WHERE seq BETWEEN $1 AND $2", func(rows []keyRow) error {
 					select {
 					case found <- rows:
 						return nil

@@ -40,7 +40,7 @@ func (tx *sqliteTx) prepare(c *sqlite3.Conn) error {
 		{&tx.usage, insertUsage + "(?,?,?,?,?,?,?,?,?)"},
 		{&tx.call, "INSERT INTO call (seq, at, request, operation, principal, access_key, workload, source, region, refusal, usage_rows, detail) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"},
 		{&tx.hour, "INSERT INTO hour (hour, first_seq) VALUES (?,?)"},
-		{&tx.late, "INSERT INTO late (seq, hour) VALUES (?,?)"},
+		{&tx.late, "INSERT INTO late (hour, first, last) VALUES (?,?,?)"},
 		{&tx.token, "INSERT INTO client_token (workload, hash, parameters, record, at) VALUES (?,?,?,?,?) ON CONFLICT (workload, hash) DO UPDATE SET parameters = excluded.parameters, record = excluded.record, at = excluded.at"},
 		{&tx.registration, "INSERT INTO registration (workload, product, operation, first_call, last_call) VALUES (?,?,?,?,?) ON CONFLICT (workload, product, operation) DO UPDATE SET last_call = excluded.last_call"},
 	} {
@@ -100,7 +100,7 @@ func (tx *sqliteTx) Window(w Window) error {
 		return x.load(&sqliteReader{tx.c}, w)
 	}
 	if done := x.finish(); done != nil {
-		if err := tx.exec("DELETE FROM late WHERE hour = $1 AND seq < $2", int64(done.hour), UsageSeq(done.file.Through+1, 0)); err != nil {
+		if err := tx.exec("DELETE FROM late WHERE hour = $1 AND last < $2", int64(done.hour), UsageSeq(done.file.Through+1, 0)); err != nil {
 			return err
 		}
 	}
@@ -136,15 +136,13 @@ func (tx *sqliteTx) Claim(claims []Claim) error {
 	if err != nil {
 		return err
 	}
+	if err := tx.listLate(claims); err != nil {
+		return err
+	}
 	for i := range claims {
 		c := &claims[i]
 		if c.State != Granted {
 			continue
-		}
-		if tx.index.late(c.Hour) {
-			if err := errors.Join(bind(tx.late, c.Seq, int64(c.Hour)), tx.late.Exec()); err != nil {
-				return err
-			}
 		}
 		if _, ok := tx.index.marked[c.Hour]; !ok {
 			if err := errors.Join(tx.hour.BindInt64(1, int64(c.Hour)), tx.hour.BindInt64(2, c.Seq), tx.hour.Exec()); err != nil {
@@ -157,6 +155,29 @@ func (tx *sqliteTx) Claim(claims []Claim) error {
 		}
 	}
 	return tx.flush()
+}
+
+// listLate lists the rows whose keys the files of their hours will not have, as runs of one hour and call. Rows of a run
+// that are not stored do no harm, but it would be for nothing if none is.
+func (tx *sqliteTx) listLate(claims []Claim) error {
+	for i := 0; i < len(claims); {
+		first := &claims[i]
+		call, _ := CallOfUsage(first.Seq)
+		last, granted := first, first.State == Granted
+		for i++; i < len(claims) && claims[i].Hour == first.Hour; i++ {
+			if of, _ := CallOfUsage(claims[i].Seq); of != call {
+				break
+			}
+			last = &claims[i]
+			granted = granted || last.State == Granted
+		}
+		if granted && tx.index.late(first.Hour) {
+			if err := errors.Join(bind(tx.late, int64(first.Hour), first.Seq, last.Seq), tx.late.Exec()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // append writes a row, with the next ones if it is a plain one.
