@@ -38,6 +38,9 @@ type console struct {
 }
 
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // what lives is the catalogue, and calls leave little behind: memory is worth more
+	}
 	uuid.EnableRandPool() // request ids need not be secret, and each would cost a system call
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)

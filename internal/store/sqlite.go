@@ -219,7 +219,7 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	if db.writer, err = open(path, sqlite3.OPEN_READWRITE); err != nil {
 		return fail(err)
 	}
-	if err := db.writer.Exec("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-65536"); err != nil {
+	if err := db.writer.Exec("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-16384"); err != nil {
 		return fail(err)
 	}
 	// A pragma that was not understood is not an error, so ask for what it set.
