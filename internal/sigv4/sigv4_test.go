@@ -1123,7 +1123,7 @@ func FuzzSDK(f *testing.F) {
 	v := newVerifier()
 	f.Fuzz(func(t *testing.T, name, value, second, body string, when, at uint16, change byte, session bool) {
 		if !fieldName.MatchString(name) || strings.ContainsAny(value+second, "\r\n") { // net/http's client sends none of those
-			t.Skip()
+			return
 		}
 		o := usual()
 		o.body = body
@@ -1143,7 +1143,7 @@ func FuzzSDK(f *testing.F) {
 		signed := o.sign(t)
 		var message bytes.Buffer
 		if err := signed.Write(&message); err != nil {
-			t.Skip() // no header field, for net/http's client
+			return // no header field, for net/http's client
 		}
 		verify := func(message []byte) (said string, err error) { // it says nothing if it is no request for net/http
 			r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(message)))
@@ -1158,8 +1158,8 @@ func FuzzSDK(f *testing.F) {
 			return meaning(r, received), err
 		}
 		want, err := verify(message.Bytes())
-		if want == "" {
-			t.Skip()
+		if want == "" { // no request, for net/http's server
+			return
 		}
 		if err != nil {
 			t.Fatalf("%v: %q", err, message.Bytes())
