@@ -140,10 +140,7 @@ func readPostgresMeta(ctx context.Context, conn *pgx.Conn) (m Meta, err error) {
 	if err := json.Unmarshal(value, &m); err != nil {
 		return m, err
 	}
-	if m.Format != Format {
-		return m, fmt.Errorf("the ledger has format %d, but this version of meterd reads format %d", m.Format, Format)
-	}
-	return m, nil
+	return m, m.checkFormat()
 }
 
 // createPostgres makes the tables, which does no harm where they are already, and then the ledger in one transaction.

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-//go:embed migrations/*.sql
-var migrationFiles embed.FS
+//go:embed migrations/postgres/*.sql
+var postgresFiles embed.FS
 
 // migration is a step of the schema. Steps are numbered from 1 and only go forward. Each of a step's statements does no
 // harm if it is run again, and nodes that know the step least go on working while and after it is made.
@@ -24,27 +24,19 @@ type migration struct {
 }
 
 // migrations are all steps that this version knows; a variable only for tests.
-var migrations = readMigrations(migrationFiles)
+var migrations = readMigrations(postgresFiles)
 
 var leastLine = regexp.MustCompile(`(?m)^-- least: (\d+)$`)
 
 func readMigrations(files fs.FS) (steps []migration) {
-	names, err := fs.Glob(files, "migrations/*.sql")
-	if err != nil {
-		panic(err)
-	}
-	for i, name := range names { // in the order of their names
-		text, err := fs.ReadFile(files, name)
-		if err != nil {
-			panic(err)
-		}
-		least := leastLine.FindSubmatch(text)
-		if !strings.HasPrefix(name, fmt.Sprintf("migrations/%04d_", i+1)) || least == nil {
-			panic(name + " is out of order, or does not say which step nodes must know at least")
+	for i, text := range readSteps(files, "migrations/postgres") {
+		least := leastLine.FindStringSubmatch(text)
+		if least == nil {
+			panic(fmt.Sprintf("migration %d does not say which step nodes must know at least", i+1))
 		}
 		step := migration{}
-		step.least, _ = strconv.ParseInt(string(least[1]), 10, 64)
-		for _, s := range strings.Split(string(text), ";\n") {
+		step.least, _ = strconv.ParseInt(least[1], 10, 64)
+		for _, s := range strings.Split(text, ";\n") {
 			if strings.TrimSpace(withoutComments(s)) != "" {
 				step.statements = append(step.statements, s)
 			}
@@ -58,6 +50,25 @@ var comment = regexp.MustCompile(`--[^\n]*`)
 
 func withoutComments(sql string) string { return comment.ReplaceAllString(sql, "") }
 
+// readSteps returns the texts of a folder of migrations in their order.
+func readSteps(files fs.FS, dir string) (texts []string) {
+	names, err := fs.Glob(files, dir+"/*.sql")
+	if err != nil {
+		panic(err)
+	}
+	for i, name := range names { // in the order of their names
+		text, err := fs.ReadFile(files, name)
+		if err != nil {
+			panic(err)
+		}
+		if !strings.HasPrefix(name, fmt.Sprintf("%s/%04d_", dir, i+1)) {
+			panic(name + " is out of order")
+		}
+		texts = append(texts, string(text))
+	}
+	return texts
+}
+
 // schemaVersion is the last step that this version knows.
 func schemaVersion() int64 { return int64(len(migrations)) }
 
@@ -66,6 +77,10 @@ var errTooOld = errors.New("this version of meterd is too old")
 
 func tooOld(least int64) error {
 	return fmt.Errorf("%w: the tables have been changed by a newer version of meterd, for nodes that know schema %d at least; this one knows %d: upgrade it", errTooOld, least, schemaVersion())
+}
+
+func unknownSchema(version, known int64) error {
+	return fmt.Errorf("%w: the tables have schema %d, made by a newer version of meterd; this one knows schemas up to %d: upgrade it", errTooOld, version, known)
 }
 
 // makeTables makes the first step's tables, and the counters. Two may do so at once.
@@ -120,7 +135,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, node string) error {
 			return err
 		}
 		if version > schemaVersion() {
-			return fmt.Errorf("%w: the tables have schema %d, made by a newer version of meterd; this one knows schemas up to %d: upgrade it", errTooOld, version, schemaVersion())
+			return unknownSchema(version, schemaVersion())
 		}
 		if version == schemaVersion() {
 			return nil

@@ -49,6 +49,12 @@ func TestNewerSchema(t *testing.T) {
 	if _, err := db.Pulse(); !errors.Is(err, errTooOld) {
 		t.Errorf("pulse: %v", err)
 	}
+	for format, want := range map[string]string{"1": "reads formats from 2 on", "4": "has format 4, made by a newer version of meterd"} {
+		db.mustExec(t, "UPDATE meta SET value = $1 WHERE name = 'ledger'", []byte(`{"format":`+format+`}`))
+		if _, err := Open(url, Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a start on format %s: %v", format, err)
+		}
+	}
 }
 
 // TestMigrate has several nodes of a newer version start at once on tables of the version before, beside one of that.

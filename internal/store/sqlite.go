@@ -1,7 +1,6 @@
 package store
 
 import (
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,9 +18,6 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/ncruces/go-sqlite3"
 )
-
-//go:embed sqlite.sql
-var sqliteSchema string
 
 const (
 	file      = "ledger.db"
@@ -163,7 +159,10 @@ func build(path string, meta Meta, fill func(*Tx) error) (err error) {
 	if err := c.EnableChecksums("main"); err != nil {
 		return err
 	}
-	if err := c.Exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN;" + sqliteSchema); err != nil {
+	if err := c.Exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; BEGIN"); err != nil {
+		return err
+	}
+	if err := makeSteps(c, 0); err != nil {
 		return err
 	}
 	meta.Format = Format
@@ -238,6 +237,13 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	if err := checkSize(db.writer, path); err != nil {
 		return fail(err)
 	}
+	reader := &Reader{&sqliteReader{db.writer}}
+	if err := moving(reader); err != nil && !forMoving {
+		return fail(err)
+	}
+	if err := migrateSQLite(db.writer, &db.meta, o.Log); err != nil {
+		return fail(err)
+	}
 	if db.checker, err = open(path, sqlite3.OPEN_READWRITE); err != nil {
 		return fail(err)
 	}
@@ -256,10 +262,6 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	db.index.spills = spills{dir: filepath.Join(dir, hourFiles), most: coldKeys, log: o.Log, done: make(chan *spill, 1)}
 	db.tx.index, db.tx.sandbox = db.index, db.meta.Sandbox
 	if err := db.tx.prepare(db.writer); err != nil {
-		return fail(err)
-	}
-	reader := &Reader{&sqliteReader{db.writer}}
-	if err := moving(reader); err != nil && !forMoving {
 		return fail(err)
 	}
 	last, err := reader.lastCall()
@@ -362,10 +364,8 @@ func readMeta(c *sqlite3.Conn) (m Meta, err error) {
 		return m, errors.New("the database is not a meterd ledger")
 	case verified != "1":
 		return m, errors.New("the database is damaged: its header says that pages have no checksums; keep a copy of the folder and restore a backup")
-	case m.Format != Format:
-		return m, fmt.Errorf("the ledger has format %d, but this version of meterd reads format %d; no released version wrote another one", m.Format, Format)
 	}
-	return m, nil
+	return m, m.checkFormat()
 }
 
 func (db *sqliteStore) Meta() Meta        { return db.meta }
@@ -587,7 +587,12 @@ func readSQLite(dir string, f func(*Reader, Meta) error) (err error) {
 	if err := checkSize(c, filepath.Join(dir, file)); err != nil {
 		return err
 	}
-	_, err = (&sqliteReader{c}).view(func(r *Reader) error { return f(r, meta) })
+	_, err = (&sqliteReader{c}).view(func(r *Reader) error {
+		if err := asKnown(c); err != nil {
+			return err
+		}
+		return f(r, meta)
+	})
 	return err
 }
 

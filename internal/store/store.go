@@ -9,6 +9,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"regexp"
 	"strings"
@@ -17,8 +18,13 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// Format is the version of the rows. A store of another version is refused.
-const Format = 2
+// Format is the version of the rows, that of a new ledger. Since format 3 the steps in which the tables were made are
+// counted, so that what comes after is a step more. One of format 2, the only one before it that was in use, is opened
+// and becomes one of this format.
+const (
+	Format      = 3
+	firstFormat = 2
+)
 
 // Errors of opening and creating a store, and of writing to it.
 var (
@@ -56,6 +62,16 @@ type Meta struct {
 	Sandbox bool   `json:"sandbox"` // made by meterd dev, with published keys
 	Created int64  `json:"created"` // milliseconds since the epoch, wall clock
 	Check   []byte `json:"check"`   // a known text sealed with the master key, to notice a wrong one
+}
+
+func (m *Meta) checkFormat() error {
+	switch {
+	case m.Format > Format:
+		return fmt.Errorf("%w: the ledger has format %d, made by a newer version of meterd; this one knows formats up to %d: upgrade it", errTooOld, m.Format, Format)
+	case m.Format < firstFormat:
+		return fmt.Errorf("the ledger has format %d, but this version of meterd reads formats from %d on; no released version wrote another one", m.Format, firstFormat)
+	}
+	return nil
 }
 
 // Options of opening a store.

@@ -20,7 +20,7 @@ var distributed = map[string]string{"usage": "subject", "call": "seq"}
 
 // local are the other tables. A distributed database keeps them in one place, and reads or writes them by themselves.
 var local = func() (names []string) {
-	files, _ := filepath.Glob("migrations/*.sql") // the pattern is good
+	files, _ := filepath.Glob("migrations/postgres/*.sql") // the pattern is good
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -63,7 +63,7 @@ func TestSubset(t *testing.T) {
 		t.Fatal(err)
 	}
 	texts = append(texts, inGo...)
-	files, err = filepath.Glob("migrations/*.sql")
+	files, err = filepath.Glob("migrations/postgres/*.sql")
 	if err != nil {
 		t.Fatal(err)
 	}

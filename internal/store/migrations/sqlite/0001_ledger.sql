@@ -1,4 +1,4 @@
--- The schema of a meterd ledger in SQLite, format 2.
+-- The tables of a ledger in SQLite.
 --
 -- Times are integers: milliseconds since the Unix epoch, UTC, by the ledger's clock; hours are counted from the
 -- epoch. 0 stands for "not set". Numbers of regions, accounts, products, agreements, principals, keys and workloads

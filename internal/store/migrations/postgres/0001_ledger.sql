@@ -1,4 +1,4 @@
--- The tables of a ledger in PostgreSQL. They are those of sqlite.sql but for usage, call, writer, lease and state.
+-- The tables of a ledger in PostgreSQL. They are those of ../sqlite but for usage, call, writer, lease and state.
 --
 -- least: 1
 --
