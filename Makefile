@@ -34,13 +34,13 @@ deps: ## install what the tests need (Debian: apt-get and npm)
 
 check: ## gofmt, go vet, staticcheck
 	@files="$$(gofmt -l .)"; test -z "$$files" || { echo "not formatted, run make fmt:"; echo "$$files"; exit 1; } >&2
-	$(GO) vet ./...
-	$(TOOL) staticcheck ./...
+	$(GO) vet -tags soak ./...
+	$(TOOL) staticcheck -tags soak ./...
 
 bench: ## measure speed
 	$(GO) run ./internal/bench $(ARGS)
 
-soak: ## kill it under load ROUNDS times (100), cut its power CUTS times (10000), fuzz for FUZZTIME (1m each)
+soak: ## kill it under load ROUNDS times (100), cut its power CUTS times (10000) and its disk's DISK_CUTS times (200), fuzz for FUZZTIME (1m each)
 	@scripts/soak
 
 compat: ## run the client tests with the newest boto3 and AWS CLI

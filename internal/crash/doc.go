@@ -6,7 +6,9 @@
 // changes nothing; and meterd verify agrees. A service whose disk has failed acknowledges nothing more.
 //
 // What ends a process leaves the page cache alone, so these tests cannot show that a sync is missing: only that no
-// answer is given before those that are made, nor after one that failed. TestPowerCut of package store shows it.
+// answer is given before those that are made, nor after one that failed. TestPowerCut of package store shows it, and
+// TestDiskCut, which has the build tag soak, with a real file system over a block device that logs writes and flushes.
 //
-// METERD_TEST_CRASH_ROUNDS sets the number of kills under load, METERD_TEST_CRASH_SEED repeats a run.
+// METERD_TEST_CRASH_ROUNDS sets the number of kills under load, METERD_TEST_DISK_CUTS that of power cuts below a file
+// system, METERD_TEST_CRASH_SEED repeats a run.
 package crash
