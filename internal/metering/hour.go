@@ -48,6 +48,15 @@ func monthStart(i Instant) Instant {
 	return InstantOf(time.Date(t.Year(), t.Month(), 1, 0, 0, 0, 0, time.UTC))
 }
 
+// monthEnd returns the first instant after the UTC month that i lies in.
+func monthEnd(i Instant) Instant {
+	t := i.Time()
+	return InstantOf(time.Date(t.Year(), t.Month()+1, 1, 0, 0, 0, 0, time.UTC))
+}
+
+// openMonths returns the first instant of the earliest month that is not closed at the time now.
+func (s *Settings) openMonths(now Instant) Instant { return monthStart(now.Add(-s.MonthClose)) }
+
 // CheckBatchTimestamp tells whether BatchMeterUsage takes a record stamped ts at the time now; nil means yes.
 // The window is 24 hours, with the previous month closed at 06:00 UTC on the 1st, and a little tolerance for
 // clocks ahead of ours (metering-api 2.1, API reference BatchMeterUsage).
@@ -55,12 +64,10 @@ func (s *Settings) CheckBatchTimestamp(ts, now Instant) *Error {
 	if err := s.checkFuture(ts, now); err != nil {
 		return err
 	}
-	month := monthStart(now)
-	closing := month.Add(s.MonthClose)
-	if ts < month && now >= closing {
-		return Errorf(TimestampOutOfBounds, "Timestamp %v lies in a month that closed at %v: usage of a month is accepted until %v after it ends, whatever its age. It can no longer be metered.", ts, closing, FormatDuration(s.MonthClose))
+	if ts < s.openMonths(now) {
+		return Errorf(TimestampOutOfBounds, "Timestamp %v lies in a month that closed at %v: usage of a month is accepted until %v after it ends, whatever its age. It can no longer be metered.", ts, monthEnd(ts).Add(s.MonthClose), FormatDuration(s.MonthClose))
 	}
-	if s.MonthGrace && ts < month && now < closing && ts >= month.Add(-24*time.Hour) {
+	if month := monthStart(now); s.MonthGrace && ts < month && now < month.Add(s.MonthClose) && ts >= month.Add(-24*time.Hour) {
 		return nil
 	}
 	oldest := now
@@ -89,9 +96,7 @@ func (s *Settings) BatchTimestamps(now Instant) Interval {
 	} else {
 		w.From = now.Add(-s.BatchWindow) + 1
 	}
-	if month := monthStart(now); now >= month.Add(s.MonthClose) {
-		w.From = max(w.From, month)
-	}
+	w.From = max(w.From, s.openMonths(now))
 	return w
 }
 

@@ -81,6 +81,9 @@ func TestBatchWindow(t *testing.T) {
 		{"grace is for one month", "month-grace=true", "2026-04-01T05:30:00Z", "2026-02-28T23:59:59.999Z", false},
 		{"grace is for the previous month only", "month-grace=true", "2026-04-02T05:30:00Z", "2026-04-01T03:00:00Z", false},
 
+		{"a window of a month does not open the month before the last again", "batch-window=744h", "2026-03-01T05:00:00Z", "2026-01-31T23:30:00Z", false},
+		{"a window of a month", "batch-window=744h", "2026-03-01T05:00:00Z", "2026-02-01T00:00:00Z", true},
+
 		{"from the hour, 24 h are measured from its start", "window-from-hour=true", "2026-11-23T15:20:00Z", "2026-11-22T15:00:00Z", true},
 		{"from the hour, 24 h are measured from its start", "window-from-hour=true", "2026-11-23T15:59:59.999Z", "2026-11-22T15:00:00Z", true},
 		{"from the hour, 24 h are measured from its start", "window-from-hour=true", "2026-11-23T15:20:00Z", "2026-11-22T14:59:59.999Z", false},
@@ -98,6 +101,25 @@ func TestBatchWindow(t *testing.T) {
 		{"the first timestamp there is", "", "2026-11-23T15:20:00Z", "0001-01-01T00:00:00Z", false},
 	} {
 		c.check(t, (*metering.Settings).CheckBatchTimestamp)
+	}
+}
+
+// A record of a month that is closed is told when that month closed, however long ago.
+func TestClosedMonth(t *testing.T) {
+	for _, c := range []struct{ settings, now, ts, closed string }{
+		{"", "2026-11-23T15:20:00Z", "2026-10-31T23:59:59.999Z", "2026-11-01T06:00:00.000Z"},
+		{"", "2026-11-23T15:20:00Z", "2026-10-01T00:00:00Z", "2026-11-01T06:00:00.000Z"},
+		{"", "2026-11-23T15:20:00Z", "2026-01-31T10:00:00Z", "2026-02-01T06:00:00.000Z"},
+		{"", "2026-11-23T15:20:00Z", "2025-12-31T10:00:00Z", "2026-01-01T06:00:00.000Z"},
+		{"", "2026-11-23T15:20:00Z", "1970-01-01T00:00:00Z", "1970-02-01T06:00:00.000Z"},
+		{"", "2026-12-01T05:00:00Z", "2026-10-20T00:00:00Z", "2026-11-01T06:00:00.000Z"}, // November is still open
+		{"", "2028-03-01T06:00:00Z", "2028-02-29T23:30:00Z", "2028-03-01T06:00:00.000Z"},
+		{"month-close=3h", "2026-11-23T15:20:00Z", "2026-08-15T00:00:00Z", "2026-09-01T03:00:00.000Z"},
+	} {
+		err := set(t, strings.Fields(c.settings)...).CheckBatchTimestamp(at(t, c.ts), at(t, c.now))
+		if err == nil || err.Kind != metering.TimestampOutOfBounds || !strings.Contains(err.Message, "closed at "+c.closed) {
+			t.Errorf("%s at %s: %v, want that it closed at %s", c.ts, c.now, err, c.closed)
+		}
 	}
 }
 
