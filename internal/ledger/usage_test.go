@@ -154,7 +154,7 @@ func (s *shop) meter(platform, dimension string, quantity int32, clientToken str
 	w := s.workloads[platform]
 	c, request := s.begin(metering.MeterUsage, w.AccessKeyID, w.SessionToken)
 	defer c.End()
-	in := &metering.Meter{ProductCode: "software", Dimension: dimension, Quantity: quantity, Timestamp: metering.InstantOf(s.now), HasTimestamp: true,
+	in := &metering.Meter{ProductCode: "software", HasProductCode: true, Dimension: dimension, Quantity: quantity, Timestamp: metering.InstantOf(s.now), HasTimestamp: true,
 		ClientToken: clientToken, HasClientToken: clientToken != ""}
 	id, refusal := c.MeterUsage(in, []byte(`{"UsageDimension":"pods"}`))
 	return request, id, refusal

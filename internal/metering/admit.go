@@ -202,7 +202,7 @@ func (c *Catalog) subscribed(product, buyer uint32, ts, now Instant) (bool, *Err
 // AdmitMeter decides a MeterUsage call of the workload in the region at the time now. The line it returns remains
 // to be checked for duplicates; its timestamp is rounded down to the hour only in its key (metering-api 2.6).
 func (c *Catalog) AdmitMeter(in *Meter, w *Workload, region Region, now Instant) (Line, *Error) {
-	product, err := c.workloadsProduct(in.ProductCode)
+	product, err := c.workloadsProduct(in.ProductCode, in.HasProductCode)
 	if err == nil {
 		err = in.validate()
 	}
@@ -253,8 +253,8 @@ func (in *Meter) validate() *Error {
 }
 
 // workloadsProduct returns the product that a workload names.
-func (c *Catalog) workloadsProduct(code string) (*Product, *Error) {
-	if code == "" {
+func (c *Catalog) workloadsProduct(code string, sent bool) (*Product, *Error) {
+	if !sent {
 		return nil, constraint("productCode", "Member must not be null", "Send the product code of the listing.")
 	}
 	if err := checkProductCode(code); err != nil {
@@ -312,6 +312,7 @@ func NotOnWorkload(op Operation) *Error {
 // Register is the input of RegisterUsage.
 type Register struct {
 	ProductCode         string
+	HasProductCode      bool // ProductCode was sent, if only empty; it is required
 	PublicKeyVersion    int32
 	HasPublicKeyVersion bool
 	Nonce               string
@@ -321,7 +322,7 @@ type Register struct {
 // AdmitRegister decides a RegisterUsage call of the workload in the region at the time now. It returns the product
 // and the version of its key that signs the answer (metering-api 2.7).
 func (c *Catalog) AdmitRegister(in *Register, w *Workload, region Region, now Instant) (*Product, *PublicKey, *Error) {
-	product, err := c.workloadsProduct(in.ProductCode)
+	product, err := c.workloadsProduct(in.ProductCode, in.HasProductCode)
 	switch {
 	case err != nil:
 		return nil, nil, err

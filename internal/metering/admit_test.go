@@ -340,7 +340,7 @@ func TestRegions(t *testing.T) {
 
 // meterOf returns usage of the container product an hour ago.
 func meterOf(t testing.TB) *metering.Meter {
-	return &metering.Meter{ProductCode: "container01", Timestamp: at(t, noon).Add(-time.Hour), HasTimestamp: true, Dimension: "jobs", Quantity: 4,
+	return &metering.Meter{ProductCode: "container01", HasProductCode: true, Timestamp: at(t, noon).Add(-time.Hour), HasTimestamp: true, Dimension: "jobs", Quantity: 4,
 		ClientToken: "6a8c1a4e-8b6e-4d0e-9d3c-0d7a0c4e1b11", HasClientToken: true}
 }
 
@@ -353,7 +353,8 @@ func TestAdmitMeterRefuses(t *testing.T) {
 		kind     metering.Kind
 		words    []string
 	}{
-		{"no product code", task, "us-east-1", func(in *metering.Meter) { in.ProductCode = "" }, metering.Validation, []string{"'productCode'"}},
+		{"no product code", task, "us-east-1", func(in *metering.Meter) { in.ProductCode, in.HasProductCode = "", false }, metering.Validation, []string{"'productCode'", "null"}},
+		{"empty product code", task, "us-east-1", func(in *metering.Meter) { in.ProductCode = "" }, metering.InvalidProductCode, []string{`""`}},
 		{"malformed product code", task, "us-east-1", func(in *metering.Meter) { in.ProductCode = "a b" }, metering.Validation, []string{"'productCode'"}},
 		{"unknown product", task, "us-east-1", func(in *metering.Meter) { in.ProductCode = "unknown" }, metering.InvalidProductCode, []string{`"unknown"`}},
 		{"product id", task, "us-east-1", func(in *metering.Meter) { in.ProductCode = "prod-container01" }, metering.InvalidProductCode, []string{"product id"}},
@@ -435,7 +436,7 @@ func TestEntitlementIsSticky(t *testing.T) {
 }
 
 func TestAdmitRegister(t *testing.T) {
-	good := metering.Register{ProductCode: "container01", PublicKeyVersion: 2, HasPublicKeyVersion: true, Nonce: "n", HasNonce: true}
+	good := metering.Register{ProductCode: "container01", HasProductCode: true, PublicKeyVersion: 2, HasPublicKeyVersion: true, Nonce: "n", HasNonce: true}
 	for _, c := range []struct {
 		name     string
 		workload uint32
@@ -449,7 +450,8 @@ func TestAdmitRegister(t *testing.T) {
 		{"nonce of 255 characters", task, "us-east-1", func(in *metering.Register) { in.Nonce = strings.Repeat("é", 255) }, metering.Internal, nil},
 		{"by the publisher", acmesTask, "us-east-1", func(in *metering.Register) {}, metering.Internal, nil},
 		{"nonce of 256 characters", task, "us-east-1", func(in *metering.Register) { in.Nonce = strings.Repeat("é", 256) }, metering.Validation, []string{"'nonce'", "255"}},
-		{"no product code", task, "us-east-1", func(in *metering.Register) { in.ProductCode = "" }, metering.Validation, []string{"'productCode'"}},
+		{"no product code", task, "us-east-1", func(in *metering.Register) { in.ProductCode, in.HasProductCode = "", false }, metering.Validation, []string{"'productCode'", "null"}},
+		{"empty product code", task, "us-east-1", func(in *metering.Register) { in.ProductCode = "" }, metering.InvalidProductCode, []string{`""`}},
 		{"unknown product code", task, "us-east-1", func(in *metering.Register) { in.ProductCode = "unknown" }, metering.InvalidProductCode, nil},
 		{"no key version", task, "us-east-1", func(in *metering.Register) { in.HasPublicKeyVersion = false }, metering.Validation, []string{"'publicKeyVersion'", "null"}},
 		{"key version 0", task, "us-east-1", func(in *metering.Register) { in.PublicKeyVersion = 0 }, metering.Validation, []string{"'publicKeyVersion'", "1"}},

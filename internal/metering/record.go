@@ -49,6 +49,7 @@ type Batch struct {
 // Meter is the input of MeterUsage.
 type Meter struct {
 	ProductCode    string
+	HasProductCode bool // ProductCode was sent, if only empty; it is required
 	Timestamp      Instant
 	HasTimestamp   bool
 	Dimension      string

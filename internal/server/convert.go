@@ -70,7 +70,7 @@ func results(out *wire.BatchMeterUsageOutput, in *wire.BatchMeterUsageInput, lin
 
 func meter(in *wire.MeterUsageInput) *metering.Meter {
 	return &metering.Meter{
-		ProductCode: in.ProductCode, Timestamp: metering.Instant(in.Timestamp), HasTimestamp: in.HasTimestamp,
+		ProductCode: in.ProductCode, HasProductCode: in.HasProductCode, Timestamp: metering.Instant(in.Timestamp), HasTimestamp: in.HasTimestamp,
 		Dimension: in.UsageDimension, Quantity: in.UsageQuantity, DryRun: in.DryRun, Allocations: allocations(in.UsageAllocations),
 		ClientToken: in.ClientToken, HasClientToken: in.HasClientToken,
 	}

@@ -290,7 +290,7 @@ func (m *merchant) meter(s *shop, e entry) (answered bool, err error) {
 		return m.unanswered(refusal, []entry{e})
 	}
 	defer c.End()
-	id, refusal := c.MeterUsage(&metering.Meter{ProductCode: "software", Dimension: e.dimension, Quantity: e.quantity, Timestamp: metering.InstantOf(e.hour), HasTimestamp: true,
+	id, refusal := c.MeterUsage(&metering.Meter{ProductCode: "software", HasProductCode: true, Dimension: e.dimension, Quantity: e.quantity, Timestamp: metering.InstantOf(e.hour), HasTimestamp: true,
 		ClientToken: strconv.Itoa(e.token), HasClientToken: true}, []byte("{}"))
 	switch {
 	case refusal == nil:

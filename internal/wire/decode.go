@@ -68,7 +68,7 @@ func (in *MeterUsageInput) Decode(body []byte) error {
 		for m := d.members(meterUsageMembers); m.next(&d); {
 			switch m.name {
 			case "ProductCode":
-				in.ProductCode, _ = d.string()
+				in.ProductCode, in.HasProductCode = d.string()
 			case "UsageDimension":
 				in.UsageDimension, _ = d.string()
 			case "Timestamp":
@@ -101,7 +101,7 @@ func (in *RegisterUsageInput) Decode(body []byte) error {
 		for m := d.members(registerUsageMembers); m.next(&d); {
 			switch m.name {
 			case "ProductCode":
-				in.ProductCode, _ = d.string()
+				in.ProductCode, in.HasProductCode = d.string()
 			case "PublicKeyVersion":
 				in.PublicKeyVersion, in.HasPublicKeyVersion = d.int32()
 			case "Nonce":

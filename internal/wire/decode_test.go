@@ -104,10 +104,10 @@ func TestDecodeMeterUsage(t *testing.T) {
 	}{
 		{`{}`, wire.MeterUsageInput{}},
 		{`{"ProductCode":"p","Timestamp":1795446245,"UsageDimension":"d","UsageQuantity":5,"DryRun":true,"ClientToken":"t","UsageAllocations":[{"AllocatedUsageQuantity":5}]}`,
-			wire.MeterUsageInput{ProductCode: "p", Timestamp: 1795446245000, HasTimestamp: true, UsageDimension: "d", UsageQuantity: 5, DryRun: true,
+			wire.MeterUsageInput{ProductCode: "p", HasProductCode: true, Timestamp: 1795446245000, HasTimestamp: true, UsageDimension: "d", UsageQuantity: 5, DryRun: true,
 				ClientToken: "t", HasClientToken: true, UsageAllocations: []wire.UsageAllocation{{AllocatedUsageQuantity: 5, HasQuantity: true}}}},
-		{`{"ClientToken":"","DryRun":false,"UsageAllocations":[],"Timestamp":0}`,
-			wire.MeterUsageInput{HasClientToken: true, HasTimestamp: true, UsageAllocations: []wire.UsageAllocation{}}},
+		{`{"ProductCode":"","ClientToken":"","DryRun":false,"UsageAllocations":[],"Timestamp":0}`,
+			wire.MeterUsageInput{HasProductCode: true, HasClientToken: true, HasTimestamp: true, UsageAllocations: []wire.UsageAllocation{}}},
 		{`{"ProductCode":null,"Timestamp":null,"UsageDimension":null,"UsageQuantity":null,"DryRun":null,"ClientToken":null,"UsageAllocations":null}`,
 			wire.MeterUsageInput{}},
 		{`{"Dimension":"d","Quantity":5,"dryRun":7}`, wire.MeterUsageInput{}},
@@ -128,11 +128,11 @@ func TestDecodeRegisterUsage(t *testing.T) {
 	}{
 		{`{}`, wire.RegisterUsageInput{}},
 		{`{"ProductCode":"p","PublicKeyVersion":1,"Nonce":"n"}`,
-			wire.RegisterUsageInput{ProductCode: "p", PublicKeyVersion: 1, HasPublicKeyVersion: true, Nonce: "n", HasNonce: true}},
-		{`{"PublicKeyVersion":0,"Nonce":""}`, wire.RegisterUsageInput{HasPublicKeyVersion: true, HasNonce: true}},
+			wire.RegisterUsageInput{ProductCode: "p", HasProductCode: true, PublicKeyVersion: 1, HasPublicKeyVersion: true, Nonce: "n", HasNonce: true}},
+		{`{"ProductCode":"","PublicKeyVersion":0,"Nonce":""}`, wire.RegisterUsageInput{HasProductCode: true, HasPublicKeyVersion: true, HasNonce: true}},
 		{`{"ProductCode":null,"PublicKeyVersion":null,"Nonce":null}`, wire.RegisterUsageInput{}},
 	} {
-		in := wire.RegisterUsageInput{ProductCode: "old", HasNonce: true}
+		in := wire.RegisterUsageInput{ProductCode: "old", HasProductCode: true, HasNonce: true}
 		if err := in.Decode([]byte(tc.body)); err != nil || in != tc.want {
 			t.Errorf("Decode(%s) = %+v, %v; want %+v", tc.body, in, err, tc.want)
 		}

@@ -241,7 +241,7 @@ func (o *oracle) batchMeterUsage(body []byte) (in wire.BatchMeterUsageInput) {
 
 func (o *oracle) meterUsage(body []byte) (in wire.MeterUsageInput) {
 	m := o.document(body)
-	in.ProductCode = o.text(m["ProductCode"])
+	in.ProductCode, in.HasProductCode = o.string(m["ProductCode"])
 	in.UsageDimension = o.text(m["UsageDimension"])
 	in.Timestamp, in.HasTimestamp = o.timestamp(m["Timestamp"])
 	in.UsageQuantity, _ = o.int32(m["UsageQuantity"])
@@ -253,7 +253,7 @@ func (o *oracle) meterUsage(body []byte) (in wire.MeterUsageInput) {
 
 func (o *oracle) registerUsage(body []byte) (in wire.RegisterUsageInput) {
 	m := o.document(body)
-	in.ProductCode = o.text(m["ProductCode"])
+	in.ProductCode, in.HasProductCode = o.string(m["ProductCode"])
 	in.PublicKeyVersion, in.HasPublicKeyVersion = o.int32(m["PublicKeyVersion"])
 	in.Nonce, in.HasNonce = o.string(m["Nonce"])
 	return in
@@ -294,7 +294,7 @@ func FuzzDecodeBatchMeterUsage(f *testing.F) {
 func FuzzDecodeMeterUsage(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"ProductCode":"p","Timestamp":1795446245.123,"UsageDimension":"d","UsageQuantity":5,"DryRun":true,"ClientToken":"t","UsageAllocations":[{"AllocatedUsageQuantity":5}]}`,
-		`{"DryRun":false,"ClientToken":null,"UsageAllocations":[],"Timestamp":1e9}`, `{"DryRun":"true"}`, `{"DryRun":1,"dryRun":[]}`, `{"Timestamp":"x"}`,
+		`{"DryRun":false,"ClientToken":null,"UsageAllocations":[],"Timestamp":1e9}`, `{"ProductCode":"","DryRun":"true"}`, `{"ProductCode":""}`, `{"DryRun":1,"dryRun":[]}`, `{"Timestamp":"x"}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -318,7 +318,7 @@ func FuzzDecodeMeterUsage(f *testing.F) {
 func FuzzDecodeRegisterUsage(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"ProductCode":"p","PublicKeyVersion":2,"Nonce":"n"}`, `{"PublicKeyVersion":null,"Nonce":null,"nonce":1}`, `{"PublicKeyVersion":"2"}`, `{"PublicKeyVersion":2147483648}`,
-		`{"Nonce":"\u00e9\ud83d\ude00","Nonce":""}`, `{"PublicKeyVersion":1e0}`, `[]`,
+		`{"Nonce":"\u00e9\ud83d\ude00","Nonce":""}`, `{"PublicKeyVersion":1e0}`, `{"ProductCode":""}`, `[]`,
 	} {
 		f.Add([]byte(seed))
 	}

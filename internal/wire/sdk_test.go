@@ -153,7 +153,7 @@ func TestSDKMeterUsage(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := wire.MeterUsageInput{
-			ProductCode: "p", Timestamp: milli.UnixMilli(), HasTimestamp: true, UsageDimension: "users", UsageQuantity: 5, DryRun: true, ClientToken: "token", HasClientToken: true,
+			ProductCode: "p", HasProductCode: true, Timestamp: milli.UnixMilli(), HasTimestamp: true, UsageDimension: "users", UsageQuantity: 5, DryRun: true, ClientToken: "token", HasClientToken: true,
 			UsageAllocations: []wire.UsageAllocation{{AllocatedUsageQuantity: 5, HasQuantity: true}},
 		}
 		if token == nil { // the SDK draws one
@@ -183,7 +183,7 @@ func TestSDKRegisterUsage(t *testing.T) {
 		client := sdk(t, func(op string, body []byte) (int, []byte) {
 			var in wire.RegisterUsageInput
 			err := in.Decode(body)
-			want := wire.RegisterUsageInput{ProductCode: "p", PublicKeyVersion: 2, HasPublicKeyVersion: true, Nonce: "n", HasNonce: true}
+			want := wire.RegisterUsageInput{ProductCode: "p", HasProductCode: true, PublicKeyVersion: 2, HasPublicKeyVersion: true, Nonce: "n", HasNonce: true}
 			if err != nil || op != "RegisterUsage" || in != want {
 				t.Errorf("%s %s: %+v, %v", op, body, in, err)
 			}

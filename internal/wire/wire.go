@@ -102,6 +102,7 @@ type BatchMeterUsageInput struct {
 // MeterUsageInput is the request of MeterUsage. The zero value is ready for Decode.
 type MeterUsageInput struct {
 	ProductCode      string
+	HasProductCode   bool
 	UsageDimension   string
 	Timestamp        int64 // milliseconds since the Unix epoch, UTC
 	HasTimestamp     bool
@@ -117,6 +118,7 @@ type MeterUsageInput struct {
 // RegisterUsageInput is the request of RegisterUsage.
 type RegisterUsageInput struct {
 	ProductCode         string
+	HasProductCode      bool
 	PublicKeyVersion    int32
 	HasPublicKeyVersion bool
 	Nonce               string
