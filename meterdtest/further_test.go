@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/marketplacemetering"
 	"github.com/aws/aws-sdk-go-v2/service/marketplacemetering/types"
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/sandbox"
@@ -479,5 +480,46 @@ var further = []row{
 	}},
 	{id: "X40", what: "product code of another seller, with its buyer's licence", test: func(t *testing.T, m *market) {
 		m.refuse("InvalidLicenseException", "", m.record(licence(m.subscription(m.a, sandbox.OtherSeller).LicenseARN, m.a.AccountID), "units", 3, "14:10"))
+	}},
+	{id: "X44", what: "MeterUsage takes usage from before the buyer's agreement, or between two, from no workload (2.1)", test: func(t *testing.T, m *market) {
+		b := m.b.AccountID
+		first := m.Subscribe(container, b) // from 15:20
+		m.Clock.Set(moment(t, "15:50"))
+		ecs := m.workload(m.b, "ecs", 0)
+		w := m.Client(ecs.Credentials, ecs.SessionToken, "")
+		dry := func(in *marketplacemetering.MeterUsageInput) *marketplacemetering.MeterUsageInput {
+			in.DryRun = aws.Bool(true)
+			return in
+		}
+		m.meterRefused(w, m.jobs(1, "14:59"), "TimestampOutOfBoundsException", 400, "15:20:00")
+		m.meter(w, m.jobs(1, "15:10"))
+		m.meterRefused(w, m.jobs(1, "14:59"), "TimestampOutOfBoundsException", 400, "15:20:00")
+		m.meterRefused(w, dry(m.jobs(1, "14:59")), "TimestampOutOfBoundsException", 400, "15:20:00")
+		m.Clock.Set(moment(t, "16:30"))
+		m.Unsubscribe(first.AgreementID)
+		m.Clock.Set(moment(t, "17:50"))
+		m.meter(w, m.jobs(1, "17:10")) // the software runs on
+		m.Clock.Set(moment(t, "20:10"))
+		m.Subscribe(container, b)
+		m.meterRefused(w, m.jobs(1, "19:10"), "TimestampOutOfBoundsException", 400, "20:10:00")
+		m.meterRefused(w, dry(m.jobs(1, "19:10")), "TimestampOutOfBoundsException", 400, "20:10:00")
+		m.meter(w, m.jobs(1, "16:10"))
+		m.meter(w, m.jobs(1, "20:10"))
+		m.sum(meterdtest.Usage{}, 4)
+	}},
+	{id: "X45", what: "an empty ProductCode is none of the caller's; one that is missing breaks the model (1.7)", test: func(t *testing.T, m *market) {
+		ecs := as(m.workload(m.a, "ecs", 0))
+		m.sendRefused(raw{}, "BatchMeterUsage", `{"ProductCode":"","UsageRecords":[{"Timestamp":1795443000,"Dimension":"users","CustomerAWSAccountId":"`+m.a.AccountID+`"}]}`, "InvalidProductCodeException", 400)
+		m.sendRefused(ecs, "MeterUsage", `{"ProductCode":"","UsageDimension":"jobs","Timestamp":1795443000}`, "InvalidProductCodeException", 400)
+		m.sendRefused(ecs, "RegisterUsage", `{"ProductCode":"","PublicKeyVersion":2}`, "InvalidProductCodeException", 400)
+		m.sendRefused(ecs, "MeterUsage", `{"ProductCode":null,"UsageDimension":"jobs","Timestamp":1795443000}`, "ValidationException", 400, "productCode")
+		m.sendRefused(ecs, "RegisterUsage", `{"PublicKeyVersion":2}`, "ValidationException", 400, "productCode")
+		m.nothing()
+	}},
+	{id: "X46", what: "usage of a closed month is told when that month closed (2.1)", test: func(t *testing.T, m *market) {
+		for sent, closed := range map[string]string{"2026-10-31T23:50:00Z": "2026-11-01T06:00:00", "2026-06-01T00:00:00Z": "2026-07-01T06:00:00", "2025-12-31T23:00:00Z": "2026-01-01T06:00:00"} {
+			_, err := m.seller.BatchMeterUsage(m.ctx, input(P1, m.users(1, sent)), once)
+			refused(t, err, "TimestampOutOfBoundsException", 400, "closed at "+closed)
+		}
 	}},
 }

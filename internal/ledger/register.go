@@ -94,15 +94,19 @@ func (g *group) register(c *Call, op metering.Operation, workload, product uint3
 	return g.tx.PutRegistration(metering.Registration{Workload: workload, Product: product, Operation: op, First: g.now, Last: g.now})
 }
 
-// entitled tries a call again that was refused because the workload's buyer has no agreement: the workload may have
-// had a successful call on another node, which entitles it for good.
+// entitled tries a call again that was refused for want of an agreement, now or at the time of the usage: the workload
+// may have had a successful call on another node, which entitles it for good.
 func (l *Ledger) entitled(c *Call, productCode string, refusal *metering.Error, again func() *metering.Error) *metering.Error {
-	if refusal == nil || refusal.Kind != metering.CustomerNotEntitled || !l.db.Shared() {
+	if refusal == nil || refusal.Kind != metering.CustomerNotEntitled && refusal.Kind != metering.TimestampOutOfBounds || !l.db.Shared() {
 		return refusal
 	}
 	l.mu.RLock()
 	r := metering.Registration{Workload: c.caller.Workload, Product: number(l.catalog.ProductByCode(productCode))}
+	known := l.catalog.Registered(r.Workload, r.Product)
 	l.mu.RUnlock()
+	if known {
+		return refusal
+	}
 	registered := false
 	err := l.db.View(func(reader *store.Reader) (err error) {
 		registered, err = reader.Registered(r.Workload, r.Product)

@@ -288,17 +288,41 @@ func (c *Catalog) checkWorkload(w *Workload, region Region, op Operation, p *Pro
 	return nil
 }
 
-// entitled tells whether the workload may use the product: checked on its first call, and not again afterwards
-// (metering-api 2.6).
+// entitled reports why the workload may not use the product at the time ts, nil if it may. Whether its buyer has an
+// agreement is asked on its first call and not again afterwards (metering-api 2.6), so that software goes on after the
+// agreement has ended; but usage must lie in an agreement, or after the last one.
 func (c *Catalog) entitled(w *Workload, p *Product, ts, now Instant) *Error {
-	if c.Registered(w.ID, p.ID) || c.Settings.PublisherPreview && w.Account == p.Seller {
+	if c.Settings.PublisherPreview && w.Account == p.Seller {
 		return nil
+	}
+	if c.Registered(w.ID, p.ID) {
+		return c.agreed(p.ID, w.Account, ts, now)
 	}
 	ok, err := c.subscribed(p.ID, w.Account, ts, now)
 	if err == nil && !ok {
 		err = Errorf(CustomerNotEntitled, "Account %s has no active agreement for product %q. The buyer must subscribe before the software is started.", Number(c.Account(w.Account).AccountID), p.Code)
 	}
 	return err
+}
+
+// agreed refuses usage from before the buyer's first agreement for the product, and from between two of them.
+func (c *Catalog) agreed(product, buyer uint32, ts, now Instant) *Error {
+	var later *Agreement // of those that begin after the usage, the first
+	for a := c.NewestAgreement(product, buyer); a != nil; a = c.PreviousAgreement(a) {
+		switch {
+		case a.Start > now:
+		case ts.Hour() < a.Start.Hour():
+			if later == nil || a.Start < later.Start {
+				later = a
+			}
+		case (a.EndingAt == 0 || ts <= a.EndingAt) && (a.EndedAt == 0 || ts < a.EndedAt):
+			return nil
+		}
+	}
+	if later != nil {
+		return Errorf(TimestampOutOfBounds, "Timestamp %v lies before the buyer's agreement began at %v, and in no earlier one. Send the time of the usage.", ts, later.Start)
+	}
+	return nil
 }
 
 // NotOnWorkload is the refusal of MeterUsage and RegisterUsage for callers that are no workload.

@@ -1,6 +1,7 @@
 package metering_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -432,6 +433,65 @@ func TestEntitlementIsSticky(t *testing.T) {
 	refused(t, "another workload", err, metering.CustomerNotEntitled)
 	if m.Registered(task, legacy) || !m.Registered(task, container) {
 		t.Error("a registration is for one product")
+	}
+}
+
+// What a workload that goes on without an agreement meters must still not lie before its buyer's first one, nor between
+// two; as in BatchMeterUsage an agreement begins with its hour.
+func TestUsageLiesInAnAgreement(t *testing.T) {
+	const hour = time.Hour
+	type span struct{ start, ending, ended time.Duration } // before now; 0: open
+	registered := []uint32{task}
+	for _, c := range []struct {
+		name       string
+		agreements []span
+		ago        time.Duration
+		registered []uint32
+		workload   uint32
+		want       metering.Kind // Internal: it is admitted
+	}{
+		{"in the agreement", []span{{3 * hour, 0, 0}}, 2 * hour, nil, task, metering.Internal},
+		{"before it", []span{{3 * hour, 0, 0}}, 4 * hour, nil, task, metering.TimestampOutOfBounds},
+		{"before it, by a workload that runs", []span{{3 * hour, 0, 0}}, 4 * hour, registered, task, metering.TimestampOutOfBounds},
+		{"in its first hour, before its start", []span{{3 * hour, 0, 0}}, 3*hour + 10*time.Minute, registered, task, metering.Internal},
+		{"in the hour before", []span{{3 * hour, 0, 0}}, 3*hour + 21*time.Minute, registered, task, metering.TimestampOutOfBounds},
+		{"between two", []span{{6 * hour, 5 * hour, 4 * hour}, {2 * hour, 0, 0}}, 4*hour + time.Minute, nil, task, metering.TimestampOutOfBounds},
+		{"between two, by a workload that runs", []span{{6 * hour, 5 * hour, 4 * hour}, {2 * hour, 0, 0}}, 4*hour + time.Minute, registered, task, metering.TimestampOutOfBounds},
+		{"between two, the first without a final hour", []span{{6 * hour, 0, 5 * hour}, {2 * hour, 0, 0}}, 4 * hour, registered, task, metering.TimestampOutOfBounds},
+		{"in the first of two, by a workload that runs", []span{{6 * hour, 5 * hour, 4 * hour}, {2 * hour, 0, 0}}, 5*hour + time.Minute, registered, task, metering.Internal},
+		{"before both", []span{{5 * hour, 4 * hour, 3 * hour}, {2 * hour, 0, 0}}, 5*hour + 30*time.Minute, registered, task, metering.TimestampOutOfBounds},
+		{"in one of two that overlap", []span{{2 * hour, 0, 0}, {5 * hour, 0, 0}}, 4 * hour, registered, task, metering.Internal},
+		{"after the last one, by a workload that runs", []span{{5 * hour, 4 * hour, 3 * hour}}, 2 * hour, registered, task, metering.Internal},
+		{"after the last one, with another to come", []span{{5 * hour, 4 * hour, 3 * hour}, {-2 * hour, 0, 0}}, 2 * hour, registered, task, metering.Internal},
+		{"after the last one", []span{{5 * hour, 4 * hour, 3 * hour}}, 2 * hour, nil, task, metering.CustomerNotEntitled},
+		{"by the publisher", nil, 2 * hour, nil, acmesTask, metering.Internal},
+	} {
+		m := market(t)
+		m.PutProduct(metering.Product{ID: 6, Seller: acme, Code: "other00001", ProductID: "prod-other", Type: metering.Container, Dimensions: []string{"jobs"}})
+		now := at(t, noon)
+		for i, s := range c.agreements {
+			a := metering.Agreement{ID: uint32(10 + i), Product: 6, Buyer: buyerA, AgreementID: fmt.Sprint("other-", i), LicenseARN: fmt.Sprint(arn, "other-", i), Start: now.Add(-s.start)}
+			if s.ending != 0 {
+				a.EndingAt = now.Add(-s.ending)
+			}
+			if s.ended != 0 {
+				a.EndedAt = now.Add(-s.ended)
+			}
+			m.PutAgreement(a)
+		}
+		for _, w := range c.registered {
+			m.PutRegistration(metering.Registration{Workload: w, Product: 6})
+		}
+		for _, dry := range []bool{false, true} {
+			in := meterOf(t)
+			in.ProductCode, in.Timestamp, in.DryRun = "other00001", now.Add(-c.ago), dry
+			_, err := m.AdmitMeter(in, m.Workload(c.workload), m.RegionNamed("us-east-1").ID, now)
+			if c.want != metering.Internal {
+				refused(t, c.name, err, c.want)
+			} else if err != nil {
+				t.Errorf("%s: %v", c.name, err)
+			}
+		}
 	}
 }
 
