@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -85,11 +87,11 @@ func ask[T any](c *console, a *adminCmd, call func(context.Context, *adminapi.Cl
 
 // failed says what to do when the service cannot be reached.
 func (a *adminCmd) failed(err error) error {
-	var refused *adminapi.Problem
-	if errors.As(err, &refused) || errors.Is(err, context.Canceled) {
-		return err
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return fmt.Errorf("%w; is the service running? --endpoint says where", err)
 	}
-	return fmt.Errorf("%w; is the service running? --endpoint says where", err)
+	return err
 }
 
 // run is ask for calls without an answer.
@@ -757,13 +759,18 @@ type importCmd struct {
 }
 
 func (cmd *importCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.ImportResult, error) {
-		in, contentType, err := openMarketplace(cmd.File, c.stdin)
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (out adminapi.ImportResult, err error) {
+		file, err := openMarketplace(cmd.File, c.stdin)
 		if err != nil {
-			return adminapi.ImportResult{}, err
+			return out, err
 		}
-		defer in.Close()
-		return api.ImportFile(ctx, contentType, in)
+		defer file.Close()
+		out, err = api.ImportFile(ctx, string(file.form), file)
+		var refused *adminapi.Problem
+		if errors.As(err, &refused) && len(refused.Errors) > 0 {
+			err = file.faulty(refused.Errors)
+		}
+		return out, err
 	}, func(w io.Writer, r adminapi.ImportResult) error {
 		table := columns[adminapi.ImportResult]{[]string{"regions", "sellers", "products", "buyers", "agreements", "users", "roles", "workloads"}, func(r *adminapi.ImportResult) []string {
 			var counts []string
@@ -780,50 +787,70 @@ func (cmd *importCmd) Run(c *console, a *adminCmd) error {
 	})
 }
 
+// marketplaceFile is a marketplace file that is being read.
+type marketplaceFile struct {
+	io.ReadCloser
+	name string
+	form adminapi.Form
+}
+
 // openMarketplace opens a marketplace file, or standard input for "-". It tells YAML from JSON by the file's name, or
 // by how standard input begins.
-func openMarketplace(file string, stdin io.Reader) (in io.ReadCloser, contentType string, err error) {
-	if file == "-" {
+func openMarketplace(name string, stdin io.Reader) (*marketplaceFile, error) {
+	if name == "-" {
 		b := bufio.NewReader(stdin)
-		contentType = "application/yaml"
+		form := adminapi.YAML
 		for n := 1; ; n++ {
 			text, err := b.Peek(n)
 			if text = bytes.TrimSpace(text); len(text) > 0 && text[0] == '{' {
-				contentType = "application/json"
+				form = adminapi.JSON
 			}
 			if len(text) > 0 || err != nil {
-				return io.NopCloser(b), contentType, nil //nolint:nilerr // who reads it meets the error again
+				return &marketplaceFile{io.NopCloser(b), name, form}, nil //nolint:nilerr // who reads it meets the error again
 			}
 		}
 	}
-	switch filepath.Ext(file) {
+	var form adminapi.Form
+	switch filepath.Ext(name) {
 	case ".json":
-		contentType = "application/json"
+		form = adminapi.JSON
 	case ".yaml", ".yml":
-		contentType = "application/yaml"
+		form = adminapi.YAML
 	default:
-		return nil, "", fmt.Errorf("%s is neither .yaml, .yml nor .json; rename it, or send it through standard input with -", file)
+		return nil, fmt.Errorf("%s is neither .yaml, .yml nor .json; rename it, or send it through standard input with -", name)
 	}
-	in, err = os.Open(file)
-	return in, contentType, err
-}
-
-// readMarketplace reads a marketplace file, or standard input for "-".
-func readMarketplace(file string, stdin io.Reader) (*adminapi.Marketplace, error) {
-	in, contentType, err := openMarketplace(file, stdin)
+	in, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	defer in.Close()
-	read := adminapi.ReadYAML
-	if contentType == "application/json" {
-		read = adminapi.ReadJSON
+	return &marketplaceFile{in, name, form}, nil
+}
+
+// faulty lists what is wrong with the file. It looks for lines that are not known yet, as the service's are not of a
+// large file.
+func (f *marketplaceFile) faulty(faults adminapi.Faults) error {
+	if f.name != "-" && slices.ContainsFunc(faults, func(f adminapi.Fault) bool { return f.Line == 0 }) {
+		if in, err := os.Open(f.name); err == nil {
+			adminapi.Locate(f.form, in, faults)
+			in.Close()
+		}
 	}
-	m, err := read(in)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+	name := f.name
+	if name == "-" {
+		name = "standard input"
 	}
-	return m, nil
+	if len(faults) == 1 {
+		return fmt.Errorf("%s: %v", name, faults[0])
+	}
+	more := ""
+	if len(faults) >= adminapi.MaxFaults {
+		more = ", and perhaps more"
+	}
+	text := fmt.Sprintf("%s: %d things are wrong%s, and nothing was imported:", name, len(faults), more)
+	for _, fault := range faults {
+		text += "\n  " + fault.String()
+	}
+	return errors.New(text)
 }
 
 type usageCmd struct {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/sandbox"
@@ -199,8 +200,8 @@ func TestAdminFailures(t *testing.T) {
 		{"call 0199f0a0-0000-7000-8000-000000000000", "", `meterd: `},
 		{"import nowhere.yaml", "", `meterd: open nowhere.yaml`},
 		{"import nowhere.txt", "", `meterd: nowhere.txt is neither .yaml`},
-		{"import -", "sellers: 5", `meterd: `},
-		{"import -", `{"shops":[]}`, `meterd: unknown field "shops"`},
+		{"import -", "sellers: 5", `meterd: standard input: line 1: sellers: must be a list, not "5"`},
+		{"import -", `{"shops":[]}`, `meterd: standard input: line 1: there is no member "shops" here`},
 		{"seller list -o csv", "", `meterd: --output csv is for meterd admin usage only`},
 		{"clock advance soon", "", `meterd: advance: "soon" is not a duration`},
 		{"seller list --token x", "", `meterd: --token and --token-file exclude each other`},
@@ -211,5 +212,43 @@ func TestAdminFailures(t *testing.T) {
 		if out != "" || !strings.HasPrefix(problems, c.want) || strings.Count(problems, "\n") != 1 {
 			t.Errorf("meterd admin %s: %q, want %q; standard output %q", c.args, problems, c.want, out)
 		}
+		if unreached := strings.Contains(c.args, "127.0.0.1:1"); strings.Contains(problems, "is the service running?") != unreached {
+			t.Errorf("meterd admin %s asks whether the service is running, or does not: %s", c.args, problems)
+		}
+	}
+}
+
+// TestImportFaults: all that is wrong with a file is told at once, what is found in reading it and what the service
+// finds, also of a file that is too large for the service to look for lines in.
+func TestImportFaults(t *testing.T) {
+	o := newOperator(t)
+	const yaml = "sellers:\n- account_id: \"1\"\n  nmae: x\nproducts:\n- seller_account_id: \"777788889999\"\n  type: saas\n  product_code: p\n"
+	const inYAML = ": 2 things are wrong, and nothing was imported:\n" +
+		"  line 3: sellers[0]: there is no member \"nmae\" here: the members are account_id, name\n" +
+		"  line 5: products[0].seller_account_id: account \"777788889999\" is not a seller: make it one with: meterd admin seller create\n"
+	dir := t.TempDir()
+	for _, c := range []struct{ name, text, want string }{
+		{"a.yaml", yaml, inYAML},
+		{"-", yaml, inYAML},
+		{"large.json", "{\"sellers\": [\n{\"account_id\":\n\"x\", \"name\": \"" + strings.Repeat("n", adminapi.MaxYAML) + "\"},\n{\"account_id\": \"y\"}]}", ": 2 things are wrong, and nothing was imported:\n" +
+			"  line 3: sellers[0].account_id: \"x\" is not an account id: write its 12 digits, without hyphens and with leading zeros\n" +
+			"  line 4: sellers[1].account_id: \"y\" is not an account id: write its 12 digits, without hyphens and with leading zeros\n"},
+	} {
+		file, want := c.name, "meterd: standard input"+c.want
+		if file != "-" {
+			file = filepath.Join(dir, file)
+			want = "meterd: " + file + c.want
+			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, got := o.admin(1, c.text, "import", file); got != want {
+			t.Errorf("import %s:\n%s\nwant\n%s", c.name, got, want)
+		}
+	}
+	var out, problems bytes.Buffer
+	file := filepath.Join(dir, "a.yaml")
+	if code := run(t.Context(), []string{"dev", "--marketplace", file, "--listen", "127.0.0.1:0"}, nil, nil, &out, &problems); code != 1 || problems.String() != "meterd: "+file+inYAML {
+		t.Errorf("dev: exit code %d, %s", code, problems.String())
 	}
 }

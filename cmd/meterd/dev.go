@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/sandbox"
 )
 
@@ -42,13 +44,7 @@ func (cmd *devCmd) Run(c *console) (err error) {
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(cfg.Store)) }()
 	}
-	var options sandbox.Options
-	if cmd.Marketplace != "" {
-		if options.Marketplace, err = readMarketplace(cmd.Marketplace, c.stdin); err != nil {
-			return err
-		}
-	}
-	l, err := sandbox.Open(cfg, options)
+	l, err := cmd.open(cfg, c.stdin)
 	if err != nil {
 		return err
 	}
@@ -66,6 +62,28 @@ func (cmd *devCmd) Run(c *console) (err error) {
 	}
 	welcome(c.stdout, description, l.Now().Time(), kept)
 	return s.run(c.ctx)
+}
+
+// open opens the sandbox, with the marketplace that the flags name.
+func (cmd *devCmd) open(cfg ledger.Config, stdin io.Reader) (*ledger.Ledger, error) {
+	if cmd.Marketplace == "" {
+		return sandbox.Open(cfg, sandbox.Options{})
+	}
+	file, err := openMarketplace(cmd.Marketplace, stdin)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	m, err := adminapi.Read(file.form, file)
+	var l *ledger.Ledger
+	var faults adminapi.Faults
+	if errors.As(err, &faults); m != nil {
+		l, err = sandbox.Open(cfg, sandbox.Options{Marketplace: m, Faults: faults})
+	}
+	if errors.As(err, &faults) {
+		err = file.faulty(faults)
+	}
+	return l, err
 }
 
 // welcome prints what a person pastes to send a first record.

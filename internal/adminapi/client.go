@@ -115,14 +115,28 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 // problem reads an error answer. One that is not the admin API's, such as a proxy's, becomes a Problem as well.
 func problem(answer *http.Response) error {
 	p := &Problem{}
-	b, _ := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
+	b, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
 	media, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type"))
 	if media != "application/problem+json" || json.Unmarshal(b, p) != nil || p.Detail == "" {
 		p = &Problem{Status: answer.StatusCode, Title: http.StatusText(answer.StatusCode),
 			Detail: fmt.Sprintf("the answer is HTTP status %s, and not from meterd's admin API: check the endpoint", answer.Status)}
 	}
-	p.Detail = strings.Join(strings.Fields(p.Detail), " ")
+	p.Detail = oneLine(p.Detail)
+	for i := range p.Errors {
+		p.Errors[i].Place, p.Errors[i].Detail = oneLine(p.Errors[i].Place), oneLine(p.Errors[i].Detail)
+	}
 	return p
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// FaultsProblem returns the answer to a marketplace file with faults.
+func FaultsProblem(status int, faults Faults) *Problem {
+	detail := faults[0].String()
+	if n := len(faults); n > 1 {
+		detail = fmt.Sprintf("%d things are wrong, each of which the answer lists under errors; the first: %s", n, detail)
+	}
+	return &Problem{Status: status, Title: http.StatusText(status), Detail: oneLine(detail), Errors: faults}
 }
 
 func get[T any](ctx context.Context, c *Client, path string, query url.Values) (T, error) {

@@ -168,14 +168,20 @@ func FuzzMarketplace(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, read := range []func(io.Reader) (*adminapi.Marketplace, error){adminapi.ReadJSON, adminapi.ReadYAML} {
 			m, err := read(strings.NewReader(text))
-			if (m == nil) == (err == nil) {
-				t.Errorf("%v, %v", m, err)
-			}
 			if err != nil {
-				if strings.Contains(err.Error(), "\n") {
-					t.Errorf("not one line: %v", err)
+				var faults adminapi.Faults
+				if !errors.As(err, &faults) || len(faults) == 0 || len(faults) > adminapi.MaxFaults || strings.Contains(err.Error(), "\n") {
+					t.Errorf("not some faults, each in one line: %v", err)
+				}
+				for _, f := range faults {
+					if f.Line < 1 || f.Line > 1+strings.Count(text, "\n") {
+						t.Errorf("there is no such line: %v", f)
+					}
 				}
 				continue
+			}
+			if m == nil {
+				t.Fatal("neither a marketplace nor an error")
 			}
 			asJSON, err := json.Marshal(m)
 			if err != nil {

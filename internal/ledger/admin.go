@@ -126,8 +126,8 @@ func conflict(format string, args ...any) *metering.Error {
 
 // within says where in a larger thing an error's field is.
 func within(err *metering.Error, format string, args ...any) *metering.Error {
-	if err == nil {
-		return nil
+	if err == nil || err == errFollows {
+		return err
 	}
 	at := metering.Errorf(err.Kind, format, args...)
 	at.Message += err.Message

@@ -54,8 +54,8 @@ func (p *plan) addPrincipal(kind iam.Kind, in *adminapi.Principal) (id uint32, e
 		id, exists = old.ID, true
 	}
 	for i := range in.AccessKeys {
-		if err := p.addGivenKey(id, &in.AccessKeys[i]); err != nil {
-			return 0, exists, within(err, "access_keys[%d].", i)
+		if err := p.part(p.addGivenKey(id, &in.AccessKeys[i]), "access_keys[%d].", i); err != nil {
+			return 0, exists, err
 		}
 	}
 	return id, exists, nil
@@ -86,7 +86,7 @@ func (p *plan) holder(accountID string) (*metering.Account, *metering.Error) {
 	}
 	a := p.account(n)
 	if a == nil {
-		return nil, notFound("account_id: account %s is neither a seller nor a buyer: make it one with: meterd admin seller create, or buyer create", accountID)
+		return nil, p.absent(accountID, notFound("account_id: account %s is neither a seller nor a buyer: make it one with: meterd admin seller create, or buyer create", accountID))
 	}
 	return a, nil
 }
@@ -466,7 +466,7 @@ func (p *plan) addWorkload(in *adminapi.Workload) (id uint32, exists bool, err *
 	}
 	region := p.region(in.Region)
 	if region == nil {
-		return 0, false, noRegion("region", in.Region)
+		return 0, false, p.absent(in.Region, noRegion("region", in.Region))
 	}
 	if w := p.workload(account.ID, platform, in.ResourceID); w != nil {
 		if w.Region != region.ID {
@@ -491,7 +491,7 @@ func (p *plan) workloadRole(account uint32, name string) (uint32, *metering.Erro
 		return q.ID, nil
 	}
 	if name != "" && name != WorkloadRole {
-		return 0, noPrincipal(iam.Role, p.digits(account), name)
+		return 0, p.absent(name, noPrincipal(iam.Role, p.digits(account), name))
 	}
 	if q := p.principal(account, iam.Role, WorkloadRole); q != nil {
 		return q.ID, nil

@@ -219,25 +219,31 @@ func (p *plan) addBuyer(in *adminapi.Buyer, count *int) (exists bool, err *meter
 		p.accounts.change(id).Suspended = true
 	}
 	for i, c := range in.Identifiers {
-		if err := p.addIdentity(id, &c); err != nil {
-			return exists, within(err, "customer_identifiers[%d].", i)
+		if err := p.part(p.addIdentity(id, &c), "customer_identifiers[%d].", i); err != nil {
+			return exists, err
 		}
 	}
 	for i := range in.Agreements {
 		a := in.Agreements[i]
-		if a.BuyerAccountID != "" && a.BuyerAccountID != in.AccountID {
-			return exists, invalid("agreements[%d].buyer_account_id: is %.40q, but the buyer is %s: leave it out", i, a.BuyerAccountID, in.AccountID)
-		}
-		a.BuyerAccountID = in.AccountID
-		_, there, err := p.addAgreement(&a, count != nil)
-		if err != nil {
-			return exists, within(err, "agreements[%d].", i)
+		there, err := p.addAgreementOf(in.AccountID, &a, count != nil)
+		if err = p.part(err, "agreements[%d].", i); err != nil {
+			return exists, err
 		}
 		if count != nil && !there {
 			*count++
 		}
 	}
 	return exists, nil
+}
+
+// addAgreementOf adds an agreement that stands with its buyer.
+func (p *plan) addAgreementOf(buyer string, in *adminapi.Agreement, imported bool) (exists bool, err *metering.Error) {
+	if in.BuyerAccountID != "" && in.BuyerAccountID != buyer {
+		return false, invalid("buyer_account_id: is %.40q, but the buyer is %s: leave it out", in.BuyerAccountID, buyer)
+	}
+	in.BuyerAccountID = buyer
+	_, exists, err = p.addAgreement(in, imported)
+	return exists, err
 }
 
 func (p *plan) addIdentity(buyer uint32, in *adminapi.CustomerIdentity) *metering.Error {
@@ -247,7 +253,7 @@ func (p *plan) addIdentity(buyer uint32, in *adminapi.CustomerIdentity) *meterin
 	}
 	seller := p.account(n)
 	if seller == nil || !seller.Seller {
-		return noSeller("seller_account_id", in.SellerAccountID)
+		return p.absent(in.SellerAccountID, noSeller("seller_account_id", in.SellerAccountID))
 	}
 	return p.addCustomer(seller.ID, buyer, in.CustomerIdentifier)
 }
@@ -300,7 +306,7 @@ func (p *plan) buyer(field, accountID string) (*metering.Account, *metering.Erro
 	}
 	a := p.account(n)
 	if a == nil || !a.Buyer {
-		return nil, noBuyer(field, accountID)
+		return nil, p.absent(accountID, noBuyer(field, accountID))
 	}
 	return a, nil
 }
@@ -417,8 +423,8 @@ func (p *plan) addProduct(in *adminapi.Product, imported bool) (id uint32, exist
 	p.productByCode[product.Code] = product.ID
 	p.productByID[product.ProductID] = product.ID
 	for i := range in.PublicKeys {
-		if err := p.addPublicKey(product.ID, &in.PublicKeys[i]); err != nil {
-			return 0, false, within(err, "public_keys[%d].", i)
+		if err := p.part(p.addPublicKey(product.ID, &in.PublicKeys[i]), "public_keys[%d].", i); err != nil {
+			return 0, false, err
 		}
 	}
 	if len(in.PublicKeys) == 0 && product.Type == metering.Container {
@@ -435,7 +441,7 @@ func (p *plan) checkProduct(in *adminapi.Product) (out metering.Product, err *me
 	}
 	seller := p.account(n)
 	if seller == nil || !seller.Seller {
-		return out, noSeller("seller_account_id", in.SellerAccountID)
+		return out, p.absent(in.SellerAccountID, noSeller("seller_account_id", in.SellerAccountID))
 	}
 	out = metering.Product{Seller: seller.ID, Code: in.ProductCode, ProductID: in.ProductID, Title: in.Title, Dimensions: in.Dimensions}
 	if strings.HasPrefix(in.ProductCode, "prod-") {
@@ -477,7 +483,7 @@ func (p *plan) checkProduct(in *adminapi.Product) (out metering.Product, err *me
 	for i, name := range in.Regions {
 		r := p.region(name)
 		if r == nil {
-			return out, noRegion(fmt.Sprintf("regions[%d]", i), name)
+			return out, p.absent(name, noRegion(fmt.Sprintf("regions[%d]", i), name))
 		}
 		if slices.Contains(out.Regions, r.ID) {
 			return out, invalid("regions[%d]: %s is there twice: name each region once", i, name)
@@ -559,7 +565,7 @@ func (p *plan) productNamed(field, code string) (*metering.Product, *metering.Er
 	if product := p.product(code); product != nil {
 		return product, nil
 	}
-	return nil, noProduct(field, code, p.productOfID(code))
+	return nil, p.absent(code, noProduct(field, code, p.productOfID(code)))
 }
 
 func noProduct(field, code string, ofID *metering.Product) *metering.Error {

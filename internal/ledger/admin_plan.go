@@ -50,6 +50,7 @@ type plan struct {
 	version  map[uint32]int32      // :: product → last version of its public key that the plan adds
 	titled   map[title]uint32      // :: products without regard to the plan; made by productTitled
 	matched  map[uint32]struct{}   // :: agreements that an import has found to be there already
+	refused  *refusals             // what is wrong with the marketplace that is imported; nil for other acts
 	secrets  map[uint32]string     // :: access key → its secret, of those that the plan adds or changes
 }
 

@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -115,6 +116,46 @@ func TestImport(t *testing.T) {
 	must(copied.l.Import(copied.op, &all))
 	if d := cmp.Diff(all.Agreements, copied.everything().Agreements); d != "" {
 		t.Errorf("a copy (-original +copy):\n%s", d)
+	}
+}
+
+// TestImportFaults: all mistakes of a file are named, and none that only follows from another.
+func TestImportFaults(t *testing.T) {
+	m := newMarket(t, false)
+	_, err := m.l.Import(m.op, &adminapi.Marketplace{
+		Sellers: []adminapi.Seller{{AccountID: "1"}, {AccountID: sellerID}, {AccountID: "777788889999"}},
+		Products: []adminapi.Product{
+			{ProductCode: "a", SellerAccountID: "777788889999", Type: "saas"}, // whose seller could not be read
+			{ProductCode: "b", SellerAccountID: sellerID, Type: "software"},
+			{ProductCode: "c", SellerAccountID: sellerID, Type: "saas", Dimensions: []string{"users", "users"}},
+			{ProductCode: "d", SellerAccountID: sellerID, Type: "saas"},
+		},
+		Buyers: []adminapi.Buyer{
+			{AccountID: buyerID, Identifiers: []adminapi.CustomerIdentity{{SellerAccountID: sellerID}}, Agreements: []adminapi.Agreement{
+				{ProductCode: "a"}, {ProductCode: "b"}, {ProductCode: "nowhere"}, {ProductCode: "d"}, {ProductCode: "d", LicenseARN: "x"}}},
+			{AccountID: "12"},
+		},
+		Agreements: []adminapi.Agreement{{ProductCode: "d", BuyerAccountID: "000000000099"}, {ProductCode: "c", BuyerAccountID: buyerID}},
+		Users:      []adminapi.Principal{{AccountID: "777788889999", Name: "u"}, {AccountID: buyerID, Name: "v", AccessKeys: []adminapi.AccessKey{{AccessKeyID: "x"}, {AccessKeyID: "y"}}}},
+		Workloads:  []adminapi.Workload{{AccountID: buyerID, Platform: "ec2", ResourceID: "i-1", Region: "mars-1"}},
+	}, adminapi.Fault{Line: 7, Place: "sellers[2].name", Detail: "must be a text, not a list"})
+	var faults adminapi.Faults
+	if !errors.As(err, &faults) {
+		t.Fatal(err)
+	}
+	refused(t, err, metering.Validation, "sellers[0].account_id")
+	var places []string
+	for _, f := range faults {
+		places = append(places, f.Place)
+	}
+	want := []string{"sellers[2].name", "sellers[0].account_id", "products[1].type", "products[2].dimensions[1]", "buyers[0].customer_identifiers[0].customer_identifier",
+		"buyers[0].agreements[2].product_code", "buyers[0].agreements[4].license_arn", "buyers[1].account_id", "agreements[0].buyer_account_id",
+		"users[1].access_keys[0].access_key_id", "users[1].access_keys[1].access_key_id", "workloads[0].region"}
+	if d := cmp.Diff(want, places); d != "" {
+		t.Errorf("places (-want +got):\n%s", d)
+	}
+	if got := must(m.l.Sellers(m.op, "", 0)).Items; len(got) != 0 {
+		t.Errorf("stored %+v", got)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 // Options say what a sandbox starts with. The zero value is the seeded marketplace at the time by the wall clock.
 type Options struct {
 	Marketplace *adminapi.Marketplace // what to load; the seeded marketplace if nil
+	Faults      adminapi.Faults       // what was found wrong when Marketplace was read; with any, Open only adds what else is wrong
 	Now         time.Time             // where a new sandbox's ledger clock stands still; zero lets it run
 }
 
@@ -61,6 +62,6 @@ func load(l *ledger.Ledger, o Options) error {
 		}
 		m = Marketplace(l.Now().Time())
 	}
-	_, err = l.Import(op, m)
+	_, err = l.Import(op, m, o.Faults...)
 	return err
 }

@@ -359,11 +359,30 @@ func (a *admin) marketplace() {
 	marketplace := &huma.MediaType{Schema: a.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[adminapi.Marketplace](), true, "")}
 	operation := describe("POST", "/v1/import", "Import a marketplace, all of it or nothing")
 	huma.Register(a.api, operation, func(ctx context.Context, in *importInput) (*output[adminapi.ImportResult], error) {
-		m, p := in.read()
+		form, p := in.form()
 		if p != nil {
 			return nil, p
 		}
-		out, err := l.Import(ctx.Value(operatorKey{}).(ledger.Operator), m)
+		text := &head{most: adminapi.MaxYAML}
+		m, err := adminapi.Read(form, io.TeeReader(in.body, text))
+		var unread, faults adminapi.Faults
+		if errors.As(err, &unread) && m == nil {
+			return nil, faultsProblem(http.StatusBadRequest, unread)
+		}
+		if err != nil && m == nil {
+			return nil, a.readProblem(err)
+		}
+		out, err := l.Import(ctx.Value(operatorKey{}).(ledger.Operator), m, unread...)
+		if errors.As(err, &faults) {
+			status := http.StatusBadRequest
+			if len(unread) == 0 {
+				status = a.problem(err).Status
+			}
+			if !text.cut {
+				adminapi.Locate(form, bytes.NewReader(text.b), faults)
+			}
+			return nil, faultsProblem(status, faults)
+		}
 		if err != nil {
 			return nil, a.problem(err)
 		}
@@ -391,24 +410,41 @@ func (in *importInput) Resolve(ctx huma.Context) []error {
 	return nil
 }
 
-func (in *importInput) read() (*adminapi.Marketplace, *problem) {
+// form is how the body is written.
+func (in *importInput) form() (adminapi.Form, *problem) {
 	media, _, err := mime.ParseMediaType(in.contentType)
-	var m *adminapi.Marketplace
-	switch {
-	case err == nil && media == "application/json":
-		m, err = adminapi.ReadJSON(in.body)
-	case err == nil && media == "application/yaml":
-		m, err = adminapi.ReadYAML(in.body)
-	default:
-		return nil, newProblem(http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type: must be application/json or application/yaml, not %.80q", in.contentType))
+	if form := adminapi.Form(media); err == nil && (form == adminapi.JSON || form == adminapi.YAML) {
+		return form, nil
 	}
+	return "", newProblem(http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type: must be application/json or application/yaml, not %.80q", in.contentType))
+}
+
+// readProblem words why a body could not be read.
+func (a *admin) readProblem(err error) *problem {
 	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
-		return nil, newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("body: is longer than %d MiB: import it in parts", maxImport>>20))
+		return newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("body: is longer than %d MiB: import it in parts", maxImport>>20))
 	}
-	if err != nil {
-		return nil, newProblem(http.StatusBadRequest, err.Error())
+	return newProblem(http.StatusBadRequest, err.Error())
+}
+
+func faultsProblem(status int, faults adminapi.Faults) *problem {
+	return (*problem)(adminapi.FaultsProblem(status, faults))
+}
+
+// head keeps what is written to it, unless that is more than most bytes: then it keeps nothing.
+type head struct {
+	b    []byte
+	most int
+	cut  bool
+}
+
+func (h *head) Write(b []byte) (int, error) {
+	if h.cut = h.cut || len(h.b)+len(b) > h.most; h.cut {
+		h.b = nil
+	} else {
+		h.b = append(h.b, b...)
 	}
-	return m, nil
+	return len(b), nil
 }
 
 // identities adds the operations on users, roles, keys, workloads and tokens.
