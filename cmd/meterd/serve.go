@@ -253,13 +253,18 @@ func readOrMakeKey(file string) (key []byte, made bool, err error) {
 // verifyCmd recomputes a ledger from its rows.
 type verifyCmd struct {
 	placeFlags
+	MasterKeyFile string `type:"path" env:"METERD_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the ledger's master key; DIR.key if not given and it can be read. Without it all is checked but what ClientTokens stand for."`
 }
 
 func (cmd *verifyCmd) Run(c *console) error {
 	if err := cmd.find(); err != nil {
 		return err
 	}
-	report, err := ledger.Verify(cmd.location(), ledger.VerifyOptions{})
+	key, err := cmd.key()
+	if err != nil {
+		return err
+	}
+	report, err := ledger.Verify(cmd.location(), ledger.VerifyOptions{MasterKey: key})
 	if err != nil {
 		printProblems(c.stdout, report) // found before
 		return err
@@ -267,10 +272,30 @@ func (cmd *verifyCmd) Run(c *console) error {
 	return printReport(c.stdout, report)
 }
 
+// key reads the master key: that of a file which is named, or which is where init puts it unless it is told otherwise.
+func (cmd *verifyCmd) key() ([]byte, error) {
+	file := cmd.MasterKeyFile
+	if file == "" && cmd.Data != "" {
+		file = filepath.Clean(cmd.Data) + ".key"
+		if f, err := os.Open(file); err != nil {
+			return nil, nil
+		} else if err := f.Close(); err != nil {
+			return nil, err
+		}
+	}
+	if file == "" {
+		return nil, nil
+	}
+	return readKey(file)
+}
+
 func printReport(w io.Writer, r ledger.Report) error {
 	fmt.Fprintf(w, "%d usage records, %d audited calls.\n", r.Records, r.Calls)
 	for _, s := range r.Sums {
 		fmt.Fprintf(w, "  %s: %d records, quantity %d\n", s.ProductCode, s.Records, s.Quantity)
+	}
+	if r.Unchecked > 0 {
+		fmt.Fprintf(w, "It was not checked which records %d ClientTokens stand for: that takes the master key, --master-key-file.\n", r.Unchecked)
 	}
 	if r.ProblemCount == 0 {
 		fmt.Fprintln(w, "Everything agrees.")

@@ -138,6 +138,10 @@ type Sealer struct {
 	session, secret box
 }
 
+// PublishedMasterKey is the master key of every sandbox. It is published: nothing that is sealed under it is secret, so
+// no production ledger is made with it.
+func PublishedMasterKey() []byte { return []byte("the published key of the sandbox") }
+
 // NewSealer derives a Sealer's keys from a master key of 32 bytes. The same
 // master key opens what it has ever sealed.
 func NewSealer(master []byte) (*Sealer, error) {

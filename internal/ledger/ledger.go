@@ -7,6 +7,7 @@
 package ledger
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -89,6 +90,10 @@ type Ledger struct {
 // masterCheck is sealed with the master key when a ledger is made, to notice a wrong key when it is opened.
 const masterCheck = "meterd"
 
+// ledgerLabel is what the ledger's secret is sealed under: what metering record ids, registration tokens and customer
+// identifiers are derived from.
+const ledgerLabel = "ledger secret"
+
 // Create makes a new ledger in the folder, with AWS's regions, an admin token for each of the given hashes, and
 // nothing else. It fails if there is one already. All of it is one step: whatever interrupts it, the folder holds a
 // whole ledger or none.
@@ -103,7 +108,10 @@ func Create(cfg Config, tokens ...[32]byte) error {
 		return err
 	}
 	now := cfg.Now()
-	meta := store.Meta{Secret: secret, Sandbox: cfg.Sandbox, Created: now.UnixMilli(), Check: sealer.Seal("check", []byte(masterCheck))}
+	if !cfg.Sandbox && bytes.Equal(cfg.MasterKey, iam.PublishedMasterKey()) {
+		return errors.New("the master key is that of every sandbox, and published; a production ledger needs one that nobody knows")
+	}
+	meta := store.Meta{Sealed: sealer.Seal(ledgerLabel, secret), Sandbox: cfg.Sandbox, Created: now.UnixMilli(), Check: sealer.Seal("check", []byte(masterCheck))}
 	return store.Create(cfg.Store, meta, func(tx *store.Tx) error {
 		for _, r := range metering.AWSRegions() {
 			if err := tx.PutRegion(r); err != nil {
@@ -161,7 +169,13 @@ func Open(cfg Config) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := store.Open(cfg.Store, store.Options{MaxOpenRecords: cfg.MaxOpenRecords, Log: cfg.Log})
+	db, err := store.Open(cfg.Store, store.Options{MaxOpenRecords: cfg.MaxOpenRecords, Log: cfg.Log,
+		Admit: func(m *store.Meta) error {
+			if err := cfg.kind(m); err != nil {
+				return err
+			}
+			return unseal(sealer, m)
+		}})
 	if err != nil {
 		return nil, err
 	}
@@ -203,18 +217,38 @@ func (l *Ledger) start() {
 	}
 }
 
+// kind refuses a sandbox's ledger in production, and the other way round.
+func (cfg *Config) kind(meta *store.Meta) error {
+	switch {
+	case meta.Sandbox && !cfg.Sandbox:
+		return errors.New("it is a sandbox ledger, whose keys are published; serve a ledger made by meterd init")
+	case !meta.Sandbox && cfg.Sandbox:
+		return errors.New("it is a production ledger; the sandbox does not touch it")
+	case !meta.Sandbox && bytes.Equal(cfg.MasterKey, iam.PublishedMasterKey()):
+		cfg.Log.Warn("the ledger was made with the master key of every sandbox, which is published: whoever has a copy of the ledger reads every secret in it")
+	}
+	return nil
+}
+
+var errMasterKey = errors.New("the master key is not the one that the ledger was made with")
+
+// unseal fills in the ledger's secret. A ledger of format 2 has it as it is; what seals it is filled in then.
+func unseal(sealer *iam.Sealer, meta *store.Meta) (err error) {
+	if check, err := sealer.Open("check", meta.Check); err != nil || string(check) != masterCheck {
+		return errMasterKey
+	}
+	if meta.Sealed == nil {
+		meta.Sealed = sealer.Seal(ledgerLabel, meta.Secret)
+		return nil
+	}
+	if meta.Secret, err = sealer.Open(ledgerLabel, meta.Sealed); err != nil {
+		err = fmt.Errorf("the ledger's secret: %w", err)
+	}
+	return err
+}
+
 // load reads everything that is kept in memory.
 func (l *Ledger) load() error {
-	meta := l.db.Meta()
-	switch {
-	case meta.Sandbox && !l.cfg.Sandbox:
-		return errors.New("it is a sandbox ledger, whose keys are published; serve a ledger made by meterd init")
-	case !meta.Sandbox && l.cfg.Sandbox:
-		return errors.New("it is a production ledger; the sandbox does not touch it")
-	}
-	if check, err := l.sealer.Open("check", meta.Check); err != nil || string(check) != masterCheck {
-		return errors.New("the master key is not the one that the ledger was made with")
-	}
 	began := time.Now()
 	pulse, err := l.db.Pulse()
 	if err != nil {

@@ -1,7 +1,6 @@
 package ledger_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,6 +28,7 @@ type shop struct {
 	t         testing.TB
 	l         *ledger.Ledger
 	dir       string
+	key       []byte // master key
 	op        ledger.Operator
 	now       time.Time
 	skew      *time.Duration // if not nil, its clock runs, so much ahead of this machine's
@@ -51,7 +51,12 @@ func newShop(t testing.TB) *shop {
 // newShopIn makes a shop in the given store.
 func newShopIn(t testing.TB, place string) *shop {
 	t.Helper()
-	s := &shop{t: t, dir: place, now: shopOpening, workloads: map[string]adminapi.WorkloadCredentials{}}
+	return makeShop(t, place, iam.PublishedMasterKey())
+}
+
+func makeShop(t testing.TB, place string, key []byte) *shop {
+	t.Helper()
+	s := &shop{t: t, dir: place, key: key, now: shopOpening, workloads: map[string]adminapi.WorkloadCredentials{}}
 	if err := ledger.Create(s.config()); err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +97,7 @@ func newShopIn(t testing.TB, place string) *shop {
 }
 
 func (s *shop) config() ledger.Config {
-	c := ledger.Config{Store: s.dir, MasterKey: bytes.Repeat([]byte{1}, 32), Sandbox: true, Now: func() time.Time { return s.now },
+	c := ledger.Config{Store: s.dir, MasterKey: s.key, Sandbox: true, Now: func() time.Time { return s.now },
 		Log: slog.New(slog.DiscardHandler)}
 	if s.skew != nil {
 		c.Now, c.DatabaseClock = func() time.Time { return time.Now().Add(*s.skew) }, true

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
 )
@@ -20,7 +21,12 @@ const maxProblems = 100
 // VerifyOptions say what [Verify] compares the ledger with.
 type VerifyOptions struct {
 	// Acknowledged are the records that callers were told are stored, with their quantities. Each must be there.
+	// It needs the master key.
 	Acknowledged map[metering.RecordID]int32
+
+	// MasterKey is the ledger's. Without it no record ids can be derived, so that what ClientTokens stand for is not
+	// checked. A sandbox's is known.
+	MasterKey []byte
 }
 
 // Report is what [Verify] found.
@@ -30,6 +36,7 @@ type Report struct {
 	Sums         []ProductSum `json:"sums"`  // by product code
 	Problems     []string     `json:"problems"`
 	ProblemCount int          `json:"problem_count"` // Problems holds the first 100
+	Unchecked    int64        `json:"unchecked"`     // ClientTokens of which it was not checked what they stand for, for want of the master key
 }
 
 // ProductSum is the sum of a product's accepted records.
@@ -40,7 +47,7 @@ type ProductSum struct {
 }
 
 // Verify recomputes the ledger in the folder or database from its raw rows and reports what disagrees. It reads one
-// state, beside running servers if there are any, and needs no master key. An error means that the ledger could not
+// state, beside running servers if there are any, and needs no master key but for what [VerifyOptions] says. An error means that the ledger could not
 // be read to its end, or its catalogue not at all; the report then holds what was found until there.
 //
 // It checks that the store finds itself whole; that each writer's audit rows are numbered without gaps; that each
@@ -76,7 +83,7 @@ type verifier struct {
 	report  Report
 	r       *store.Reader
 	catalog *metering.Catalog
-	ids     *metering.RecordIDs
+	ids     *metering.RecordIDs // nil if the secret is not known
 	sandbox bool
 	left    map[metering.Hour]int64                     // usage rows of each hour that are still to come
 	keys    map[metering.Hour]map[metering.Key]struct{} // of hours with rows to come
@@ -93,7 +100,10 @@ func (v *verifier) problem(format string, args ...any) {
 
 func (v *verifier) run(r *store.Reader, meta store.Meta, w VerifyOptions) error {
 	v.r, v.sandbox = r, meta.Sandbox
-	v.catalog, v.ids = metering.NewCatalog(metering.DefaultSettings()), metering.NewRecordIDs(meta.Secret)
+	v.catalog = metering.NewCatalog(metering.DefaultSettings())
+	if err := v.deriveIDs(meta, w); err != nil {
+		return err
+	}
 	v.left, v.keys = map[metering.Hour]int64{}, map[metering.Hour]map[metering.Key]struct{}{}
 	v.sums, v.toldOf, v.tokenOf = map[uint32]*ProductSum{}, map[metering.RecordID]int32{}, map[metering.RecordID]uint32{}
 	for id, quantity := range w.Acknowledged {
@@ -110,6 +120,10 @@ func (v *verifier) run(r *store.Reader, meta store.Meta, w VerifyOptions) error 
 			return err
 		}
 	}
+	if v.ids == nil {
+		v.report.Unchecked = int64(len(v.tokenOf))
+		clear(v.tokenOf)
+	}
 	for id, workload := range v.tokenOf {
 		v.problem("a ClientToken of workload %d stands for the record %v, which does not exist", workload, uuid.UUID(id))
 	}
@@ -120,6 +134,30 @@ func (v *verifier) run(r *store.Reader, meta store.Meta, w VerifyOptions) error 
 		v.report.Sums = append(v.report.Sums, *s)
 	}
 	slices.SortFunc(v.report.Sums, func(a, b ProductSum) int { return strings.Compare(a.ProductCode, b.ProductCode) })
+	return nil
+}
+
+// deriveIDs has record ids be derived if the secret that this takes is known.
+func (v *verifier) deriveIDs(meta store.Meta, w VerifyOptions) error {
+	key, given := w.MasterKey, w.MasterKey != nil
+	if !given && meta.Sandbox {
+		key = iam.PublishedMasterKey()
+	}
+	if key != nil {
+		sealer, err := iam.NewSealer(key)
+		if err == nil {
+			err = unseal(sealer, &meta)
+		}
+		if err != nil && given {
+			return err
+		}
+	}
+	switch {
+	case meta.Secret != nil:
+		v.ids = metering.NewRecordIDs(meta.Secret)
+	case w.Acknowledged != nil:
+		return errors.New("what was acknowledged can only be compared with the master key")
+	}
 	return nil
 }
 
@@ -295,7 +333,7 @@ func (v *verifier) checkRecord(u *store.Usage) {
 	}
 	p.Records++
 	p.Quantity += int64(u.Quantity)
-	if len(v.toldOf) == 0 && (u.Key.Workload == 0 || len(v.tokenOf) == 0) {
+	if v.ids == nil || len(v.toldOf) == 0 && (u.Key.Workload == 0 || len(v.tokenOf) == 0) {
 		return
 	}
 	id := v.catalog.RecordIDOf(v.ids, &metering.Line{Key: u.Key, Hour: u.Hour}, u.ClientToken)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/iam"
 )
 
 // Keys of the seeded products. They are published with the source: whoever has a copy can sign with them.
@@ -123,4 +124,4 @@ func licenseARN(seller, tail string) string {
 
 // MasterKey is the master key of every sandbox. It is published, which is why production ledgers refuse
 // a sandbox's folder and a sandbox's keys.
-func MasterKey() []byte { return []byte("the published key of the sandbox") }
+func MasterKey() []byte { return iam.PublishedMasterKey() }

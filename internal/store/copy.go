@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -115,23 +114,37 @@ func openCopy(from, to string, meta Meta) (target, error) {
 			return nil, err
 		}
 	}
+	older := false
 	err = Read(to, func(r *Reader, there Meta) error {
 		of, err := r.Value(copyingValue)
 		switch {
 		case err != nil:
 			return err
-		case of == nil || !bytes.Equal(there.Secret, meta.Secret):
+		case of == nil || !there.same(meta):
 			return fmt.Errorf("%w in %s, which is not an unfinished copy of %s; choose another place", ErrExist, Redacted(to), origin)
 		}
+		older = there.Sealed == nil && meta.Sealed != nil
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
+	var c target
 	if IsURL(to) {
-		return openPostgresCopy(to)
+		c, err = openPostgresCopy(to)
+	} else {
+		c, err = openSQLiteFor(to, Options{}, true)
 	}
-	return openSQLiteFor(to, Options{}, true)
+	if err == nil && older { // the secret has been sealed since
+		var value []byte
+		if value, err = meta.stored(); err == nil {
+			err = c.Update(func(tx *Tx) error { return tx.PutMeta("ledger", value) })
+		}
+		if err != nil {
+			err = errors.Join(err, c.Close())
+		}
+	}
+	return c, err
 }
 
 // copyCatalog copies what has changed of the catalogue since the last time, in one transaction.
@@ -339,10 +352,10 @@ func Complete(from, to string) error {
 
 // Moved tells whether a ledger has been moved to the place, completely.
 func Moved(from, to string) (is bool, err error) {
-	var secret []byte
+	var origin Meta
 	err = Read(from, func(r *Reader, m Meta) error {
 		known, err := r.Value(sealedValue)
-		is, secret = string(known) == Redacted(to), m.Secret
+		is, origin = string(known) == Redacted(to), m
 		return err
 	})
 	if err == nil && is {
@@ -353,7 +366,7 @@ func Moved(from, to string) (is bool, err error) {
 	}
 	err = Read(to, func(r *Reader, m Meta) error {
 		of, err := r.Value(copyingValue)
-		is = of == nil && bytes.Equal(m.Secret, secret)
+		is = of == nil && m.same(origin)
 		return err
 	})
 	return is, err
@@ -432,6 +445,10 @@ func openPostgresCopy(url string) (*postgresCopy, error) {
 	}
 	pool, err := newPool(ctx, url, writable(config))
 	if err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
+	if err := migrate(ctx, conn, nodeName()); err != nil { // the copy was begun by an older version
+		pool.Close()
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
 	db := &postgresStore{pool: pool}

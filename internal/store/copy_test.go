@@ -257,3 +257,36 @@ func TestUnsealWhileCompleting(t *testing.T) {
 		})
 	}
 }
+
+// TestCopyBegunBeforeSealing: a copy of a ledger of format 2 goes on after the secret of that has been sealed, and does
+// not keep it as it was.
+func TestCopyBegunBeforeSealing(t *testing.T) {
+	for _, places := range [][2]string{{filepath.Join(t.TempDir(), "ledger"), pgtest.URL(t, t.Name()+"1")}, {pgtest.URL(t, t.Name()+"2"), filepath.Join(t.TempDir(), "ledger")}} {
+		from, to := places[0], places[1]
+		if err := furnished(t, from).Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, sealed := range []string{"", "", "sealed"} {
+			if sealed != "" {
+				db, err := Open(from, Options{Admit: func(m *Meta) error { m.Sealed = []byte(sealed); return nil }})
+				if err := errors.Join(err, db.Close()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := Copy(from, to, func(Copied) {}); err != nil {
+				t.Fatal(err)
+			}
+			for _, place := range places {
+				err := Read(place, func(_ *Reader, m Meta) error {
+					if string(m.Sealed) != sealed || (m.Secret == nil) != (sealed != "") {
+						t.Errorf("%s holds %+v, sealed %q", Redacted(place), m, sealed)
+					}
+					return nil
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+}

@@ -143,6 +143,17 @@ func readPostgresMeta(ctx context.Context, conn *pgx.Conn) (m Meta, err error) {
 	return m, m.checkFormat()
 }
 
+// storeMeta stores what is to be stored of meta, unless it is already: the secret of a ledger of format 2 is sealed. Nodes
+// of the version before go on, but are not started on it any more.
+func storeMeta(ctx context.Context, conn *pgx.Conn, meta *Meta) error {
+	value, err := meta.stored()
+	if err == nil {
+		_, err = conn.Exec(ctx, "UPDATE meta SET value = $1 WHERE name = 'ledger' AND value <> $1", value)
+	}
+	meta.Format = Format
+	return err
+}
+
 // createPostgres makes the tables, which does no harm where they are already, and then the ledger in one transaction.
 func createPostgres(url string, meta Meta, fill func(*Tx) error) error {
 	return onePostgres(url, func(ctx context.Context, conn *pgx.Conn) error {
@@ -160,8 +171,7 @@ func createPostgres(url string, meta Meta, fill func(*Tx) error) error {
 		if exists {
 			return exist
 		}
-		meta.Format = Format
-		value, err := json.Marshal(meta)
+		value, err := meta.stored()
 		if err != nil {
 			return err
 		}
@@ -213,10 +223,18 @@ func openPostgres(url string, o Options) (*postgresStore, error) {
 	if db.meta, err = readPostgresMeta(db.ctx, conn); err != nil {
 		return fail(err)
 	}
+	if err := sealedTo(db.ctx, conn); err != nil {
+		return fail(err)
+	}
+	if o.Admit != nil {
+		if err := o.Admit(&db.meta); err != nil {
+			return fail(err)
+		}
+	}
 	if err := migrate(db.ctx, conn, db.node); err != nil {
 		return fail(err)
 	}
-	if err := sealedTo(db.ctx, conn); err != nil {
+	if err := storeMeta(db.ctx, conn, &db.meta); err != nil {
 		return fail(err)
 	}
 	if db.last, err = lastTime(db.ctx, conn); err != nil {

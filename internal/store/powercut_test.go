@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -66,7 +65,7 @@ func buyer(account string) adminapi.Buyer {
 }
 
 func configOf(dir string) ledger.Config {
-	return ledger.Config{Store: dir, MasterKey: bytes.Repeat([]byte{1}, 32), Sandbox: true, Now: func() time.Time { return opening },
+	return ledger.Config{Store: dir, MasterKey: iam.PublishedMasterKey(), Sandbox: true, Now: func() time.Time { return opening },
 		Regions: []string{"us-east-1"}, Log: slog.New(slog.DiscardHandler)}
 }
 

@@ -165,8 +165,7 @@ func build(path string, meta Meta, fill func(*Tx) error) (err error) {
 	if err := makeSteps(c, 0); err != nil {
 		return err
 	}
-	meta.Format = Format
-	value, err := json.Marshal(meta)
+	value, err := meta.stored()
 	if err != nil {
 		return err
 	}
@@ -240,6 +239,11 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	reader := &Reader{&sqliteReader{db.writer}}
 	if err := moving(reader); err != nil && !forMoving {
 		return fail(err)
+	}
+	if o.Admit != nil {
+		if err := o.Admit(&db.meta); err != nil {
+			return fail(err)
+		}
 	}
 	if err := migrateSQLite(db.writer, &db.meta, o.Log); err != nil {
 		return fail(err)

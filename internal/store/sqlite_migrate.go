@@ -2,7 +2,6 @@ package store
 
 import (
 	"embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,34 +38,38 @@ func makeSteps(c *sqlite3.Conn, made int64) error {
 		func(*sqlite3.Stmt) error { return nil }, len(sqliteSteps))
 }
 
-// migrateSQLite brings a ledger to the present format and tables in one transaction.
+// migrateSQLite brings a ledger to the present format and tables in one transaction, with what is to be stored of meta.
 func migrateSQLite(c *sqlite3.Conn, meta *Meta, log *slog.Logger) error {
 	made, err := sqliteSchema(c)
-	if err != nil || made == int64(len(sqliteSteps)) && meta.Format == Format {
-		return err
-	}
-	now := *meta
-	now.Format = Format
-	value, err := json.Marshal(now)
 	if err != nil {
 		return err
 	}
-	if err := c.Exec("BEGIN IMMEDIATE"); err != nil {
+	value, err := meta.stored()
+	if err != nil {
+		return err
+	}
+	current := false
+	none := func(*sqlite3.Stmt) error { return nil }
+	err = query(c, "SELECT value = $1 FROM meta WHERE name = 'ledger'", func(s *sqlite3.Stmt) error { current = s.ColumnBool(0); return nil }, value)
+	if err != nil || current && made == int64(len(sqliteSteps)) {
+		return err
+	}
+	if err := c.Exec("PRAGMA secure_delete=ON; BEGIN IMMEDIATE"); err != nil { // a secret that is now sealed must not stay in free space
 		return err
 	}
 	err = makeSteps(c, made)
 	if err == nil {
-		err = query(c, "UPDATE meta SET value = $1 WHERE name = 'ledger'", func(*sqlite3.Stmt) error { return nil }, value)
+		err = query(c, "UPDATE meta SET value = $1 WHERE name = 'ledger'", none, value)
 	}
 	if err != nil {
 		return errors.Join(err, c.Exec("ROLLBACK"))
 	}
-	if err := c.Exec("COMMIT"); err != nil {
+	if err := c.Exec("COMMIT; PRAGMA secure_delete=OFF"); err != nil {
 		return err
 	}
-	log.Info("the ledger's tables were brought up to this version; versions before do not open it any more",
-		slog.Int("from_format", meta.Format), slog.Int("format", now.Format), slog.Int64("from_schema", made), slog.Int("schema", len(sqliteSteps)))
-	*meta = now
+	log.Info("the ledger was brought up to this version of meterd; versions before do not open it any more",
+		slog.Int("from_format", meta.Format), slog.Int("format", Format), slog.Int64("from_schema", made), slog.Int("schema", len(sqliteSteps)))
+	meta.Format = Format
 	return nil
 }
 

@@ -8,6 +8,8 @@
 package store
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -58,10 +60,31 @@ func (e *UnavailableError) Unwrap() error { return e.Err }
 // Meta is what a ledger is created with.
 type Meta struct {
 	Format  int    `json:"format"`
-	Secret  []byte `json:"secret"`  // metering record ids and registration tokens derive from it
+	Secret  []byte `json:"secret"`  // metering record ids and registration tokens derive from it; only stored where Sealed is nil
+	Sealed  []byte `json:"sealed"`  // the secret under the master key; nil until a ledger of format 2 is first opened with it
 	Sandbox bool   `json:"sandbox"` // made by meterd dev, with published keys
 	Created int64  `json:"created"` // milliseconds since the epoch, wall clock
 	Check   []byte `json:"check"`   // a known text sealed with the master key, to notice a wrong one
+}
+
+// stored returns what is stored of it. It does not hold the secret if that is sealed.
+func (m Meta) stored() ([]byte, error) {
+	m.Format = Format
+	if m.Sealed != nil {
+		m.Secret = nil
+	}
+	return json.Marshal(m)
+}
+
+// same reports whether two are of one ledger and its copies. The secret of one may have been sealed meanwhile.
+func (m Meta) same(o Meta) bool {
+	switch {
+	case m.Sealed != nil && o.Sealed != nil:
+		return bytes.Equal(m.Sealed, o.Sealed)
+	case m.Sealed == nil && o.Sealed == nil:
+		return bytes.Equal(m.Secret, o.Secret)
+	}
+	return m.Created == o.Created && bytes.Equal(m.Check, o.Check)
 }
 
 func (m *Meta) checkFormat() error {
@@ -76,6 +99,10 @@ func (m *Meta) checkFormat() error {
 
 // Options of opening a store.
 type Options struct {
+	// Admit is called before anything is changed. It refuses the ledger with an error, and with the master key it fills in
+	// the secret or what seals it, whichever is missing. Without it there is no secret, which only who copies can do without.
+	Admit func(*Meta) error
+
 	MaxOpenRecords int          // of the embedded store: keys that are kept in memory
 	Log            *slog.Logger // of what goes on in the background; slog.Default if nil
 }
