@@ -1,14 +1,33 @@
 package store
 
 import (
+	"io/fs"
 	"os"
 	"testing"
 )
 
-// Seams has databases be opened through the file layers that layer names, folders synced by sync, and checkpoints made
-// when the log has grown by the given numbers of pages, until the test ends.
-func Seams(t testing.TB, layer func(path string) string, sync func(*os.File) error, background, foreground int64) {
-	l, s, b, f := fileLayer, syncFile, walBackground, walForeground
-	t.Cleanup(func() { fileLayer, syncFile, walBackground, walForeground = l, s, b, f })
+// PlainFile is a file that is written without SQLite.
+type PlainFile = interface {
+	ReadAt(b []byte, off int64) (int, error)
+	WriteAt(b []byte, off int64) (int, error)
+	Close() error
+	Stat() (fs.FileInfo, error)
+	Truncate(size int64) error
+	Sync() error
+}
+
+// Seams has databases be opened through the file layers that layer names, files that are written without SQLite through
+// open, files and folders synced by sync, and checkpoints made when the log has grown by the given numbers of pages,
+// until the test ends.
+func Seams(t testing.TB, layer func(path string) string, open func(*os.File) PlainFile, sync func(*os.File) error, background, foreground int64) {
+	l, o, s, b, f := fileLayer, openLog, syncFile, walBackground, walForeground
+	t.Cleanup(func() { fileLayer, openLog, syncFile, walBackground, walForeground = l, o, s, b, f })
 	fileLayer, syncFile, walBackground, walForeground = layer, sync, background, foreground
+	openLog = func(path string) (plainFile, error) {
+		f, err := o(path)
+		if err != nil {
+			return nil, err
+		}
+		return open(f.(*os.File)), nil
+	}
 }

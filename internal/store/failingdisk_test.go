@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/store"
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/vfs"
 )
@@ -116,6 +118,100 @@ func fail(t *testing.T, fault func(op) error, seed uint64) (at string, err error
 		err = fmt.Errorf("%w; the disk failed in %q; the last operations: %q", err, at, d.trail[max(0, len(d.trail)-20):])
 	}
 	return at, err
+}
+
+// TestFailedSync has each sync of two days fail in turn, of which the disk keeps nothing, or all but one write. What the
+// next process reads is in the page cache all the same, and it goes on from there. What was acknowledged before and after
+// must be there when the power is cut then, while it serves and after it has closed, and only what was synced is left.
+func TestFailedSync(t *testing.T) {
+	seams(t, 8, 24)
+	t.Run("", func(t *testing.T) { // which ends with its parts
+		for name, keeps := range map[string]func(*inode) []byte{
+			"nothing":       func(n *inode) []byte { return n.synced },
+			"all but first": func(n *inode) []byte { return n.without(0) },
+			"all but last":  func(n *inode) []byte { return n.without(len(n.pending) - 1) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				for nth, more := 0, true; more; nth++ {
+					at, err := failSync(t, nth, keeps)
+					if err != nil {
+						t.Fatalf("the %d. sync: %v", nth+1, err)
+					}
+					more = at != ""
+				}
+			})
+		}
+	})
+}
+
+// failSync has one sync fail, and returns which it was, if there are as many.
+func failSync(t *testing.T, nth int, keeps func(*inode) []byte) (at string, err error) {
+	parent, err := os.MkdirTemp(t.TempDir(), "")
+	if err != nil {
+		return "", err
+	}
+	d := newDisk(t, filepath.Join(parent, "ledger"), 1)
+	defer d.eject()
+	d.keeps = keeps
+	d.fault = func(o op) error {
+		if o.kind != "sync" || d.phase == "again" {
+			return nil
+		}
+		if nth--; nth != -1 {
+			return nil
+		}
+		d.struck, at = o.kind, fmt.Sprintf("%s: sync %s", d.phase, o.file)
+		return syscall.EIO
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w; it failed in %q; the last operations: %q", err, at, d.trail[max(0, len(d.trail)-40):])
+		}
+	}()
+	m := newMerchant(0, 1)
+	made, err := spend(d, m)
+	if err != nil {
+		return at, err
+	}
+	if d.enter("create"); !made {
+		if err := ledger.Create(configOf(d.dir)); err != nil && !errors.Is(err, store.ErrExist) {
+			return at, err
+		}
+	}
+	d.enter("again")
+	d.struck = "" // so that every call must be answered
+	s, err := open(d.dir, []*merchant{m})
+	if err != nil {
+		return at, err
+	}
+	cut := func(when string) error {
+		dir := filepath.Join(parent, when, "ledger")
+		d.image = d.least()
+		if err := d.restore(dir); err != nil {
+			return err
+		}
+		defer newDisk(t, dir, 1).eject() // which is quicker
+		return hold(dir, []*merchant{m.clone()}, true, rand.New(rand.NewPCG(1, 4)))
+	}
+	answered, err := m.batch(s, m.fresh(3))
+	if err == nil && !answered {
+		err = errors.New("the first call is not answered")
+	}
+	err = errors.Join(err, cut("served")) // the log has not begun anew yet
+	err = errors.Join(err, m.day(d, s), s.Close(), cut("closed"))
+	return at, errors.Join(err, os.RemoveAll(parent))
+}
+
+// without is the file as it is if all but one of the pending changes were written.
+func (n *inode) without(lost int) []byte {
+	b := slices.Clone(n.synced)
+	for i, o := range n.pending {
+		if i != lost {
+			b = o.apply(b, nil)
+		}
+	}
+	return b
 }
 
 // clone returns a merchant with a memory of its own.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -33,8 +34,9 @@ import (
 type disk struct {
 	layer string // its name
 	dir   string
-	lies  func(o op) bool  // says of a sync whether it does nothing and returns no error
-	fault func(o op) error // the error that an operation fails with, nil for none
+	lies  func(o op) bool     // says of a sync whether it does nothing and returns no error
+	fault func(o op) error    // the error that an operation fails with, nil for none
+	keeps func(*inode) []byte // what a sync that fails leaves of a file; what develop draws if it is nil
 
 	mu     sync.Mutex
 	rand   *rand.Rand
@@ -104,11 +106,41 @@ func seams(t *testing.T, background, foreground int64) {
 			return d.(*disk).layer
 		}
 		return ""
-	}, syncFolder, background, foreground)
+	}, openPlain, syncPlain, background, foreground)
 }
 
-// syncFolder stands for (*os.File).Sync where the store syncs folders: that of a disk, or the one that it is in.
-func syncFolder(f *os.File) error {
+// plain is a file on a disk that is written without SQLite.
+type plain struct {
+	*os.File
+	disk *disk
+	name string
+}
+
+func openPlain(f *os.File) store.PlainFile {
+	if d, ok := disks.Load(filepath.Dir(f.Name())); ok {
+		return &plain{f, d.(*disk), filepath.Base(f.Name())}
+	}
+	return f
+}
+
+func (p *plain) ReadAt(b []byte, off int64) (int, error) { return p.disk.read(p.name, p.File, b, off) }
+
+func (p *plain) WriteAt(b []byte, off int64) (n int, err error) {
+	return p.disk.write(p.name, p.File, b, off)
+}
+
+func (p *plain) Truncate(size int64) error {
+	return p.disk.do(op{kind: "truncate", file: p.name, off: size}, func(op) error { return p.File.Truncate(size) })
+}
+
+func (p *plain) Sync() error { return p.disk.do(op{kind: "sync", file: p.name}, nil) }
+
+// syncPlain stands for (*os.File).Sync where the store syncs files and folders without SQLite: those of a disk, its
+// folder, or the one that this is in.
+func syncPlain(f *os.File) error {
+	if d, ok := disks.Load(filepath.Dir(f.Name())); ok {
+		return d.(*disk).do(op{kind: "sync", file: filepath.Base(f.Name())}, nil)
+	}
 	var found *disk
 	disks.Range(func(dir, d any) bool {
 		if dir == f.Name() || filepath.Dir(dir.(string)) == f.Name() {
@@ -240,7 +272,11 @@ func (d *disk) do(o op, f func(op) error) error {
 		o.data = o.data[:len(o.data)/2]
 	default:
 		if o.kind == "sync" && n != nil {
-			n.synced, n.pending = n.develop(d.rand), nil
+			if d.keeps != nil {
+				n.synced, n.pending = d.keeps(n), nil
+			} else {
+				n.synced, n.pending = n.develop(d.rand), nil
+			}
 		}
 		return fault
 	}
@@ -400,6 +436,19 @@ func (d *disk) develop() map[string][]byte {
 	return image
 }
 
+// least returns the least that the disk holds after a power cut: what was synced, under names that were.
+func (d *disk) least() map[string][]byte {
+	d.look()
+	if !d.made {
+		return nil
+	}
+	image := map[string][]byte{}
+	for name, n := range d.synced {
+		image[name] = n.synced
+	}
+	return image
+}
+
 // Open, Delete, Access and FullPathname are what SQLite asks of a file layer.
 func (d *disk) Open(string, vfs.OpenFlag) (vfs.File, vfs.OpenFlag, error) {
 	return nil, 0, sqlite3.CANTOPEN // OpenFilename is called instead
@@ -460,27 +509,34 @@ type file struct {
 	unnamed bool
 }
 
-func (f *file) ReadAt(b []byte, off int64) (n int, err error) {
-	d := f.disk
+func (d *disk) read(name string, from io.ReaderAt, b []byte, off int64) (n int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.place != "" {
 		return 0, syscall.EIO
 	}
 	if d.fault != nil {
-		if err := d.fault(op{kind: "read", file: f.name}); err != nil {
+		if err := d.fault(op{kind: "read", file: name}); err != nil {
 			return 0, err
 		}
 	}
-	return f.systemFile.ReadAt(b, off)
+	return from.ReadAt(b, off)
 }
 
-func (f *file) WriteAt(b []byte, off int64) (n int, err error) {
-	err = f.disk.do(op{kind: "write", file: f.name, off: off, data: b}, func(o op) error {
-		n, err = f.systemFile.WriteAt(o.data, off)
+func (d *disk) write(name string, to io.WriterAt, b []byte, off int64) (n int, err error) {
+	err = d.do(op{kind: "write", file: name, off: off, data: b}, func(o op) error {
+		n, err = to.WriteAt(o.data, off)
 		return err
 	})
 	return n, err
+}
+
+func (f *file) ReadAt(b []byte, off int64) (n int, err error) {
+	return f.disk.read(f.name, f.systemFile, b, off)
+}
+
+func (f *file) WriteAt(b []byte, off int64) (n int, err error) {
+	return f.disk.write(f.name, f.systemFile, b, off)
 }
 
 func (f *file) Truncate(size int64) error {

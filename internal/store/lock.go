@@ -21,10 +21,17 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// makeDir makes the folder, and those above it that are missing, durably.
+// makeDir makes the folder, and those above it that are missing, durably. One that is there may have been made by a try
+// whose sync has failed, so its name is synced too, where this process may.
 func makeDir(dir string) error {
 	parent := filepath.Dir(dir)
-	if info, err := os.Stat(dir); err == nil && info.IsDir() || parent == dir {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		err := SyncDir(parent)
+		if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) { // it cannot have made it
+			return nil
+		}
+		return err
+	} else if parent == dir {
 		return err
 	}
 	if err := makeDir(parent); err != nil {

@@ -211,7 +211,7 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 		return nil, fmt.Errorf("opening the ledger in %s: %w", dir, err)
 	}
 	path := filepath.Join(dir, file)
-	if err := settleLog(path); err != nil {
+	if err := secure(path); err != nil {
 		return fail(err)
 	}
 	if db.writer, err = open(path, sqlite3.OPEN_READWRITE); err != nil {

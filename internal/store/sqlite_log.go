@@ -30,8 +30,8 @@ import (
 //
 // Frames of a transaction that was begun, and of one that a power cut has damaged, stay behind the end until they are
 // written over, which would leave them behind others that they do not belong to. Hence [settleLog] cuts them off, before
-// anything is written. And the log is synced: after a kill its last frames may be in memory only, and are counted in the
-// index from now on.
+// anything is written. And it writes the log again: after a kill, or after a sync that failed, its last frames may be in
+// memory only, and are counted in the index from now on.
 //
 // What remains is damage in the last transaction before a power cut: it looks like one that was never acknowledged.
 const (
@@ -44,8 +44,24 @@ const (
 
 var errLog = errors.New("the log is damaged")
 
-// settleLog ends the log behind its last transaction, on disk. Its caller holds the folder.
-func settleLog(path string) error {
+// secure makes what a folder holds durable anew, before anything is built on it or said of it. It may be in the page cache
+// alone: where a sync has failed the system takes pages for written that are not, and later syncs do not come back to
+// them; and the folder may be a copy that nobody has synced. So the log is written once more, with the bytes that it has.
+// The database needs only a sync: what was written to it and not synced is in the log, from where it is copied again.
+func secure(path string) error {
+	if err := settleLog(path); err != nil {
+		return err
+	}
+	if _, err := syncPath(path); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// settleLog writes the log again up to the end of its last transaction, and ends it there, on disk. Its caller holds the
+// folder. While this goes on any sector may be the one that was on disk before, which does no harm: only the last
+// transaction can be missing there, for nothing is written after a sync that has failed.
+func settleLog(path string) (err error) {
 	end, err := checkLog(path)
 	if errors.Is(err, errLog) { // a reader that ends may just have been taking log and index away
 		end, err = checkLog(path)
@@ -53,23 +69,46 @@ func settleLog(path string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path+"-wal", os.O_RDWR, 0)
+	f, err := openLog(path + "-wal")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { err = errors.Join(err, f.Close()) }()
+	chunk := make([]byte, min(end, 1<<20))
+	for at := int64(0); at < end; at += int64(len(chunk)) {
+		chunk = chunk[:min(end-at, int64(len(chunk)))]
+		if _, err := f.ReadAt(chunk, at); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(chunk, at); err != nil {
+			return err
+		}
+	}
 	info, err := f.Stat()
-	if err != nil || info.Size() <= end {
+	if err == nil && info.Size() > end {
+		err = f.Truncate(end)
+	}
+	if err != nil {
 		return err
 	}
-	if err := f.Truncate(end); err != nil {
-		return err
-	}
-	return syncFile(f)
+	return f.Sync()
 }
+
+// plainFile is a file that is written without SQLite.
+type plainFile interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Stat() (fs.FileInfo, error)
+	Truncate(size int64) error
+	Sync() error
+}
+
+// openLog opens a log to write to it. It is a seam for faults, as fileLayer is.
+var openLog = func(path string) (plainFile, error) { return os.OpenFile(path, os.O_RDWR, 0) }
 
 // inspectLog checks the log of a folder that others may hold. One that is being written may look damaged.
 func inspectLog(dir string) error {

@@ -145,9 +145,10 @@ func TestCreateFails(t *testing.T) {
 		fill func(*Tx) error
 		sync func(*os.File) error
 	}{
-		"what is put in is refused":  {func(tx *Tx) error { return errors.Join(tx.PutRegion(metering.RegionInfo{ID: 1}), errTest) }, (*os.File).Sync},
-		"the new folder is not safe": {nothing, failing(1)},
-		"its name is not safe":       {nothing, failing(2)},
+		"what is put in is refused":    {func(tx *Tx) error { return errors.Join(tx.PutRegion(metering.RegionInfo{ID: 1}), errTest) }, (*os.File).Sync},
+		"the folder above is not safe": {nothing, failing(1)},
+		"the new folder is not safe":   {nothing, failing(2)},
+		"its name is not safe":         {nothing, failing(3)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			syncFile = c.sync
@@ -155,6 +156,9 @@ func TestCreateFails(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "ledger")
 			if err := Create(dir, Meta{}, c.fill); !errors.Is(err, errTest) {
 				t.Fatalf("creating it: %v", err)
+			}
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				t.Fatal(err)
 			}
 			if got := files(t, dir); len(got) > 1 || len(got) == 1 && got[0] != lockFile {
 				t.Errorf("it left %q", got)
@@ -186,7 +190,7 @@ func TestCreateSyncs(t *testing.T) {
 	if err := Create(filepath.Join(above, "a", "b"), Meta{}, nothing); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{above, filepath.Join(above, "a"), filepath.Join(above, "a", "b")}; !slices.Equal(synced, want) {
+	if want := []string{filepath.Dir(above), above, filepath.Join(above, "a"), filepath.Join(above, "a", "b")}; !slices.Equal(synced, want) {
 		t.Errorf("synced %q, want %q", synced, want)
 	}
 }
