@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -88,6 +89,15 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	return 0
 }
 
+// serviceLink matches the variables that Kubernetes puts into each pod for a service whose name begins with meterd, in the
+// form NAME=VALUE. With its value a name cannot be taken for a misspelt one: METERD_PORT=4880 is no service link, which
+// would be METERD_PORT=tcp://10.0.0.1:4880.
+var serviceLink = regexp.MustCompile(`^METERD(_[A-Z0-9_]+)?_(` +
+	`SERVICE_HOST=[0-9a-f.:]+|` +
+	`SERVICE_PORT(_[A-Z0-9_]+)?=[0-9]+|` +
+	`PORT(_[0-9]+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*:[0-9]+|` +
+	`PORT_[0-9]+_(TCP|UDP|SCTP)_(PROTO=(tcp|udp|sctp)|PORT=[0-9]+|ADDR=[0-9a-f.:]+))$`)
+
 // checkEnvironment refuses METERD_ variables that no flag knows: a misspelt one would be silently without effect.
 func checkEnvironment(root *kong.Node, env []string) error {
 	known := map[string]bool{}
@@ -105,7 +115,7 @@ func checkEnvironment(root *kong.Node, env []string) error {
 	walk(root)
 	for _, v := range env {
 		name, _, _ := strings.Cut(v, "=")
-		if strings.HasPrefix(name, "METERD_") && !strings.HasPrefix(name, "METERD_TEST_") && !known[name] {
+		if strings.HasPrefix(name, "METERD_") && !strings.HasPrefix(name, "METERD_TEST_") && !known[name] && !serviceLink.MatchString(v) {
 			return fmt.Errorf("no flag is set by the environment variable %s; unset it, or see meterd <command> --help for the names", name)
 		}
 	}

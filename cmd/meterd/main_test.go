@@ -27,12 +27,43 @@ func TestScripts(t *testing.T) {
 	}})
 }
 
-// TestEnvironment finds misspelt variables, which would be silently without effect.
+// TestEnvironment finds misspelt variables, which would be silently without effect, and takes what Kubernetes puts into
+// every pod beside services named meterd and meterd-admin for what it is.
 func TestEnvironment(t *testing.T) {
 	for _, c := range []struct {
 		variable string
 		code     int
-	}{{"METERD_LISTEN=127.0.0.1:0", 0}, {"METERD_LISTENN=127.0.0.1:0", 2}, {"METERD_ADMIN_TOKEN=x", 0}, {"HOME=/", 0}} {
+	}{
+		{"METERD_LISTEN=127.0.0.1:0", 0},
+		{"METERD_LISTENN=127.0.0.1:0", 2},
+		{"METERD_ADMIN_TOKEN=x", 0},
+		{"HOME=/", 0},
+
+		{"METERD_SERVICE_HOST=10.96.0.7", 0},
+		{"METERD_SERVICE_HOST=fd00:10:96::7", 0},
+		{"METERD_SERVICE_PORT=4880", 0},
+		{"METERD_SERVICE_PORT_AWS=4880", 0},
+		{"METERD_SERVICE_PORT_AWS_TLS=4880", 0},
+		{"METERD_PORT=tcp://10.96.0.7:4880", 0},
+		{"METERD_PORT=tcp://[fd00:10:96::7]:4880", 0},
+		{"METERD_PORT_4880_TCP=tcp://10.96.0.7:4880", 0},
+		{"METERD_PORT_4880_TCP_PROTO=tcp", 0},
+		{"METERD_PORT_4880_TCP_PORT=4880", 0},
+		{"METERD_PORT_4880_TCP_ADDR=10.96.0.7", 0},
+		{"METERD_PORT_4880_UDP=udp://10.96.0.7:4880", 0},
+		{"METERD_ADMIN_SERVICE_HOST=10.96.0.8", 0},
+		{"METERD_ADMIN_SERVICE_PORT=4881", 0},
+		{"METERD_ADMIN_PORT=tcp://10.96.0.8:4881", 0},
+		{"METERD_ADMIN_PORT_4881_TCP_ADDR=10.96.0.8", 0},
+
+		{"METERD_PORT=4880", 2},
+		{"METERD_SERVICE_HOST=", 2},
+		{"METERD_SERVICE_HOSTS=10.96.0.7", 2},
+		{"METERD_HOST=10.96.0.7", 2},
+		{"METERD_ADMIN_PORT=4881", 2},
+		{"METERD_PORT_AWS_TCP=tcp://10.96.0.7:4880", 2},
+		{"METERD_PORT_4880_TCP_HOST=10.96.0.7", 2},
+	} {
 		if code := run(context.Background(), []string{"version"}, []string{c.variable}, os.Stdin, t.Output(), t.Output()); code != c.code {
 			t.Errorf("%s: exit code %d, want %d", c.variable, code, c.code)
 		}
