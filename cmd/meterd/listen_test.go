@@ -56,6 +56,26 @@ func serve(t *testing.T, flags serviceFlags, change func(*service)) *serving {
 	return &serving{t, s}
 }
 
+// withCertificate adds a certificate and its key to the flags.
+func withCertificate(t *testing.T, flags serviceFlags) serviceFlags {
+	t.Helper()
+	web := httptest.NewTLSServer(nil) // has a certificate
+	web.Close()
+	pair := web.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	flags.TLSCert, flags.TLSKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{flags.TLSCert: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, flags.TLSKey: {Type: "PRIVATE KEY", Bytes: key}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return flags
+}
+
 // each runs a test on each listener.
 func (s *serving) each(f func(*serving, int)) {
 	for i, e := range s.endpoints {
@@ -324,21 +344,7 @@ func TestConnectionsInUse(t *testing.T) {
 // TestManyConnectionsTLS: whether a client has shaken hands does not matter.
 func TestManyConnectionsTLS(t *testing.T) {
 	const most = 5
-	web := httptest.NewTLSServer(nil) // has a certificate
-	web.Close()
-	pair := web.TLS.Certificates[0]
-	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	flags := serviceFlags{MaxConnections: most, TLSCert: filepath.Join(dir, "cert.pem"), TLSKey: filepath.Join(dir, "key.pem")}
-	for file, block := range map[string]*pem.Block{flags.TLSCert: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, flags.TLSKey: {Type: "PRIVATE KEY", Bytes: key}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s := serve(t, flags, func(*service) {})
+	s := serve(t, withCertificate(t, serviceFlags{MaxConnections: most}), func(*service) {})
 	s.each(func(s *serving, i int) {
 		var held []*client
 		for n := range 10 * most {

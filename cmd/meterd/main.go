@@ -27,6 +27,7 @@ type cli struct {
 	Backup  backupCmd       `cmd:"" help:"Copy the ledger of a folder into a file, also while it is served."`
 	Restore restoreCmd      `cmd:"" help:"Make a ledger of a backup, in a folder that has none."`
 	Copy    copyCmd         `cmd:"" help:"Move a ledger between a folder and PostgreSQL, or copy it, also while it is served."`
+	Health  healthcheckCmd  `cmd:"" name:"healthcheck" help:"Ask the node on this machine whether it takes calls; exit with 0 if it does, with 1 if not."`
 	Admin   adminCmd        `cmd:"" help:"Administer a running service: its marketplace, identities and usage."`
 	Version versionCmd      `cmd:"" help:"Print the version."`
 }
@@ -126,11 +127,15 @@ type versionCmd struct {
 	JSON bool `help:"Print JSON."`
 }
 
-func (v *versionCmd) Run(c *console) error {
-	version, revision := "(devel)", ""
+// version is set by builds that know it better than the Go toolchain does: the image is built without the repository.
+var version string
+
+// built returns the version of the program, (devel) if it has none, and the commit that it was built of, if that is known.
+func built() (name, revision string) {
+	name = version
 	if info, ok := debug.ReadBuildInfo(); ok {
-		if info.Main.Version != "" {
-			version = info.Main.Version
+		if name == "" {
+			name = info.Main.Version
 		}
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {
@@ -138,10 +143,18 @@ func (v *versionCmd) Run(c *console) error {
 			}
 		}
 	}
+	if name == "" {
+		name = "(devel)"
+	}
+	return name, revision
+}
+
+func (v *versionCmd) Run(c *console) error {
+	name, revision := built()
 	if v.JSON {
-		fmt.Fprintf(c.stdout, "{\"version\":%q,\"revision\":%q}\n", version, revision)
+		fmt.Fprintf(c.stdout, "{\"version\":%q,\"revision\":%q}\n", name, revision)
 		return nil
 	}
-	fmt.Fprintln(c.stdout, strings.TrimSpace("meterd "+version+" "+revision))
+	fmt.Fprintln(c.stdout, strings.TrimSpace("meterd "+name+" "+revision))
 	return nil
 }

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+// healthcheckCmd asks the node of its own machine or container how it is. An image that holds nothing but meterd has no
+// curl to do so.
+type healthcheckCmd struct {
+	OpsListen string        `default:"127.0.0.1:4882" env:"METERD_OPS_LISTEN" placeholder:"HOST:PORT" help:"Operations endpoint of the node, as it was given to it; every address (0.0.0.0) is asked at 127.0.0.1."`
+	TLSCert   string        `env:"METERD_TLS_CERT" type:"path" placeholder:"FILE" help:"Given if the node serves TLS, as it was given to it."`
+	Live      bool          `help:"Ask whether the process lives (/livez) instead of whether it takes calls (/readyz)."`
+	Timeout   time.Duration `default:"3s" placeholder:"DURATION" help:"How long to wait for the answer."`
+}
+
+func (cmd *healthcheckCmd) Run(c *console) error {
+	host, port, err := net.SplitHostPort(cmd.OpsListen)
+	if err != nil || port == "0" {
+		return fmt.Errorf("--ops-listen %s: must be the HOST:PORT at which the node's operations endpoint listens", cmd.OpsListen)
+	}
+	if ip := net.ParseIP(host); host == "" || ip.Equal(net.IPv4zero) {
+		host = "127.0.0.1"
+	} else if ip.Equal(net.IPv6unspecified) {
+		host = "::1"
+	}
+	scheme, path := "http", "/readyz"
+	if cmd.TLSCert != "" {
+		scheme = "https"
+	}
+	if cmd.Live {
+		path = "/livez"
+	}
+	client := http.Client{Timeout: cmd.Timeout, Transport: &http.Transport{
+		// No proxy: the node is here. Its certificate is for the name that clients use, and what it answers is no secret.
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	url := scheme + "://" + net.JoinHostPort(host, port) + path
+	request, err := http.NewRequestWithContext(c.ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return fmt.Errorf("--ops-listen %s: %w", cmd.OpsListen, err)
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("no answer: %w", err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode == http.StatusOK {
+		_, err := fmt.Fprintln(c.stdout, "ok")
+		return err
+	}
+	var said struct{ Reason string }
+	_ = json.NewDecoder(io.LimitReader(answer.Body, 1<<16)).Decode(&said)
+	return fmt.Errorf("%s: %s %s", url, answer.Status, said.Reason)
+}
