@@ -100,6 +100,7 @@ func (f *ledgerFlags) locate(cfg *ledger.Config) error {
 // initCmd creates a production ledger.
 type initCmd struct {
 	ledgerFlags
+	IfMissing bool `env:"METERD_IF_MISSING" help:"If there is a ledger already, change nothing and exit with 0. Not for a folder on a volume that could be unmounted: there a missing ledger is no reason to make another one."`
 }
 
 func (cmd *initCmd) Run(c *console) error {
@@ -111,12 +112,12 @@ func (cmd *initCmd) Run(c *console) error {
 		return err
 	}
 	place := store.Redacted(cmd.location())
-	there := fmt.Errorf("%w in %s; serve it with meterd serve, or choose another place; if its admin tokens are lost, make another one with: meterd recover-token %s", store.ErrExist, place, cmd.flag())
-	if exists, err := store.Exists(cmd.location()); err != nil || exists {
-		if exists {
-			err = there
-		}
+	exists, err := store.Exists(cmd.location())
+	if err != nil {
 		return err
+	}
+	if exists {
+		return cmd.exists(c)
 	}
 	token, hash, err := iam.NewBearerToken(rand.Reader)
 	if err != nil {
@@ -129,7 +130,7 @@ func (cmd *initCmd) Run(c *console) error {
 	err = ledger.Create(ledger.Config{Store: cmd.location(), MasterKey: key}, hash)
 	switch {
 	case errors.Is(err, store.ErrExist):
-		return there
+		return cmd.exists(c)
 	case err != nil:
 		return err
 	}
@@ -145,6 +146,16 @@ func (cmd *initCmd) Run(c *console) error {
 	fmt.Fprintf(&said, "\nAdmin token, shown once:\n  %s\n\nServe it:\n  meterd serve %s\nAdminister it:\n  export METERD_ADMIN_TOKEN=%s\n  meterd admin seller create 111122223333 --name Acme\n", token, serve, token)
 	_, err = io.WriteString(c.stdout, said.String())
 	return err
+}
+
+// exists says that there is a ledger already, which is an error unless --if-missing was given.
+func (cmd *initCmd) exists(c *console) error {
+	lost := "if its admin tokens are lost, make another one with: meterd recover-token " + cmd.flag()
+	if cmd.IfMissing {
+		_, err := fmt.Fprintf(c.stdout, "There is a ledger already in %s; nothing was changed. Its first admin token was shown when it was made; %s\n", store.Redacted(cmd.location()), lost)
+		return err
+	}
+	return fmt.Errorf("%w in %s; serve it with meterd serve, or choose another place; %s", store.ErrExist, store.Redacted(cmd.location()), lost)
 }
 
 // recoverTokenCmd makes an admin token without one: whoever has the folder and the master key may.

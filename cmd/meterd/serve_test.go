@@ -38,12 +38,12 @@ func TestRecoverToken(t *testing.T) {
 	if _, err := execute(t, &recoverTokenCmd{ledgerFlags{placeFlags: placeFlags{Data: data}}}); !errors.Is(err, store.ErrNotExist) {
 		t.Errorf("of no ledger: %v", err)
 	}
-	said, err := execute(t, &initCmd{ledgerFlags{placeFlags: placeFlags{Data: data}}})
+	said, err := execute(t, &initCmd{ledgerFlags: ledgerFlags{placeFlags: placeFlags{Data: data}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	first := tokenIn(t, said)
-	if _, err = execute(t, &initCmd{ledgerFlags{placeFlags: placeFlags{Data: data}}}); !errors.Is(err, store.ErrExist) || !strings.Contains(err.Error(), "meterd recover-token --data "+data) {
+	if _, err = execute(t, &initCmd{ledgerFlags: ledgerFlags{placeFlags: placeFlags{Data: data}}}); !errors.Is(err, store.ErrExist) || !strings.Contains(err.Error(), "meterd recover-token --data "+data) {
 		t.Errorf("a second init: %v", err)
 	}
 	if said, err = execute(t, &recoverTokenCmd{ledgerFlags{placeFlags: placeFlags{Data: data}}}); err != nil {
