@@ -152,7 +152,7 @@ func (s *service) aws() string   { return s.endpoints[0].url }
 func (s *service) admin() string { return s.endpoints[1].url }
 func (s *service) ops() string   { return s.endpoints[2].url }
 
-// run serves until ctx ends, then stops in order: when the time to drain is over, the AWS endpoint and the admin API first, so that nobody comes
+// run serves until ctx ends or the ledger is lost, then stops in order: when the time to drain is over, the AWS endpoint and the admin API first, so that nobody comes
 // any more while those who wait are answered; then the ledger, which writes what was queued; and the operations
 // endpoint last, which has told all the while that the service is not ready.
 func (s *service) run(ctx context.Context) error {
@@ -172,6 +172,8 @@ func (s *service) run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err := <-failed:
 		errs = append(errs, err)
+	case <-s.ledger.Lost():
+		errs = append(errs, s.ledger.Ready())
 	}
 	s.log.Info("stopping", slog.Duration("drain", s.drain))
 	s.ledger.Drain()

@@ -42,6 +42,7 @@ type adminWork struct {
 	puts  func(*store.Tx) error
 	enter func(*Ledger)
 	at    func() metering.Instant // the time of an act that moves the clock; nil otherwise
+	next  store.Revision          // that the act makes
 }
 
 // administers tells whether the call is an act of administration.
@@ -50,21 +51,20 @@ func (c *Call) administers() bool {
 	return ok
 }
 
-func (a *adminWork) write(g *group, c *Call) error {
+func (a *adminWork) write(g *group, c *Call) (err error) {
 	c.audit.Operation, c.audit.Principal = adminOperation, a.token
 	if a.at != nil {
 		c.audit.At = a.at()
 	}
 	c.audit.Detail = append(append(c.audit.Detail, detailText), a.act...)
 	g.applyLater(c)
-	if err := g.tx.Revise(g.l.revision.Load()); err != nil {
-		return err
-	}
-	return a.puts(g.tx)
+	a.next, err = g.tx.Revise(*g.l.revision.Load(), func() error { return a.puts(g.tx) })
+	return err
 }
 
 func (a *adminWork) apply(l *Ledger, _ *Call) {
-	l.revision.Add(1)
+	next := a.next
+	l.revision.Store(&next)
 	a.enter(l)
 }
 

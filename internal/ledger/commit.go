@@ -129,6 +129,7 @@ func (k *committer) commit(calls []*Call) {
 		refuse(calls, errStopped)
 		return
 	}
+	k.writer.Know(*k.l.revision.Load())
 	if err := k.writer.Update(func(tx *store.Tx) error { return k.write(tx, calls) }); err != nil {
 		k.failed(calls, err)
 		return
@@ -151,6 +152,9 @@ func (k *committer) failed(calls []*Call, err error) {
 	switch {
 	case errors.Is(err, store.ErrStale):
 		refuse(calls, errStale)
+	case errors.Is(err, store.ErrWentBack):
+		l.fail(err)
+		refuse(calls, errCommit)
 	case !l.db.Shared():
 		// What a failed sync left in memory is not what is on disk, so there is no going on.
 		l.fail(err)

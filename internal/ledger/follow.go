@@ -50,8 +50,13 @@ func (l *Ledger) following() error {
 	return nil
 }
 
-// troubled notes that the shared store could not be used. No calls are taken until it answers again.
+// troubled notes that the shared store could not be used. No calls are taken until it answers again, or no more if it has
+// gone back in time.
 func (l *Ledger) troubled(err error) {
+	if errors.Is(err, store.ErrWentBack) {
+		l.fail(err)
+		return
+	}
 	if l.trouble.Swap(&err) == nil {
 		l.cfg.Log.Warn("the database cannot be used; taking no calls until it can", slog.Any("error", err))
 	}
@@ -82,7 +87,7 @@ func (l *Ledger) catch(lock func() bool, unlock func()) error {
 		return nil
 	}
 	began := time.Now().UnixNano()
-	pulse, err := l.db.Pulse()
+	pulse, err := l.db.Pulse(*l.revision.Load())
 	if err != nil {
 		l.troubled(err)
 		return err
@@ -90,7 +95,7 @@ func (l *Ledger) catch(lock func() bool, unlock func()) error {
 	if l.cfg.DatabaseClock {
 		l.clock.follow(pulse.Now)
 	}
-	if pulse.Revision != l.revision.Load() {
+	if pulse.Revision != l.revision.Load().N {
 		if !lock() {
 			return nil
 		}
@@ -146,10 +151,10 @@ func (l *Ledger) newChanges() *changes {
 // readChanges enters what has changed since l.revision. The caller holds l.administration.
 func (l *Ledger) readChanges() error {
 	var c *changes
-	var revision int64
+	var revision store.Revision
 	err := l.db.View(func(r *store.Reader) (err error) {
 		c = l.newChanges() // a view may begin again
-		if revision, err = r.Load(l.revision.Load(), &c.Rows); err != nil {
+		if revision, err = r.Load(*l.revision.Load(), &c.Rows); err != nil {
 			return err
 		}
 		c.clock, err = r.Value(clockValue)
@@ -168,6 +173,6 @@ func (l *Ledger) readChanges() error {
 		enter(l)
 	}
 	l.clock.set(state)
-	l.revision.Store(revision)
+	l.revision.Store(&revision)
 	return nil
 }

@@ -69,7 +69,7 @@ type Ledger struct {
 	mu        sync.RWMutex // guards the catalogue and the directory
 	catalog   *metering.Catalog
 	directory *directory
-	revision  atomic.Int64 // of both; changed under mu and administration
+	revision  atomic.Pointer[store.Revision] // of both; changed under mu and administration
 
 	administration sync.Mutex // one act of administration at a time: its checks hold until it is committed
 
@@ -79,6 +79,7 @@ type Ledger struct {
 	queue      chan *Call
 	acts       chan *Call            // of administration; the same as queue if there is one committer
 	failure    atomic.Pointer[error] // set once: the store has failed, nothing more is taken
+	lost       chan struct{}         // closed when a shared store has gone back in time
 	trouble    atomic.Pointer[error] // why a shared store cannot be used at the moment
 	followed   atomic.Int64          // when the catalogue was last known to be the shared store's, monotonic
 	committers sync.WaitGroup
@@ -185,6 +186,7 @@ func Open(cfg Config) (*Ledger, error) {
 		catalog: metering.NewCatalog(cfg.Settings),
 		queue:   make(chan *Call, cfg.MaxQueue),
 		stop:    make(chan struct{}),
+		lost:    make(chan struct{}),
 	}
 	l.Metrics = newMetrics(l)
 	l.limits.now = cfg.Now
@@ -250,7 +252,7 @@ func unseal(sealer *iam.Sealer, meta *store.Meta) (err error) {
 // load reads everything that is kept in memory.
 func (l *Ledger) load() error {
 	began := time.Now()
-	pulse, err := l.db.Pulse()
+	pulse, err := l.db.Pulse(store.Revision{})
 	if err != nil {
 		return err
 	}
@@ -282,11 +284,11 @@ func (l *Ledger) read(r *store.Reader) error {
 	rows := store.CatalogRows(l.catalog)
 	rows.Principal, rows.AdminToken = l.directory.putPrincipal, l.directory.putAdmin
 	rows.AccessKey = func(k store.AccessKey) error { return l.directory.unseal(l.sealer, k) }
-	revision, err := r.Load(0, rows)
+	revision, err := r.Load(store.Revision{}, rows)
 	if err != nil {
 		return fmt.Errorf("reading the catalogue: %w", err)
 	}
-	l.revision.Store(revision)
+	l.revision.Store(&revision)
 	return nil
 }
 
@@ -392,7 +394,7 @@ func (l *Ledger) Ready() error {
 		return fmt.Errorf("the store has failed and nothing more is taken until a restart: %w", *err)
 	}
 	if !l.db.Shared() {
-		if _, err := l.db.Pulse(); err != nil {
+		if _, err := l.db.Pulse(store.Revision{}); err != nil {
 			return fmt.Errorf("the store has failed and nothing more is taken until a restart: %w", err)
 		}
 	}
@@ -418,8 +420,15 @@ const maxAhead = 5 * time.Minute
 func (l *Ledger) fail(err error) {
 	if l.failure.CompareAndSwap(nil, &err) {
 		l.cfg.Log.Error("the store has failed; taking no more calls until a restart", slog.Any("error", err))
+		if errors.Is(err, store.ErrWentBack) {
+			close(l.lost)
+		}
 	}
 }
+
+// Lost is closed when a shared store has gone back in time. The ledger takes nothing more then, as what it knows may
+// not be so, and is to be closed; one that is opened anew goes on from what the store holds.
+func (l *Ledger) Lost() <-chan struct{} { return l.lost }
 
 // derive returns a name made from the ledger's secret: the same parts give the same bytes in every copy of it.
 func (l *Ledger) derive(parts ...string) []byte {

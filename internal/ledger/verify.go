@@ -112,7 +112,7 @@ func (v *verifier) run(r *store.Reader, meta store.Meta, w VerifyOptions) error 
 	if err := r.Check(v.problem); err != nil {
 		return err
 	}
-	if _, err := r.Load(0, store.CatalogRows(v.catalog)); err != nil {
+	if _, err := r.Load(store.Revision{}, store.CatalogRows(v.catalog)); err != nil {
 		return fmt.Errorf("reading the catalogue: %w", err)
 	}
 	for _, check := range []func() error{v.checkCalls, v.countHours, v.readTokens, v.checkUsage, v.checkTokenUsage} {
@@ -164,7 +164,7 @@ func (v *verifier) deriveIDs(meta store.Meta, w VerifyOptions) error {
 // checkCalls checks the audit rows, and that they and the usage rows belong to each other.
 func (v *verifier) checkCalls() error {
 	var principals, keys, tokens uint32
-	_, err := v.r.Load(0, &store.Rows{
+	_, err := v.r.Load(store.Revision{}, &store.Rows{
 		Principal:  func(p store.Principal) { principals = p.ID },
 		AccessKey:  func(k store.AccessKey) error { keys = k.ID; return nil },
 		AdminToken: func(t store.AdminToken) { tokens = t.ID },

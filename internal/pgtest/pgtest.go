@@ -347,6 +347,32 @@ func (s *Server) Promote() error {
 		s.Exec("ALTER SYSTEM SET synchronous_standby_names = ''"), s.Exec("SELECT pg_reload_conf()"))
 }
 
+// Lag has a standby follow its primary no more, for whose commits the primary then waits no more.
+func (s *Server) Lag(primary *Server) error {
+	return errors.Join(primary.Exec("ALTER SYSTEM SET synchronous_standby_names = ''"), primary.Exec("SELECT pg_reload_conf()"),
+		s.Exec("ALTER SYSTEM SET primary_conninfo = ''"), s.Exec("SELECT pg_reload_conf()"), s.Wait("SELECT count(*) = 0 FROM pg_stat_wal_receiver"))
+}
+
+// Backup makes a backup of the running server, in the place of the one before.
+func (s *Server) Backup() error {
+	if err := os.RemoveAll(s.backup()); err != nil {
+		return err
+	}
+	c := s.command("pg_basebackup", "-D", s.backup(), "-X", "stream", "-c", "fast", "--no-sync", "-d", s.URL())
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("pg_basebackup: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// Restore has the server go on from the backup.
+func (s *Server) Restore() error {
+	s.Stop("immediate")
+	return errors.Join(os.RemoveAll(s.data()), os.Rename(s.backup(), s.data()), s.Start())
+}
+
+func (s *Server) backup() string { return filepath.Join(s.dir, "backup") }
+
 // SlowDisk makes every sync of the server's present processes take so much longer, until the function it returns is
 // called, which says how many there were.
 func (s *Server) SlowDisk(t testing.TB, delay time.Duration) (restore func() (syncs int)) {
@@ -445,8 +471,13 @@ func URL(t testing.TB, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return url + "&search_path=" + Schema(name)
+}
+
+// Schema returns the name of the schema that belongs to the name.
+func Schema(name string) string {
 	sum := sha256.Sum256([]byte(name))
-	return url + "&search_path=meterd_" + hex.EncodeToString(sum[:8])
+	return "meterd_" + hex.EncodeToString(sum[:8])
 }
 
 // Place is where a test keeps the ledger that belongs to a folder: the folder itself or, if METERD_TEST_STORE is

@@ -201,17 +201,18 @@ type table struct {
 }
 
 // Load reads the rows of the catalogue and the directory that acts of administration have changed since a revision,
-// and returns the revision that it has read. Since 0 stands for all; registrations are read only then. What a row
+// and returns the revision that it has read. Revision 0 stands for all; registrations are read only then. What a row
 // refers to comes before it, or was there. It refuses rows that cannot have been written: numbers must have no gaps,
-// and what a row refers to must be there.
-func (r *Reader) Load(since int64, to *Rows) (revision int64, err error) {
-	if revision, err = r.number("SELECT n FROM state WHERE name = 'revision'"); err != nil {
-		return 0, err
+// and what a row refers to must be there. ErrWentBack means that the known revision is not in the store's history.
+func (r *Reader) Load(known Revision, to *Rows) (latest Revision, err error) {
+	if latest, err = r.revision(known); err != nil {
+		return latest, err
 	}
+	since := known.N
 	most := map[string]int64{}
 	for _, name := range numbered {
 		if most[name], err = r.number("SELECT coalesce(max(id), 0) FROM " + name); err != nil {
-			return 0, err
+			return latest, err
 		}
 	}
 	for _, t := range to.tables() {
@@ -233,10 +234,10 @@ func (r *Reader) Load(since int64, to *Rows) (revision int64, err error) {
 			return t.put(s)
 		}, args...)
 		if err != nil {
-			return 0, err
+			return latest, err
 		}
 	}
-	return revision, nil
+	return latest, nil
 }
 
 // rows calls f for each row of a statement, and refuses damage. An error says which table's and what the row's first

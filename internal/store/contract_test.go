@@ -270,10 +270,7 @@ func TestRevisions(t *testing.T) {
 		acts := db.Writers()[0]
 		act := func(known int64, puts func(*Tx) error) error {
 			return acts.Update(func(tx *Tx) error {
-				if err := tx.Revise(known); err != nil {
-					return err
-				}
-				return errors.Join(puts(tx), tx.AppendCall(&Call{Seq: acts.NextCall(), Operation: 16}))
+				return errors.Join(revise(tx, known, func() error { return puts(tx) }), tx.AppendCall(&Call{Seq: acts.NextCall(), Operation: 16}))
 			})
 		}
 		err := act(0, func(tx *Tx) error {
@@ -298,13 +295,13 @@ func TestRevisions(t *testing.T) {
 		for since, want := range map[int64]string{0: "1111122223333 27 product 1 agreement cust ", 1: "27 agreement cust ", 2: ""} {
 			err := openView(t, location, db, func(r *Reader) error {
 				got := ""
-				revision, err := r.Load(since, &Rows{
+				revision, err := r.Load(Revision{N: since}, &Rows{
 					Account:   func(a metering.Account) { got += fmt.Sprint(a.ID, a.AccountID, " ")[:1] + fmt.Sprint(a.AccountID, " ") },
 					Product:   func(p metering.Product) { got += fmt.Sprint("product ", len(p.Regions), " ") },
 					Agreement: func(metering.Agreement) { got += "agreement " },
 					Customer:  func(c metering.Customer) { got += c.Identifier + " " },
 				})
-				if err != nil || revision != 2 || got != want {
+				if err != nil || revision.N != 2 || got != want {
 					t.Errorf("since %d: %q at revision %d, %v; want %q", since, got, revision, err, want)
 				}
 				return nil
@@ -313,10 +310,16 @@ func TestRevisions(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if p, err := db.Pulse(); err != nil || db.Shared() && p.Revision != 2 {
+		if p, err := db.Pulse(Revision{}); err != nil || db.Shared() && p.Revision != 2 {
 			t.Errorf("pulse %+v, %v", p, err)
 		}
 	})
+}
+
+// revise changes the catalogue that is known by its number alone.
+func revise(tx *Tx, known int64, puts func() error) error {
+	_, err := tx.Revise(Revision{N: known}, puts)
+	return err
 }
 
 func openView(t *testing.T, _ string, db Store, f func(*Reader) error) error {

@@ -149,9 +149,11 @@ func openCopy(from, to string, meta Meta) (target, error) {
 
 // copyCatalog copies what has changed of the catalogue since the last time, in one transaction.
 func copyCatalog(r *Reader, c target) error {
-	var known int64
+	var known Revision // of the copy, which is the origin's, or has nothing yet
 	err := c.View(func(r *Reader) (err error) {
-		known, err = r.number("SELECT n FROM state WHERE name = 'revision'")
+		if known, err = r.revision(known); known.N == 0 {
+			known = Revision{}
+		}
 		return err
 	})
 	if err != nil {
@@ -172,12 +174,28 @@ func copyCatalog(r *Reader, c target) error {
 			Workload:   func(v metering.Workload) { note(tx.PutWorkload(v)) },
 			AdminToken: func(v AdminToken) { note(tx.PutAdminToken(v)) },
 		})
+		if errors.Is(err, ErrWentBack) {
+			return errors.New("the copy was made of a state of the ledger that is no longer in its history: it has gone back in time since; choose another place, or delete the copy and make it anew")
+		}
+		note(copyHistory(r, tx, known))
 		clock, err2 := r.Value("clock")
 		if err2 == nil && clock != nil {
 			err2 = tx.PutMeta("clock", clock)
 		}
-		return errors.Join(errs, err, err2, tx.exec("UPDATE state SET n = $1 WHERE name = 'revision'", revision))
+		return errors.Join(errs, err, err2, tx.exec("UPDATE state SET n = $1 WHERE name = 'revision'", revision.N))
 	})
+}
+
+// copyHistory copies the revisions that come after the one of the copy.
+func copyHistory(r *Reader, tx *Tx, known Revision) error {
+	from := int64(0)
+	if known.N > 0 {
+		from = known.N + 1
+	}
+	if err := tx.exec("DELETE FROM revision WHERE n >= $1", from); err != nil { // that a new copy was made with
+		return err
+	}
+	return r.revisions(from, tx.putRevision)
 }
 
 // copyTokens copies registrations and tokens of both kinds, all of them each time, for they change.
@@ -187,7 +205,7 @@ func copyTokens(r *Reader, c target) error {
 			return err
 		}
 		var errs error
-		_, err := r.Load(0, &Rows{Registration: func(v metering.Registration) { errs = errors.Join(errs, tx.PutRegistration(v)) }})
+		_, err := r.Load(Revision{}, &Rows{Registration: func(v metering.Registration) { errs = errors.Join(errs, tx.PutRegistration(v)) }})
 		var after [16]byte
 		for more := true; more && err == nil; {
 			more = false

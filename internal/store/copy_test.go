@@ -22,12 +22,13 @@ func content(t *testing.T, location string) (text []string) {
 	add := func(format string, args ...any) { text = append(text, fmt.Sprintf(format, args...)) }
 	err := Read(location, func(r *Reader, m Meta) error {
 		add("secret %s", m.Secret)
-		_, err := r.Load(0, &Rows{Account: func(a metering.Account) { add("account %+v", a) }, Customer: func(c metering.Customer) { add("customer %+v", c) },
+		_, err := r.Load(Revision{}, &Rows{Account: func(a metering.Account) { add("account %+v", a) }, Customer: func(c metering.Customer) { add("customer %+v", c) },
 			Workload: func(w metering.Workload) { add("workload %+v", w) }, Registration: func(v metering.Registration) { add("registration %+v", v) }})
 		return errors.Join(err,
 			r.ClientTokens(func(k *ClientToken) error { add("token %+v", *k); return nil }),
 			r.Calls(func(c *Call, stored uint32) error { add("call %+v %b", *c, stored); return nil }, func(seq int64) error { return fmt.Errorf("orphan %d", seq) }),
 			r.Usage(func(u *Usage) error { add("usage %+v", *u); return nil }),
+			r.revisions(0, func(v Revision) error { add("revision %+v", v); return nil }),
 			intact(r))
 	})
 	if err != nil {
@@ -48,10 +49,12 @@ func furnished(t *testing.T, location string) Store {
 	db := openStore(t, location)
 	acts := db.Writers()[0]
 	err := acts.Update(func(tx *Tx) error {
-		return errors.Join(tx.Window(Window{}), tx.Revise(0), tx.PutAccount(metering.Account{ID: 1, AccountID: 7, Seller: true}), tx.PutAccount(metering.Account{ID: 2, AccountID: 8}),
-			tx.PutPrincipal(Principal{ID: 1, Account: 1, Kind: 1, Name: "u"}), tx.PutCustomer(metering.Customer{Seller: 1, Buyer: 2, Identifier: "x"}),
-			tx.PutProduct(metering.Product{ID: 1, Seller: 1, Code: "p", ProductID: "q", Type: metering.SaaS, Dimensions: []string{"d"}}),
-			tx.PutWorkload(metering.Workload{ID: 1, Account: 2, Platform: metering.EC2, ResourceID: "i", Region: 1, Role: 1}),
+		return errors.Join(tx.Window(Window{}), revise(tx, 0, func() error {
+			return errors.Join(tx.PutAccount(metering.Account{ID: 1, AccountID: 7, Seller: true}), tx.PutAccount(metering.Account{ID: 2, AccountID: 8}),
+				tx.PutPrincipal(Principal{ID: 1, Account: 1, Kind: 1, Name: "u"}), tx.PutCustomer(metering.Customer{Seller: 1, Buyer: 2, Identifier: "x"}),
+				tx.PutProduct(metering.Product{ID: 1, Seller: 1, Code: "p", ProductID: "q", Type: metering.SaaS, Dimensions: []string{"d"}}),
+				tx.PutWorkload(metering.Workload{ID: 1, Account: 2, Platform: metering.EC2, ResourceID: "i", Region: 1, Role: 1}))
+		}),
 			tx.PutRegistrationToken(RegistrationToken{ID: [16]byte{9}, Product: 1, Buyer: 2}),
 			tx.PutRegistration(metering.Registration{Workload: 1, Product: 1, Operation: metering.MeterUsage, First: 5, Last: 6}),
 			tx.PutClientToken(&ClientToken{Key: metering.TokenKey{Workload: 1, Hash: [16]byte{1}}, At: metering.InstantOf(time.Now())}),
@@ -118,7 +121,7 @@ func TestCopy(t *testing.T) {
 				if err := writer(db).Update(func(*Tx) error { return nil }); err == nil {
 					t.Error("a sealed ledger was written to")
 				}
-				if _, err := db.Pulse(); err == nil {
+				if _, err := db.Pulse(Revision{}); err == nil {
 					t.Error("a sealed ledger is well")
 				}
 			}
@@ -167,7 +170,7 @@ func TestCopy(t *testing.T) {
 				t.Errorf("copied\n%s\nto\n%s", strings.Join(a, "\n"), strings.Join(b, "\n"))
 			}
 			moved := openStore(t, to)
-			if pulse, err := moved.Pulse(); moved.Shared() && (err != nil || pulse.Last != 7) {
+			if pulse, err := moved.Pulse(Revision{}); moved.Shared() && (err != nil || pulse.Last != 7) {
 				t.Errorf("the copy begins at %d, %v", pulse.Last, err)
 			}
 			if got := states(call(t, writer(moved), of(1, 4), of(2, 5), of(3, 6))); got != "taken:4 taken:4 granted " {

@@ -41,6 +41,7 @@ type postgresStore struct {
 	writers []*postgresWriter
 	log     *slog.Logger
 	last    metering.Instant // of the calls that were there when it was opened
+	opened  Revision         // of the catalogue then
 	ctx     context.Context  // ends with the store
 	end     context.CancelFunc
 	ended   sync.WaitGroup
@@ -188,7 +189,8 @@ func createPostgres(url string, meta Meta, fill func(*Tx) error) error {
 		if tag.RowsAffected() == 0 { // another one was quicker
 			return exist
 		}
-		if err := fill(&Tx{tx: t}); err != nil {
+		tx := &Tx{tx: t}
+		if err := errors.Join(fill(tx), tx.startHistory(0)); err != nil {
 			return err
 		}
 		return t.commit()
@@ -235,6 +237,9 @@ func openPostgres(url string, o Options) (*postgresStore, error) {
 		return fail(err)
 	}
 	if err := storeMeta(db.ctx, conn, &db.meta); err != nil {
+		return fail(err)
+	}
+	if db.opened, err = beginPostgresHistory(db.ctx, conn); err != nil {
 		return fail(err)
 	}
 	if db.last, err = lastTime(db.ctx, conn); err != nil {
@@ -311,24 +316,29 @@ func (db *postgresStore) Writers() []Writer {
 }
 
 // Pulse asks over the pool, so it also tells whether views can be had. Its Last is that of the time of opening.
-func (db *postgresStore) Pulse() (Pulse, error) {
+func (db *postgresStore) Pulse(known Revision) (Pulse, error) {
 	ctx, cancel := context.WithTimeout(db.ctx, pulsePatience)
 	defer cancel()
-	p, err := db.pulse(ctx)
+	p, err := db.pulse(ctx, known)
 	if err != nil && passing(err) && ctx.Err() == nil {
 		db.pool.Reset() // the others may be as old as the connection that has failed
-		p, err = db.pulse(ctx)
+		p, err = db.pulse(ctx, known)
 	}
 	return p, err
 }
 
-func (db *postgresStore) pulse(ctx context.Context) (Pulse, error) {
+func (db *postgresStore) pulse(ctx context.Context, known Revision) (Pulse, error) {
 	p := Pulse{Last: db.last}
-	var least, sealed int64
+	var least, sealed, held int64
+	var has bool
 	var readOnly string
-	err := db.pool.QueryRow(ctx, "SELECT (SELECT n FROM state WHERE name = 'revision'), (SELECT n FROM state WHERE name = 'least'), (SELECT n FROM state WHERE name = 'sealed'), clock_timestamp(), current_setting('transaction_read_only')").
-		Scan(&p.Revision, &least, &sealed, &p.Now, &readOnly)
+	writers := db.committed()
+	err := db.pool.QueryRow(ctx, "SELECT (SELECT n FROM state WHERE name = 'revision'), (SELECT n FROM state WHERE name = 'least'), (SELECT n FROM state WHERE name = 'sealed'), clock_timestamp(), current_setting('transaction_read_only'), "+
+		"EXISTS (SELECT 1 FROM revision WHERE n = $1 AND mark = $2), (SELECT count(*) FROM writer w JOIN unnest($3::int8[], $4::bytea[], $5::int8[]) AS k (id, mark, commits) ON w.id = k.id AND w.mark = k.mark AND w.commits >= k.commits)",
+		known.N, known.Mark[:], writers.ids, writers.marks, writers.commits).Scan(&p.Revision, &least, &sealed, &p.Now, &readOnly, &has, &held)
 	switch {
+	case refusedWith(err, "42P01", "42703"): // it has tables, or columns, no more that it had when it was opened
+		return p, fmt.Errorf("%w (%w)", ErrWentBack, err)
 	case err != nil:
 		return p, err
 	case readOnly == "on":
@@ -337,6 +347,8 @@ func (db *postgresStore) pulse(ctx context.Context) (Pulse, error) {
 		return p, errSealed
 	case least > schemaVersion():
 		return p, tooOld(least)
+	case !has && known != Revision{}, held != int64(len(writers.ids)):
+		return p, ErrWentBack
 	}
 	return p, nil
 }

@@ -18,6 +18,7 @@ type postgresReader struct {
 	ctx      context.Context
 	tx       pgx.Tx
 	patience time.Duration // for one statement; 0 for no bound
+	older    bool          // the tables are those of a version before, which a reader leaves as they are
 }
 
 // View runs f again when the connection was lost before f had read anything.
@@ -66,7 +67,11 @@ func readPostgres(url string, f func(*Reader, Meta) error) error {
 		if err != nil {
 			return err
 		}
-		err = f(&Reader{&postgresReader{ctx: ctx, tx: tx}}, meta)
+		r := &postgresReader{ctx: ctx, tx: tx}
+		version, err := (&Reader{r}).number("SELECT n FROM state WHERE name = 'schema'")
+		if r.older = version < schemaVersion(); err == nil {
+			err = f(&Reader{r}, meta)
+		}
 		return errors.Join(err, tx.Rollback(ctx))
 	})
 }

@@ -17,25 +17,64 @@ import (
 
 // postgresWriter is a connection that commits, and its row in table writer. Each transaction begins by counting itself
 // in that row, from the number that the writer knows: that fences it off, and settles whether a transaction whose
-// COMMIT was not answered has become durable.
+// COMMIT was not answered has become durable. The same statement looks whether the database has gone back in time: then
+// the row is not as the writer left it, or the revision of the catalogue that it knows is not in the history.
 type postgresWriter struct {
 	db       *postgresStore
 	acts     bool // it commits acts of administration, which may take long
 	conn     *pgx.Conn
 	warned   atomic.Bool // the server has sent a warning
+	known    Revision    // of the catalogue, by which transactions are decided
 	id       int64       // 0 for none
+	mark     [16]byte    // random, as numbers are given again after the database has gone back in time
 	commits  int64
-	calls    int64 // place of the last call that is durable
-	appended int64 // and of the last one of the transaction at hand
+	calls    int64                     // place of the last call that is durable
+	appended int64                     // and of the last one of the transaction at hand
+	durable  atomic.Pointer[writerRow] // for others: the row as it must be in the database at least; nil for none
+}
+
+// writerRow is what a writer knows of its row.
+type writerRow struct {
+	id, commits int64
+	mark        [16]byte
 }
 
 func newPostgresWriter(db *postgresStore, acts bool) *postgresWriter {
-	return &postgresWriter{db: db, acts: acts}
+	return &postgresWriter{db: db, acts: acts, known: db.opened}
+}
+
+// committed is what the store's writers know of their rows.
+func (db *postgresStore) committed() (rows struct {
+	ids, commits []int64
+	marks        [][]byte
+}) {
+	for _, w := range db.writers {
+		if r := w.durable.Load(); r != nil {
+			rows.ids, rows.commits, rows.marks = append(rows.ids, r.id), append(rows.commits, r.commits), append(rows.marks, r.mark[:])
+		}
+	}
+	return rows
+}
+
+func (w *postgresWriter) Know(r Revision) { w.known = r }
+
+// keep notes what is durable of the writer's row.
+func (w *postgresWriter) keep(commits int64) {
+	w.commits = commits
+	w.durable.Store(&writerRow{id: w.id, commits: commits, mark: w.mark})
+}
+
+// giveUp has the writer begin anew under another number.
+func (w *postgresWriter) giveUp() {
+	w.id = 0
+	w.durable.Store(nil)
 }
 
 var (
 	errAgain  = errors.New("another writer was in the way")
 	errFenced = errors.New("the writer is fenced off")
+
+	errNotReplicated = errors.New("the database has not waited for its standby")
 )
 
 // final is an error that trying again does not mend.
@@ -66,7 +105,7 @@ func (w *postgresWriter) Update(f func(*Tx) error) error {
 		wait = wait/2 + rand.N(wait)
 		if time.Now().Add(wait).After(until) || w.db.ctx.Err() != nil {
 			if doubt {
-				w.id = 0 // what it was may yet commit under that number
+				w.giveUp() // what it was may yet commit under that number
 				return &CommitError{err}
 			}
 			return &UnavailableError{err}
@@ -112,12 +151,12 @@ func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error
 		if err = t.commit(); err == nil && w.warned.Load() {
 			// It is durable here, but the server has stopped waiting for its standby.
 			*doubt = true
-			return errors.New("the database has not waited for its standby")
+			return errNotReplicated
 		}
 		*doubt = err != nil && t.inDoubt()
 	}
 	if err == nil {
-		w.commits++
+		w.keep(w.commits + 1)
 		w.calls = w.appended
 		return nil
 	}
@@ -134,8 +173,8 @@ func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error
 // count queues the beginning of a transaction.
 func (w *postgresWriter) count(t *postgresTx) {
 	t.batch.Queue("BEGIN")
-	t.batch.Queue("UPDATE writer SET commits = commits + 1, calls = $5, at = $1 WHERE id = $2 AND commits = $3 AND NOT fenced AND NOT EXISTS (SELECT 1 FROM state WHERE (name = 'sealed' AND n <> 0) OR (name = 'least' AND n > $4))",
-		time.Now().UnixMilli(), w.id, w.commits, schemaVersion(), w.calls)
+	t.batch.Queue("UPDATE writer SET commits = commits + 1, calls = $5, at = $1 WHERE id = $2 AND mark = $6 AND commits = $3 AND NOT fenced AND NOT EXISTS (SELECT 1 FROM state WHERE (name = 'sealed' AND n <> 0) OR (name = 'least' AND n > $4)) AND EXISTS (SELECT 1 FROM revision WHERE n = $7 AND mark = $8)",
+		time.Now().UnixMilli(), w.id, w.commits, schemaVersion(), w.calls, w.mark[:], w.known.N, w.known.Mark[:])
 }
 
 // counts checks that the transaction has counted itself.
@@ -143,11 +182,16 @@ func (w *postgresWriter) counts(tag pgconn.CommandTag) error {
 	if tag.RowsAffected() != 0 {
 		return nil
 	}
-	w.id = 0
-	if _, err := w.db.Pulse(); errors.Is(err, errSealed) || errors.Is(err, errTooOld) {
+	switch _, err := w.db.Pulse(w.known); {
+	case errors.Is(err, ErrWentBack):
+		return final{err}
+	case errors.Is(err, errSealed), errors.Is(err, errTooOld):
 		return final{fmt.Errorf("%w: %w", errFenced, err)}
+	case err != nil:
+		return err
 	}
-	return errAgain // under another number
+	w.giveUp()
+	return errAgain
 }
 
 // settle finds out whether the last transaction has become durable. It waits for it if it is still in flight, because
@@ -164,18 +208,21 @@ func (w *postgresWriter) settle(ctx context.Context) (committed bool, err error)
 	}()
 	w.warned.Store(false)
 	var commits int64
-	err = w.conn.QueryRow(ctx, "UPDATE writer SET at = at WHERE id = $1 RETURNING commits", w.id).Scan(&commits)
+	err = w.conn.QueryRow(ctx, "UPDATE writer SET at = at WHERE id = $1 AND mark = $2 RETURNING commits", w.id, w.mark[:]).Scan(&commits)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && commits < w.commits {
+		return false, final{&CommitError{ErrWentBack}}
+	}
 	if err == nil && w.warned.Load() {
-		err = errors.New("the database has not waited for its standby")
+		err = errNotReplicated
 	}
 	if err != nil {
 		return false, err
 	}
-	if commits != w.commits && commits != w.commits+1 {
+	if commits > w.commits+1 {
 		return false, fmt.Errorf("writer %d has %d commits, but knows of %d: another process has used its number", w.id, commits, w.commits)
 	}
 	committed = commits == w.commits+1
-	w.commits = commits
+	w.keep(commits)
 	return committed, nil
 }
 
@@ -187,15 +234,21 @@ func (w *postgresWriter) ready(ctx context.Context) error {
 	for w.id == 0 {
 		now := time.Now().UnixMilli()
 		var id int64
-		err := w.conn.QueryRow(ctx, "INSERT INTO writer (id, node, started, at, commits, calls, fenced) SELECT coalesce(max(id), 0) + 1, $1::text, $2::bigint, $2::bigint, 0, 0, false FROM writer ON CONFLICT (id) DO NOTHING RETURNING id", w.db.node, now).Scan(&id)
+		mark := newMark()
+		w.warned.Store(false)
+		err := w.conn.QueryRow(ctx, "INSERT INTO writer (id, node, started, at, commits, calls, fenced, mark) SELECT coalesce(max(id), 0) + 1, $1::text, $2::bigint, $2::bigint, 0, 0, false, $3::bytea FROM writer ON CONFLICT (id) DO NOTHING RETURNING id", w.db.node, now, mark[:]).Scan(&id)
 		if errors.Is(err, pgx.ErrNoRows) { // another one has taken it
 			continue
+		}
+		if err == nil && w.warned.Load() {
+			err = errNotReplicated
 		}
 		if err != nil {
 			w.disconnect() // it may have got one that it does not know of, which does no harm
 			return err
 		}
-		w.id, w.commits, w.calls = id, 0, 0
+		w.id, w.mark, w.calls = id, mark, 0
+		w.keep(0)
 	}
 	return nil
 }

@@ -175,6 +175,7 @@ func build(path string, meta Meta, fill func(*Tx) error) (err error) {
 		func() error { return engine.prepare(c) },
 		func() error { return tx.PutMeta("ledger", value) },
 		func() error { return fill(tx) },
+		func() error { return tx.startHistory(0) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -247,6 +248,11 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	}
 	if err := migrateSQLite(db.writer, &db.meta, o.Log); err != nil {
 		return fail(err)
+	}
+	if !forMoving {
+		if err := beginHistory(reader); err != nil {
+			return fail(err)
+		}
 	}
 	if db.checker, err = open(path, sqlite3.OPEN_READWRITE); err != nil {
 		return fail(err)
@@ -381,7 +387,7 @@ func (db *sqliteStore) OpenRecords() (keys, bytes int) {
 }
 
 // Pulse fails if a write or a checkpoint has failed.
-func (db *sqliteStore) Pulse() (Pulse, error) {
+func (db *sqliteStore) Pulse(Revision) (Pulse, error) {
 	if err := db.failure.Load(); err != nil {
 		return Pulse{}, *err
 	}
@@ -419,6 +425,9 @@ func closeConn(c *sqlite3.Conn) error {
 	}
 	return c.Close()
 }
+
+// Know has nothing to compare: the ledger is this process's alone.
+func (db *sqliteStore) Know(Revision) {}
 
 // NextCall returns the Seq after the last row's.
 func (db *sqliteStore) NextCall() int64 { return db.lastCall.Load() + 1 }

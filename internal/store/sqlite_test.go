@@ -107,7 +107,7 @@ func TestCreate(t *testing.T) {
 		c := metering.NewCatalog(metering.DefaultSettings())
 		rows, tokens := CatalogRows(c), 0
 		rows.AdminToken = func(AdminToken) { tokens++ }
-		if _, err := r.Load(0, rows); err != nil || len(c.Regions()) != 1 || tokens != 1 {
+		if _, err := r.Load(Revision{}, rows); err != nil || len(c.Regions()) != 1 || tokens != 1 {
 			return fmt.Errorf("regions %v, %d tokens: %w", c.Regions(), tokens, err)
 		}
 		calls := 0
@@ -297,7 +297,7 @@ func TestUpdateFails(t *testing.T) {
 		if err := db.Update(f); !errors.As(err, &commit) {
 			t.Errorf("%s: %v, want a CommitError", name, err)
 		}
-		if _, err := db.Pulse(); err == nil {
+		if _, err := db.Pulse(Revision{}); err == nil {
 			t.Errorf("%s: the store says that it is well", name)
 		}
 		if err := db.Update(func(*Tx) error { return nil }); !errors.As(err, &commit) {

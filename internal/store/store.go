@@ -131,8 +131,10 @@ type Store interface {
 	// Cursor is the place of a row for FindUsage; an empty one is before all rows.
 	Cursor(u *Usage) string
 
-	// Pulse asks the store how it is: see [Pulse]. It fails if the store cannot be written to.
-	Pulse() (Pulse, error)
+	// Pulse asks the store how it is: see [Pulse]. It fails if the store cannot be written to, and with [ErrWentBack] if
+	// a shared store's history does not have the revision that the caller knows, unless that is zero, or what its own
+	// writers have committed.
+	Pulse(known Revision) (Pulse, error)
 
 	// OpenRecords returns how many keys are held in memory to decide duplicates, and how many bytes the tables of keys
 	// take there.
@@ -159,6 +161,10 @@ type Writer interface {
 
 	// NextCall returns the Seq that the first call of the next transaction gets.
 	NextCall() int64
+
+	// Know says which revision of the catalogue the next transactions are decided by. A shared store commits them only if
+	// that is in its history; else Update fails with [ErrWentBack].
+	Know(Revision)
 }
 
 // Tx is a transaction. It is only valid inside [Writer.Update] or [Create].
@@ -377,13 +383,6 @@ func Exists(location string) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// Revise notes that an act of administration changes the catalogue, which the caller knows at the given revision; it
-// is one more from then on. It comes before the puts of the act. ErrStale means that another node has changed it.
-func (tx *Tx) Revise(known int64) error {
-	tx.revision = known + 1
-	return tx.revise(known)
 }
 
 // Redacted is the location as it may be shown: without a password.
