@@ -2,8 +2,10 @@ package crash_test
 
 import (
 	"context"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -81,8 +83,24 @@ func load(t *testing.T, m *meterd, writers []*writer, calls int) (finish func())
 	}
 }
 
-// pause waits for a moment at which nothing in particular happens.
-func pause(d time.Duration) { <-time.After(d) }
+// size returns how many bytes the files of a folder hold.
+func size(t *testing.T, dir string) (bytes int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil {
+			bytes += info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes
+}
 
 // TestKill kills meterd again and again, under load and while it starts.
 func TestKill(t *testing.T) {
@@ -104,13 +122,11 @@ func TestKill(t *testing.T) {
 		acked := 0
 		for n := 0; n < perFolder && done < rounds; n, done = n+1, done+1 {
 			finish := load(t, m, writers, random.IntN(100))
-			pause(time.Duration(random.IntN(3_000)) * time.Microsecond)
 			m.kill(t)
 			finish()
 			if random.IntN(3) == 0 { // and once more, while it recovers
 				again := launchDev(t, data)
-				pause(time.Duration(random.IntN(60_000)) * time.Microsecond)
-				again.kill(t)
+				again.killAfter(t, random.Int64N(size(t, data)))
 			}
 			before := random.IntN(2) == 0
 			if before { // it also empties the log, so not always

@@ -161,6 +161,24 @@ func (p *process) poll(t *testing.T, what string, done func() bool) bool {
 	return true
 }
 
+// killAfter kills the process when it has read and written that many bytes, or has ended before.
+func (p *process) killAfter(t *testing.T, bytes int64) {
+	t.Helper()
+	p.poll(t, "the process works", func() bool {
+		said, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid))
+		if err != nil {
+			return true // it has ended
+		}
+		var read, written int64
+		if _, err := fmt.Sscanf(string(said), "rchar: %d\nwchar: %d\n", &read, &written); err != nil {
+			t.Fatalf("%v in %s", err, said)
+		}
+		return read+written >= bytes
+	})
+	p.cmd.Process.Kill()
+	p.wait(t)
+}
+
 // meterd is a running meterd dev.
 type meterd struct {
 	*process

@@ -163,11 +163,11 @@ func sweep(t *testing.T, s strike, most int, exact bool, run func(t *testing.T, 
 	for nth := 1; nth <= most && once(nth) && !t.Failed(); nth++ {
 	}
 	total = min(total, most)
-	for n := 1; n <= total && !t.Failed(); n++ {
+	for n := 1; exact && n <= total && !t.Failed(); n++ {
 		for try := 0; !struck[n] && try < 3; try++ { // the phase has changed threads
 			once(n)
 		}
-		if !struck[n] && exact {
+		if !struck[n] {
 			t.Errorf("%s %d of %d was not struck", s.call, n, total)
 		}
 	}
@@ -541,7 +541,8 @@ func prepareLong(t *testing.T) *base {
 // TestSweepCreate strikes everything that meterd dev and meterd init do to the files of a new ledger. The next try
 // must find nothing or a whole ledger, and no mess that a person has to clear up.
 func TestSweepCreate(t *testing.T) {
-	most := map[string]int{"pwrite64": 6, "fdatasync": 30, "unlinkat": 12, "openat": 30}
+	// What comes later are commits of a ledger that exists, one like the other: TestSweepCommit strikes those.
+	most := map[string]int{"pwrite64": 6, "fdatasync": 14, "unlinkat": 12, "openat": 16}
 	for _, call := range []string{"mkdirat", "openat", "flock", "pwrite64", "write", "fdatasync", "fsync", "ftruncate", "fallocate", "renameat", "unlinkat"} {
 		for _, f := range []fault{kill, eio, enospc} {
 			if call == "openat" && f == enospc || call == "unlinkat" && f == enospc {
