@@ -76,8 +76,7 @@
 //	ValidationException            a list or field of a wrong length or range
 //	SerializationException         not JSON, a wrong type, a fraction, a number beyond 32 bits
 //	RequestEntityTooLargeException a body larger than MaxRequestBytes (HTTP 413)
-//	DryRunOperation                a dry run that would have succeeded
-//	UnauthorizedException          a dry run that would not
+//	UnauthorizedException          a dry run by a caller who may not do this
 //	AccessDeniedException          the caller may not do this
 //	UnrecognizedClientException    unknown access key or session token
 //	InvalidSignatureException      signed with a wrong secret, service, region or date
@@ -161,9 +160,11 @@ type Service interface {
 	// ClientToken where the caller gives none. A token is remembered for
 	// [ClientTokenLife] at least.
 	//
-	// With DryRun nothing is stored and the answer is always an error: the code
-	// is DryRunOperation if the call would have been accepted and
-	// UnauthorizedException if the caller lacks the permission.
+	// With DryRun nothing is stored. If the call would have been accepted the
+	// answer is a MeteringRecordId of DryRunOperation, else what the call would
+	// have got, with UnauthorizedException for a caller who lacks the
+	// permission. (AWS's text can be read otherwise; setting dry-run of meterd
+	// makes an error with the code DryRunOperation of the first.)
 	//
 	// A workload that was entitled at its first call remains so for its life.
 	//

@@ -232,14 +232,34 @@ var further = []row{
 		m.meterRefused(w, m.jobs(4, "14:10"), "CustomerNotEntitledException", 400)
 	}},
 	{id: "X26", what: "DryRun that would be refused gets its refusal; dry-run-status (2.6)", test: func(t *testing.T, m *market) {
-		in := m.jobs(4, "08:20")
-		in.DryRun = aws.Bool(true)
+		dry := func(in *marketplacemetering.MeterUsageInput) *marketplacemetering.MeterUsageInput {
+			in.DryRun = aws.Bool(true)
+			return in
+		}
+		in := dry(m.jobs(4, "08:20"))
 		m.meterRefused(m.Workload("ec2", 0), in, "TimestampOutOfBoundsException", 400)
+		for _, platform := range []string{"ec2", "ecs", "eks"} {
+			one := m.meter(m.Workload(platform, 0), token(m.jobs(4, "14:10"), "t"))
+			m.dryRun(m.Workload(platform, 0), m.jobs(4, "14:10"))
+			m.dryRun(m.Workload(platform, 0), token(m.jobs(4, "14:10"), "t"))
+			m.meterRefused(m.Workload(platform, 0), dry(m.jobs(5, "14:50")), "DuplicateRequestException", 400, "usageDimension: jobs")
+			m.meterRefused(m.Workload(platform, 0), dry(token(m.jobs(5, "13:10"), "t")), "IdempotencyConflictException", 409)
+			m.dryRun(m.Workload(platform, 0), token(m.jobs(5, "13:10"), "u")) // takes neither the hour nor the token
+			m.dryRun(m.Workload(platform, 0), token(m.jobs(6, "13:10"), "u"))
+			m.meter(m.Workload(platform, 0), token(m.jobs(7, "13:10"), "u"))
+			m.same(true, one, m.meter(m.Workload(platform, 0), m.jobs(4, "14:10")))
+		}
+		agent := m.meter(m.Workload("agentcore", 0), token(m.jobs(4, "14:10"), "t"))
+		m.dryRun(m.Workload("agentcore", 0), token(m.jobs(4, "14:10"), "t"))
+		m.meterRefused(m.Workload("agentcore", 0), dry(token(m.jobs(5, "14:10"), "t")), "IdempotencyConflictException", 409)
+		m.dryRun(m.Workload("agentcore", 0), token(m.jobs(5, "14:10"), "u"))
+		m.same(true, agent, m.meter(m.Workload("agentcore", 0), token(m.jobs(4, "14:10"), "t")))
+		m.sum(meterdtest.Usage{}, 3*(4+7)+4)
 		w := m.workload(m.b, "ecs", 0)
 		in = m.jobs(4, "14:10")
 		in.DryRun = aws.Bool(true)
 		m.meterRefused(m.Client(w.Credentials, w.SessionToken, ""), in, "CustomerNotEntitledException", 400)
-		m = openMarket(t, "", settings("dry-run-status", "412"))
+		m = openMarket(t, "", meterdtest.Config{Settings: map[string]string{"dry-run": "exception", "dry-run-status": "412"}})
 		m.meterRefused(m.Workload("ec2", 0), in, "DryRunOperation", 412)
 	}},
 	{id: "X27", what: "conflict-status=400 (0.3 D2)", config: settings("conflict-status", "400"), test: func(t *testing.T, m *market) {

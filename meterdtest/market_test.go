@@ -313,6 +313,19 @@ func (m *market) meterRefused(workload *marketplacemetering.Client, in *marketpl
 	}
 }
 
+// dryRun tries usage as a workload, which must be told that it would be taken.
+func (m *market) dryRun(workload *marketplacemetering.Client, in *marketplacemetering.MeterUsageInput) {
+	m.t.Helper()
+	tried := *in
+	tried.DryRun = aws.Bool(true)
+	out, err := workload.MeterUsage(m.ctx, &tried, once)
+	if err != nil {
+		m.t.Error(err)
+	} else if id := aws.ToString(out.MeteringRecordId); id != "DryRunOperation" {
+		m.t.Errorf("MeteringRecordId of a dry run is %q", id)
+	}
+}
+
 func registration(version int32, nonce string) *marketplacemetering.RegisterUsageInput {
 	in := &marketplacemetering.RegisterUsageInput{ProductCode: aws.String(hourly), PublicKeyVersion: aws.Int32(version)}
 	if nonce != "" {

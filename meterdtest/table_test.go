@@ -599,20 +599,27 @@ var table = []row{
 		lenient := openMarket(t, "", meterdtest.Config{Settings: map[string]string{"agentcore-allocations": "ignore"}})
 		lenient.meter(lenient.Workload("agentcore", 0), in)
 	}},
-	{id: "T75", what: "DryRun, allowed: DryRunOperation, no record", test: func(t *testing.T, m *market) {
+	{id: "T75", what: "DryRun, allowed: 200 with MeteringRecordId DryRunOperation, no record; or an error of that name, by setting", test: func(t *testing.T, m *market) {
 		in := m.jobs(4, "14:10")
 		in.DryRun = aws.Bool(true)
 		for _, platform := range []string{"ec2", "ecs", "eks", "agentcore"} {
-			m.meterRefused(m.Workload(platform, 0), in, "DryRunOperation", 400, "Request would have succeeded, but DryRun flag is set.")
+			m.dryRun(m.Workload(platform, 0), in)
+		}
+		m.nothing()
+		strict := openMarket(t, "", settings("dry-run", "exception"))
+		for _, platform := range []string{"ec2", "ecs", "eks", "agentcore"} {
+			strict.meterRefused(strict.Workload(platform, 0), in, "DryRunOperation", 400, "Request would have succeeded, but DryRun flag is set.")
 		}
 		in.UsageQuantity = aws.Int32(5) // the dry run has taken neither hour nor token
 		in.DryRun = nil
 		m.meter(m.Workload("ec2", 0), in)
 	}},
-	{id: "T76", what: "DryRun, denied", test: func(t *testing.T, m *market) {
+	{id: "T76", what: "DryRun, denied: UnauthorizedException, or AccessDeniedException by setting", test: func(t *testing.T, m *market) {
 		in := m.jobs(4, "14:10")
 		in.DryRun = aws.Bool(true)
 		m.meterRefused(m.Client(m.Description.Sellers[0].Powerless, "", ""), in, "UnauthorizedException", 400, "aws-marketplace:MeterUsage")
+		same := openMarket(t, "", settings("dry-run-denied", "access-denied"))
+		same.meterRefused(same.Client(same.Description.Sellers[0].Powerless, "", ""), in, "AccessDeniedException", 400, "aws-marketplace:MeterUsage")
 	}},
 	{id: "T77", what: "the endpoint's region is not the resource's", test: func(t *testing.T, m *market) {
 		w := m.workload(m.a, "ec2", 0)

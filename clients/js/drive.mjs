@@ -291,7 +291,8 @@ check("meter: replay in the same hour", recordId(await meter(4, hour(1, 50 * 60_
 refused("meter: other quantity", await meter(6, hour(1)), "DuplicateRequestException", { words: [`usageDimension: ${unit}`] });
 const elsewhere = recordId(await meter(4, hour(1), { who: workload("ecs", 1) }));
 check("meter: another task is counted by itself", isRecordId(elsewhere) && elsewhere !== recordId(metered));
-refused("meter: dry run", await meter(5, hour(2), { DryRun: true }), "DryRunOperation");
+check("meter: dry run", recordId(await meter(5, hour(2), { DryRun: true })), "DryRunOperation");
+refused("meter: dry run of another quantity", await meter(6, hour(1), { DryRun: true }), "DuplicateRequestException");
 check("meter: a dry run stores nothing", isRecordId(recordId(await meter(9, hour(2)))));
 const ClientToken = randomUUID();
 check("token: success", isRecordId(recordId(await meter(2, hour(3), { ClientToken }))));

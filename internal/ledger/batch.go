@@ -132,7 +132,7 @@ func (b *batchWork) write(g *group, c *Call) error {
 const (
 	detailOutcomes = 1 // records that were not stored: appendOutcome, repeated
 	detailRefusal  = 2 // a message and the start of the body
-	detailText     = 3 // an act of administration, in words
+	detailText     = 3 // words: an act of administration, the token of a ResolveCustomer, a dry run
 )
 
 const (

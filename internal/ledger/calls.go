@@ -18,7 +18,7 @@ import (
 type callDetail struct {
 	outcomes      []outcomeDetail
 	message, body string // of a refusal
-	text          string // of an act of administration, or of ResolveCustomer
+	text          string // of an act of administration, of ResolveCustomer, or of a dry run
 }
 
 // outcomeDetail is a record that was not stored: what appendOutcome notes.

@@ -17,7 +17,7 @@ const maxGroup = 256
 type work interface {
 	// prepare looks at the call once more, now that its time is known. It may refuse it, and asks for its ClientToken.
 	prepare(g *group, c *Call)
-	// claim enters the rows that the call would store.
+	// claim enters the rows that the call would store, or asks for them.
 	claim(g *group, c *Call)
 	// write decides by what became of the claims, and writes what else there is. An error means that the transaction
 	// has failed, never that the call is refused.
@@ -56,6 +56,7 @@ type group struct {
 	l       *Ledger
 	tx      *store.Tx
 	now     metering.Instant // one time for the whole group
+	asks    []store.Claim    // of dry runs
 	claims  []store.Claim
 	bytes   []byte // allocations of the claims
 	keys    []metering.TokenKey
@@ -185,7 +186,7 @@ func refuse(calls []*Call, why *metering.Error) {
 // write does the work of the calls, each with its audit row, in one transaction.
 func (k *committer) write(tx *store.Tx, calls []*Call) error {
 	g := &k.group
-	*g = group{l: k.l, tx: tx, now: k.l.clock.now(), claims: g.claims[:0], bytes: g.bytes[:0], keys: g.keys[:0], applies: g.applies[:0]}
+	*g = group{l: k.l, tx: tx, now: k.l.clock.now(), asks: g.asks[:0], claims: g.claims[:0], bytes: g.bytes[:0], keys: g.keys[:0], applies: g.applies[:0]}
 	if err := tx.Window(openHours(k.l.settings, g.now)); err != nil {
 		return err
 	}
@@ -202,6 +203,11 @@ func (k *committer) write(tx *store.Tx, calls []*Call) error {
 	}
 	for _, c := range calls {
 		c.work.claim(g, c)
+	}
+	if len(g.asks) > 0 {
+		if err := tx.Ask(g.asks); err != nil {
+			return err
+		}
 	}
 	if len(g.claims) > 0 {
 		if err := tx.Claim(g.claims); err != nil {
@@ -246,10 +252,20 @@ func (g *group) write(c *Call) error {
 	return g.tx.AppendCall(a)
 }
 
+// usage is a record of the call, by its place in the call, without its allocations.
+func (c *Call) usage(place int, line *metering.Line, clientToken string) store.Usage {
+	return store.Usage{Seq: store.UsageSeq(c.seq, place), Key: line.Key, Hour: line.Hour, Timestamp: line.Timestamp, Quantity: line.Quantity,
+		Form: line.Form, ClientToken: clientToken}
+}
+
+// ask enters a record of a dry run.
+func (g *group) ask(c *Call, line *metering.Line, clientToken string) {
+	g.asks = append(g.asks, store.Claim{Usage: c.usage(0, line, clientToken)})
+}
+
 // claim enters a record of the call, by its place in the call.
 func (g *group) claim(c *Call, place int, line *metering.Line, clientToken string) {
-	u := store.Usage{Seq: store.UsageSeq(c.seq, place), Key: line.Key, Hour: line.Hour, Timestamp: line.Timestamp, Quantity: line.Quantity,
-		Form: line.Form, ClientToken: clientToken}
+	u := c.usage(place, line, clientToken)
 	if len(line.Allocations) > 0 {
 		from := len(g.bytes)
 		g.bytes = metering.AppendAllocations(g.bytes, line.Allocations)
@@ -264,6 +280,8 @@ func (g *group) weigh(c *Call, claim *store.Claim) Outcome {
 	switch claim.State {
 	case store.Granted:
 		c.audit.UsageRows++
+		return Stored
+	case store.Unclaimed: // of a dry run
 		return Stored
 	case store.Taken:
 		if claim.Stored == claim.Quantity {

@@ -14,18 +14,17 @@ type meterWork struct {
 	parameters [16]byte
 	id         metering.RecordID
 	asked      int  // the place of its ClientToken among those of the group
-	claimed    int  // the place of its claim
+	claimed    int  // the place of its claim, or of what a dry run asks for
 	first      bool // the workload's first successful call for the product
 }
 
-// MeterUsage meters the usage of the calling workload and returns the record's id when it is on disk.
+// MeterUsage meters the usage of the calling workload and returns the record's id when it is on disk. A dry run stores
+// nothing but its audit row: it is refused as the usage would be, and otherwise returns the id that the usage would
+// get, or is refused with DryRunOperation, by setting dry-run.
 func (c *Call) MeterUsage(in *metering.Meter, body []byte) (metering.RecordID, *metering.Error) {
 	l, m := c.l, &c.meter
 	*m = meterWork{in: in}
 	refusal := l.entitled(c, in.ProductCode, m.admit(l, c), func() *metering.Error { return m.admit(l, c) })
-	if refusal == nil && in.DryRun {
-		refusal = metering.Errorf(metering.DryRunOperation, "Request would have succeeded, but DryRun flag is set.")
-	}
 	if refusal != nil {
 		return metering.RecordID{}, c.Refuse(refusal, body)
 	}
@@ -77,6 +76,11 @@ func (m *meterWork) claim(g *group, c *Call) {
 	if c.refusal != nil || m.known(g) != nil {
 		return
 	}
+	if m.in.DryRun {
+		m.claimed = len(g.asks)
+		g.ask(c, &m.line, m.clientToken())
+		return
+	}
 	m.claimed = len(g.claims)
 	g.claim(c, 0, &m.line, m.clientToken())
 }
@@ -101,10 +105,17 @@ func (m *meterWork) write(g *group, c *Call) error {
 			return nil
 		}
 		m.id = known.Record
+		if in.DryRun {
+			return m.dryRun(g, c)
+		}
 		c.audit.Detail = appendOutcome(c.audit.Detail, 0, Replayed, &m.line, m.clientToken())
 		return nil
 	}
-	outcome := g.weigh(c, &g.claims[m.claimed])
+	claims := g.claims
+	if in.DryRun {
+		claims = g.asks
+	}
+	outcome := g.weigh(c, &claims[m.claimed])
 	switch outcome {
 	case Duplicate:
 		c.refusal = metering.Errorf(metering.DuplicateRequest, "A record for this resource with usageDimension: %s was already accepted for the hour %v with another quantity. Usage is metered once an hour and cannot be changed.", in.Dimension, m.line.Hour)
@@ -112,7 +123,11 @@ func (m *meterWork) write(g *group, c *Call) error {
 	case Unprocessed:
 		c.refusal = metering.Errorf(metering.Throttling, "The service holds as many records of the open hours as it can. Retry later with exponential backoff.")
 		return nil
-	case Replayed:
+	}
+	if in.DryRun {
+		return m.dryRun(g, c)
+	}
+	if outcome == Replayed {
 		c.audit.Detail = appendOutcome(c.audit.Detail, 0, Replayed, &m.line, "")
 	}
 	// Replays come with fresh tokens for ever; beyond the bound theirs are let go, and the hour still tells them.
@@ -125,6 +140,17 @@ func (m *meterWork) write(g *group, c *Call) error {
 	if outcome == Stored {
 		return g.register(c, metering.MeterUsage, m.line.Key.Workload, m.line.Key.Product, &m.first)
 	}
+	return nil
+}
+
+// dryRun answers a dry run whose usage would have been taken. AWS's text fits both answers; clients have found success
+// (metering-api 2.6).
+func (m *meterWork) dryRun(g *group, c *Call) error {
+	if g.l.settings.DryRun == "exception" {
+		c.refusal = metering.Errorf(metering.DryRunOperation, "Request would have succeeded, but DryRun flag is set.")
+		return nil
+	}
+	c.audit.Detail = append(append(c.audit.Detail, detailText), "dry run: it would have succeeded, and nothing was stored"...)
 	return nil
 }
 

@@ -120,7 +120,7 @@ func (m *Metrics) group(calls []*Call, took time.Duration) {
 			if c.audit.UsageRows > 0 {
 				m.outcomes[Stored].Inc()
 				m.age.last[w.line.Key.Product] = c.audit.At
-			} else if c.refusal == nil {
+			} else if c.refusal == nil && !w.in.DryRun {
 				m.outcomes[Replayed].Inc()
 			}
 		}

@@ -159,10 +159,28 @@ func (s *shop) meter(platform, dimension string, quantity int32, clientToken str
 	w := s.workloads[platform]
 	c, request := s.begin(metering.MeterUsage, w.AccessKeyID, w.SessionToken)
 	defer c.End()
-	in := &metering.Meter{ProductCode: "software", HasProductCode: true, Dimension: dimension, Quantity: quantity, Timestamp: metering.InstantOf(s.now), HasTimestamp: true,
-		ClientToken: clientToken, HasClientToken: clientToken != ""}
+	in := s.software(dimension, quantity)
+	in.ClientToken, in.HasClientToken = clientToken, clientToken != ""
 	id, refusal := c.MeterUsage(in, []byte(`{"UsageDimension":"pods"}`))
 	return request, id, refusal
+}
+
+func (s *shop) software(dimension string, quantity int32) *metering.Meter {
+	return &metering.Meter{ProductCode: "software", HasProductCode: true, Dimension: dimension, Quantity: quantity, Timestamp: metering.InstantOf(s.now), HasTimestamp: true}
+}
+
+// dryRun tries usage, which must be possible, and returns the request's id.
+func (s *shop) dryRun(platform, dimension string, quantity int32) string {
+	s.t.Helper()
+	w := s.workloads[platform]
+	c, request := s.begin(metering.MeterUsage, w.AccessKeyID, w.SessionToken)
+	defer c.End()
+	in := s.software(dimension, quantity)
+	in.DryRun = true
+	if _, refusal := c.MeterUsage(in, nil); refusal != nil {
+		s.t.Fatal(refusal)
+	}
+	return request
 }
 
 // record is a usage record stamped some minutes before the shop's time.
@@ -514,6 +532,8 @@ func TestCallRecord(t *testing.T) {
 		t.Fatal("the conflict was not refused")
 	}
 
+	dry := s.dryRun("ec2", "users", 3)
+
 	get := func(id string) adminapi.Call {
 		t.Helper()
 		call, err := s.l.CallRecord(s.op, id)
@@ -565,6 +585,10 @@ func TestCallRecord(t *testing.T) {
 	}
 	if call := get(conflict); call.Error != "IdempotencyConflict" || call.Message != refusal.Message || call.Request != `{"UsageDimension":"pods"}` || call.Results != nil {
 		t.Errorf("conflict: %+v", call)
+	}
+
+	if call := get(dry); call.Error != "" || !strings.HasPrefix(call.Message, "dry run") || call.Results != nil {
+		t.Errorf("dry run: %+v", call)
 	}
 
 	for id, kind := range map[string]metering.Kind{s.requestID().String(): metering.NotFound, uuid.Nil.String(): metering.NotFound,

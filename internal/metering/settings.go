@@ -24,7 +24,9 @@ type Settings struct {
 	FinalWindow        time.Duration // how long records are taken after an agreement began to end
 	TokenLife          time.Duration // life of a registration token
 	ConflictStatus     int           // HTTP status of IdempotencyConflictException
-	DryRunStatus       int           // HTTP status of DryRunOperation
+	DryRun             string        // what a dry run that would succeed is answered: "success" or "exception"
+	DryRunStatus       int           // HTTP status of DryRunOperation, if that is an exception
+	DryRunDenied       string        // a dry run without permission: "unauthorized" or "access-denied"
 	PublisherPreview   bool          // the publishing account calls MeterUsage and RegisterUsage without an agreement
 	AgentCoreTags      string        // "refuse" or "ignore" usage allocations from AgentCore
 	ClaimsPascalCase   bool          // RegisterUsage tokens carry PascalCase claims beside the lower-camel ones
@@ -70,8 +72,12 @@ var settings = []Setting{
 		func(s *Settings) any { return &s.TokenLife }},
 	{"conflict-status", "409", []string{"409", "400"}, "HTTP status of IdempotencyConflictException.", "metering-api 0.3 D2",
 		func(s *Settings) any { return &s.ConflictStatus }},
-	{"dry-run-status", "400", []string{"400", "412"}, "HTTP status of DryRunOperation.", "metering-api 2.6",
+	{"dry-run", "success", []string{"success", "exception"}, "What a dry run that would succeed is answered: success with MeteringRecordId DryRunOperation, or an exception of that name.", "metering-api 2.6",
+		func(s *Settings) any { return &s.DryRun }},
+	{"dry-run-status", "400", []string{"400", "412"}, "HTTP status of DryRunOperation, where it is an exception.", "metering-api 2.6",
 		func(s *Settings) any { return &s.DryRunStatus }},
+	{"dry-run-denied", "unauthorized", []string{"unauthorized", "access-denied"}, "What a dry run without permission is answered: UnauthorizedException, or AccessDeniedException as without DryRun.", "metering-api 2.6",
+		func(s *Settings) any { return &s.DryRunDenied }},
 	{"publisher-preview", "true", yesNo, "Whether workloads of the product's own account may meter it without an agreement.", "metering-api 2.6",
 		func(s *Settings) any { return &s.PublisherPreview }},
 	{"agentcore-allocations", "refuse", []string{"refuse", "ignore"}, "What usage allocations from an AgentCore runtime get: InvalidUsageAllocationsException, or nothing.", "metering-api 2.5",

@@ -159,7 +159,7 @@ func (s *AWS) serve(x *exchange, r *http.Request, id uuid.UUID) (operation strin
 	}
 	call, failed := s.ledger.Begin(ledger.Caller{Identity: caller.Principal, Region: caller.Region, Source: source, RequestID: id}, op)
 	if failed != nil {
-		if failed.Kind == metering.AccessDenied && op == metering.MeterUsage && dryRun(x.body) {
+		if failed.Kind == metering.AccessDenied && op == metering.MeterUsage && s.ledger.Settings().DryRunDenied == "unauthorized" && dryRun(x.body) {
 			failed = metering.Errorf(metering.Unauthorized, "%s", failed.Message)
 		}
 		return operation, s.exception(failed, id)
@@ -215,7 +215,7 @@ func (s *AWS) meterUsage(x *exchange, call *ledger.Call) *metering.Error {
 	if refusal != nil {
 		return refusal
 	}
-	out := wire.MeterUsageOutput{MeteringRecordID: wire.UUID(id)}
+	out := wire.MeterUsageOutput{MeteringRecordID: wire.UUID(id), DryRun: in.DryRun}
 	x.answer = out.Append(x.answer[:0])
 	return nil
 }
@@ -263,7 +263,7 @@ func syntax(err error) *metering.Error {
 	return metering.Errorf(metering.Serialization, "%v", err)
 }
 
-// dryRun tells whether the body is a MeterUsage call with DryRun, whose denial has a name of its own.
+// dryRun reports whether the body is a MeterUsage call with DryRun, whose denial may have a name of its own.
 func dryRun(body []byte) bool {
 	var in wire.MeterUsageInput
 	return in.Decode(body) == nil && in.DryRun

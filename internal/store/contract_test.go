@@ -119,6 +119,43 @@ func TestClaims(t *testing.T) {
 	})
 }
 
+// What was asked for is not taken, and is answered as a claim would be.
+func TestAsks(t *testing.T) {
+	both(t, func(t *testing.T, _ string, db Store) {
+		w := writer(db)
+		token := of(9, 1)
+		token.Key.Workload, token.ClientToken = 3, "one"
+		call(t, w, of(1, 10), of(2, 20), token)
+		other := token
+		other.ClientToken = "two"
+		for range 2 {
+			asks, claims := []Claim{of(2, 21), of(3, 30), of(1, 10), of(3, 31), of(2, 20), other}, []Claim{of(4, 40)}
+			err := w.Update(func(tx *Tx) error {
+				seq := w.NextCall()
+				if err := tx.Window(Window{}); err != nil {
+					return err
+				}
+				claims[0].Seq = UsageSeq(seq, 0)
+				if err := errors.Join(tx.Ask(asks), tx.Claim(claims)); err != nil {
+					return err
+				}
+				c := Call{Seq: seq, At: 7, Operation: 1}
+				c.Request[15] = byte(seq)
+				if claims[0].State == Granted {
+					c.UsageRows = 1
+				}
+				return tx.AppendCall(&c)
+			})
+			if got, want := states(asks), "taken:20 ?taken:10 ?taken:20 ?"; err != nil || got != want {
+				t.Errorf("got %q, want %q, error %v", got, want, err)
+			}
+		}
+		if got := states(call(t, w, of(3, 33), of(4, 41), other)); got != "granted taken:40 granted " {
+			t.Errorf("claimed afterwards: %q", got)
+		}
+	})
+}
+
 // openAnother opens the store again: a shared one a second time, the embedded one once more.
 func openAnother(t *testing.T, location string, db Store) Store {
 	t.Helper()

@@ -160,16 +160,10 @@ type claimed struct {
 // those that were taken.
 func (t *postgresTx) Claim(claims []Claim) error {
 	t.claims = claims
-	order := make([]claimed, len(claims))
-	for i := range claims {
-		c := &claims[i]
-		c.State = Unclaimed
-		if c.Key.Product > maxProduct {
-			return fmt.Errorf("product %d: there is room for %d products", c.Key.Product, maxProduct)
-		}
-		order[i] = claimed{primaryKeyOf(&c.Usage), c}
+	order, err := sorted(claims)
+	if err != nil {
+		return err
 	}
-	slices.SortStableFunc(order, func(a, b claimed) int { return a.key.compare(b.key) })
 	var rows usageColumnsOf
 	for i, c := range order {
 		if i == 0 || c.key != order[i-1].key {
@@ -177,9 +171,12 @@ func (t *postgresTx) Claim(claims []Claim) error {
 			t.days[dayOf(c.claim.Hour)] = struct{}{}
 		}
 	}
-	err := t.insert(&rows, claims)
-	if err == nil {
-		err = t.lookUp(order)
+	missing := 0
+	if err = t.insert(&rows, claims); err == nil {
+		missing, err = t.lookUp(order)
+	}
+	if err == nil && missing > 0 { // what was in the way is not to be seen
+		err = errAgain
 	}
 	if err != nil {
 		return t.note(err)
@@ -192,6 +189,40 @@ func (t *postgresTx) Claim(claims []Claim) error {
 			default:
 				c.State, c.Stored = before.State, before.Stored
 			}
+		}
+	}
+	return nil
+}
+
+// sorted returns undecided claims in the order of their keys.
+func sorted(claims []Claim) ([]claimed, error) {
+	order := make([]claimed, len(claims))
+	for i := range claims {
+		c := &claims[i]
+		c.State = Unclaimed
+		if c.Key.Product > maxProduct {
+			return nil, fmt.Errorf("product %d: there is room for %d products", c.Key.Product, maxProduct)
+		}
+		order[i] = claimed{primaryKeyOf(&c.Usage), c}
+	}
+	slices.SortStableFunc(order, func(a, b claimed) int { return a.key.compare(b.key) })
+	return order, nil
+}
+
+func (t *postgresTx) Ask(claims []Claim) error {
+	order, err := sorted(claims)
+	if err == nil {
+		err = t.flush()
+	}
+	if err == nil {
+		_, err = t.lookUp(order)
+	}
+	if err != nil {
+		return t.note(err)
+	}
+	for i := 1; i < len(order); i++ {
+		if c, before := order[i].claim, order[i-1].claim; order[i].key == order[i-1].key {
+			c.State, c.Stored = before.State, before.Stored
 		}
 	}
 	return nil
@@ -232,8 +263,8 @@ func (t *postgresTx) granted(results pgx.BatchResults, claims []Claim) error {
 	return rows.Err()
 }
 
-// lookUp asks what is stored under the keys that were taken.
-func (t *postgresTx) lookUp(order []claimed) error {
+// lookUp asks what is stored under the keys that have not been granted. It returns how many of them are free.
+func (t *postgresTx) lookUp(order []claimed) (free int, err error) {
 	var hours, meters []int32
 	var subjects []int64
 	for i, c := range order {
@@ -242,12 +273,12 @@ func (t *postgresTx) lookUp(order []claimed) error {
 		}
 	}
 	if len(hours) == 0 {
-		return nil
+		return 0, nil
 	}
 	rows, err := t.conn.Query(t.ctx, "SELECT u.hour, u.subject, u.meter, u.quantity, u.workload, u.client_token FROM unnest($1::int4[], $2::int8[], $3::int4[]) AS k (hour, subject, meter) JOIN usage u ON u.hour = k.hour AND u.subject = k.subject AND u.meter = k.meter WHERE u.hour BETWEEN $4 AND $5",
 		hours, subjects, meters, slices.Min(hours), slices.Max(hours))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var k primaryKey
 	var quantity, workload int32
@@ -269,10 +300,10 @@ func (t *postgresTx) lookUp(order []claimed) error {
 		}
 		return nil
 	})
-	if err == nil && (again || found != len(hours)) {
+	if err == nil && again {
 		err = errAgain
 	}
-	return err
+	return len(hours) - found, err
 }
 
 func (t *postgresTx) ClientTokens(keys []metering.TokenKey) ([]*ClientToken, error) {

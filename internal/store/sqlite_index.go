@@ -164,6 +164,30 @@ func (x *index) claim(claims []Claim) error {
 	return nil
 }
 
+// ask says of rows what claim would say, and holds nothing.
+func (x *index) ask(claims []Claim) error {
+	for i := range claims {
+		c := &claims[i]
+		c.State = Unclaimed
+		if o := x.hours[c.Hour]; o != nil && c.ClientToken == "" {
+			e := hashed{entry: entry{pack(&c.Key), c.Quantity}}
+			e.hash = x.of(e.key)
+			quantity, taken, err := o.find(&e)
+			if err != nil {
+				return err
+			}
+			if taken {
+				c.State, c.Stored = Taken, quantity
+				continue
+			}
+		}
+		if x.full() || c.ClientToken != "" && x.most > 0 && x.keys+x.known >= x.most {
+			c.State = NoRoom
+		}
+	}
+	return nil
+}
+
 // find looks for a key in all places of the hour.
 func (o *openHour) find(e *hashed) (quantity int32, ok bool, err error) {
 	if quantity, ok = o.keys.find(e.hash, e.key); ok {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -155,7 +156,7 @@ func spilled(t *testing.T, db *sqliteStore, w Window) {
 	}
 }
 
-// claiming claims rows for hours in one transaction of a window.
+// claiming claims rows for hours in one transaction of a window, and every other time asks for them first.
 func claiming(t *testing.T, db *sqliteStore, w Window, claims ...Claim) []Claim {
 	t.Helper()
 	n := db.NextCall()
@@ -167,12 +168,27 @@ func claiming(t *testing.T, db *sqliteStore, w Window, claims ...Claim) []Claim 
 		for i := range claims {
 			claims[i].Seq = UsageSeq(n, i)
 		}
+		var asked []Claim
+		if n%2 == 0 {
+			asked = slices.Clone(claims)
+			if err := tx.Ask(asked); err != nil {
+				return err
+			}
+		}
 		if err := tx.Claim(claims); err != nil {
 			return err
 		}
 		for i := range claims {
 			if claims[i].State == Granted {
 				rows++
+			}
+		}
+		for i, a := range asked {
+			first := claims[slices.IndexFunc(claims, func(c Claim) bool {
+				return c.Hour == a.Hour && c.Key == a.Key && c.ClientToken == a.ClientToken
+			})]
+			if free := first.State == Granted; free != (a.State == Unclaimed) || a.State == Taken && a.Stored != first.Stored {
+				t.Errorf("row %d: asked for it is %v with %d, but claimed %v with %d", i, a.State, a.Stored, first.State, first.Stored)
 			}
 		}
 		return tx.AppendCall(&Call{Seq: n, Request: [16]byte{1: byte(n >> 8), byte(n)}, Operation: 1, UsageRows: rows})

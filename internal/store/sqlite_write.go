@@ -123,17 +123,26 @@ func (tx *sqliteTx) ClientTokens(keys []metering.TokenKey) ([]*ClientToken, erro
 	return tx.found, nil
 }
 
+func (tx *sqliteTx) Ask(claims []Claim) error {
+	return tx.mending(func() error { return tx.index.ask(claims) })
+}
+
+// mending runs f, which asks the index, until no file of the index is found to be damaged. What f has claimed is not in
+// the tables yet, so it is forgotten with the rest when the index is read from them.
+func (tx *sqliteTx) mending(f func() error) error {
+	err := f()
+	for damaged := (*damagedFile)(nil); errors.As(err, &damaged); { // as many as there are
+		if err = tx.index.mend(&sqliteReader{tx.c}, damaged); err == nil {
+			err = f()
+		}
+	}
+	return err
+}
+
 func (tx *sqliteTx) Claim(claims []Claim) error {
 	tx.claimed = true
 	tx.waiting = tx.waiting[:0]
-	err := tx.index.claim(claims)
-	for damaged := (*damagedFile)(nil); errors.As(err, &damaged); { // as many as there are
-		// What has been claimed is not in the tables yet, so it is forgotten with the rest.
-		if err = tx.index.mend(&sqliteReader{tx.c}, damaged); err == nil {
-			err = tx.index.claim(claims)
-		}
-	}
-	if err != nil {
+	if err := tx.mending(func() error { return tx.index.claim(claims) }); err != nil {
 		return err
 	}
 	if err := tx.listLate(claims); err != nil {

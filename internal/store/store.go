@@ -193,6 +193,10 @@ type tx interface {
 	// the second of two with the same key finds it taken by the first. A transaction claims once.
 	Claim(claims []Claim) error
 
+	// Ask says of each row what Claim would say, without storing it: a key that is free stays Unclaimed. Rows are
+	// considered each by itself. It comes before Claim.
+	Ask(claims []Claim) error
+
 	// restore stores rows that were granted in another store, to calls of one writer, which are appended then.
 	restore(calls []Call, claims []Claim) error
 
@@ -270,10 +274,10 @@ type ClaimState uint8
 
 // The states of a claim.
 const (
-	Unclaimed ClaimState = iota
-	Granted              // the row is stored by this transaction
-	Taken                // the key was taken: nothing is stored
-	NoRoom               // the store cannot take the row for now: nothing is stored
+	Unclaimed ClaimState = iota // undecided or, where it was only asked, free
+	Granted                     // the row is stored by this transaction
+	Taken                       // the key was taken: nothing is stored
+	NoRoom                      // the store cannot take the row for now: nothing is stored
 )
 
 // Usage is an accepted usage record as it is stored.

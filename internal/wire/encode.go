@@ -89,6 +89,9 @@ func appendAllocation(dst []byte, a *UsageAllocation) []byte {
 
 // Append appends the response to dst.
 func (out *MeterUsageOutput) Append(dst []byte) []byte {
+	if out.DryRun {
+		return append(dst, `{"MeteringRecordId":"DryRunOperation"}`...)
+	}
 	dst = append(dst, `{"MeteringRecordId":"`...)
 	dst = AppendUUID(dst, out.MeteringRecordID)
 	return append(dst, `"}`...)

@@ -53,6 +53,7 @@ func TestAppendOthers(t *testing.T) {
 		want   string
 	}{
 		{meter.Append, `{"MeteringRecordId":"35155d37-56cb-423f-8554-5c4f3e3ff56d"}`},
+		{(&wire.MeterUsageOutput{MeteringRecordID: someID, DryRun: true}).Append, `{"MeteringRecordId":"DryRunOperation"}`},
 		{(&wire.RegisterUsageOutput{Signature: "a.b.c"}).Append, `{"Signature":"a.b.c"}`},
 		{(&wire.RegisterUsageOutput{Signature: "a.b.c", PublicKeyRotationTimestamp: 1795446245000}).Append, `{"Signature":"a.b.c","PublicKeyRotationTimestamp":1795446245}`},
 		{(&wire.ResolveCustomerOutput{}).Append, `{}`},

@@ -143,7 +143,10 @@ type BatchMeterUsageOutput struct {
 }
 
 // MeterUsageOutput is the response of MeterUsage.
-type MeterUsageOutput struct{ MeteringRecordID UUID }
+type MeterUsageOutput struct {
+	MeteringRecordID UUID
+	DryRun           bool // the id is the word DryRunOperation instead (metering-api 2.6)
+}
 
 // RegisterUsageOutput is the response of RegisterUsage.
 type RegisterUsageOutput struct {
