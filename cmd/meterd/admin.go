@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +28,7 @@ type adminCmd struct {
 	Endpoint  string `default:"http://127.0.0.1:4881" env:"METERD_ADMIN_ENDPOINT" placeholder:"URL" help:"Admin API of the service."`
 	Token     string `env:"METERD_ADMIN_TOKEN" help:"Admin token; other users of the machine can see command lines, so prefer the environment."`
 	TokenFile string `type:"path" env:"METERD_ADMIN_TOKEN_FILE" placeholder:"FILE" help:"File that holds the admin token."`
+	CAFile    string `name:"ca-file" type:"path" env:"METERD_ADMIN_CA_FILE" placeholder:"FILE" help:"Certificates of authorities to trust beside the system's, PEM; for a service whose certificate is from one of your own."`
 	Output    string `default:"table" enum:"table,json,csv" short:"o" help:"table, json, or csv (usage only)."`
 
 	Seller     sellerCmd     `cmd:"" help:"Accounts that publish products."`
@@ -41,7 +45,7 @@ type adminCmd struct {
 	Import     importCmd     `cmd:"" help:"Import a marketplace file, all of it or nothing."`
 	Usage      usageCmd      `cmd:"" help:"List usage records, or sum them up."`
 	Call       callCmd       `cmd:"" help:"Show the audit of a call."`
-	Clock      clockCmd      `cmd:"" help:"Read and move the clock of a sandbox."`
+	Clock      clockCmd      `cmd:"" help:"Read the ledger clock, and move that of a sandbox."`
 }
 
 // client returns the client that the flags describe.
@@ -60,7 +64,33 @@ func (a *adminCmd) client() (*adminapi.Client, error) {
 	if token == "" {
 		return nil, errors.New("there is no admin token; set METERD_ADMIN_TOKEN, or give --token-file; meterd init prints the first one")
 	}
-	return adminapi.New(a.Endpoint, token), nil
+	client := adminapi.New(a.Endpoint, token)
+	if a.CAFile != "" {
+		transport, err := trusting(a.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("--ca-file: %w", err)
+		}
+		client.HTTPClient = &http.Client{Transport: transport}
+	}
+	return client, nil
+}
+
+// trusting returns a transport that trusts the authorities of the file beside the system's.
+func trusting(file string) (*http.Transport, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM, -----BEGIN CERTIFICATE-----", file)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return transport, nil
 }
 
 // ask calls the admin API and shows the answer: as JSON, or with table.
@@ -88,8 +118,15 @@ func ask[T any](c *console, a *adminCmd, call func(context.Context, *adminapi.Cl
 // failed says what to do when the service cannot be reached.
 func (a *adminCmd) failed(err error) error {
 	var dial *net.OpError
-	if errors.As(err, &dial) && dial.Op == "dial" {
+	var unknown x509.UnknownAuthorityError
+	var noTLS tls.RecordHeaderError
+	switch {
+	case errors.As(err, &dial) && dial.Op == "dial":
 		return fmt.Errorf("%w; is the service running? --endpoint says where", err)
+	case errors.As(err, &unknown):
+		return fmt.Errorf("%w; --ca-file names the certificate of the authority", err)
+	case errors.As(err, &noTLS) || errors.Is(err, http.ErrSchemeMismatch):
+		return fmt.Errorf("%w; the service has no certificate there: --endpoint must begin with http://", err)
 	}
 	return err
 }
@@ -536,8 +573,13 @@ var accessKeys = columns[adminapi.AccessKey]{[]string{"access key id", "secret a
 	return []string{k.AccessKeyID, secret, k.Status, k.UserARN}
 }}
 
+var listedKeys = columns[adminapi.AccessKey]{[]string{"access key id", "status", "created", "user"}, func(k *adminapi.AccessKey) []string {
+	return []string{k.AccessKeyID, k.Status, when(k.CreatedAt), k.UserARN}
+}}
+
 type keyCmd struct {
 	Create     keyCreateCmd     `cmd:"" help:"Make an access key for a user; its secret is shown this once."`
+	List       keyListCmd       `cmd:"" help:"List access keys, without their secrets."`
 	Activate   keyActivateCmd   `cmd:"" help:"Activate an access key."`
 	Deactivate keyDeactivateCmd `cmd:"" help:"Deactivate an access key."`
 	Delete     keyDeleteCmd     `cmd:"" help:"Delete an access key."`
@@ -549,6 +591,26 @@ func (cmd *keyCreateCmd) Run(c *console, a *adminCmd) error {
 	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.AccessKey, error) {
 		return api.CreateAccessKey(ctx, cmd.Account, cmd.Name)
 	}, accessKeys.one)
+}
+
+type keyListCmd struct {
+	Account string `placeholder:"ACCOUNT" help:"Of this account's users only, 12 digits."`
+	User    string `placeholder:"NAME" help:"Of the users of this name only."`
+}
+
+func (cmd *keyListCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.AccessKey], error) {
+		keys := adminapi.Page[adminapi.AccessKey]{Items: []adminapi.AccessKey{}}
+		users, err := all(func(l adminapi.List) (adminapi.Page[adminapi.Principal], error) {
+			return api.Principals(ctx, adminapi.Users, cmd.Account, l)
+		})
+		for _, u := range users.Items {
+			if cmd.User == "" || cmd.User == u.Name {
+				keys.Items = append(keys.Items, u.AccessKeys...)
+			}
+		}
+		return keys, err
+	}, listedKeys.many)
 }
 
 type keyActivateCmd struct {

@@ -3,8 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/pem"
+	"io"
+	"log"
 	"log/slog"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -108,6 +113,8 @@ func TestAdminCommands(t *testing.T) {
 		{"user create 777788889999 bob --allow MeterdSellerAccess", "", `777788889999 +bob +MeterdSellerAccess`},
 		{"user permissions 777788889999 bob --allow * --deny aws-marketplace:Batch*,aws-marketplace:Meter*", "", `bob +\* +aws-marketplace:Batch\* aws-marketplace:Meter\*`},
 		{"key create 777788889999 bob", "", `(?P<KEY>AKIA[A-Z2-7]{16}) +[A-Za-z0-9+/]{40} +Active +arn:aws:iam::777788889999:user/bob`},
+		{"key list", "", `AKIASANDBOXACME00002 +Active +20.*Z +arn:aws:iam::111111111111:user/powerless\n`},
+		{"key list --account 777788889999 --user bob", "", `^ *ACCESS KEY ID +STATUS +CREATED +USER\n$KEY +Active +20\S+Z +arn:aws:iam::777788889999:user/bob\n$`},
 		{"key deactivate $KEY", "", `Inactive`},
 		{"key activate $KEY", "", `Active`},
 		{"user get 777788889999 bob", "", `AKIA[A-Z2-7]{16}=Active`},
@@ -145,6 +152,7 @@ func TestAdminCommands(t *testing.T) {
 		{"clock reset", "", `running\n$`},
 	} {
 		args := strings.Fields(c.args)
+		c.want = strings.ReplaceAll(c.want, "$KEY", remembered["KEY"])
 		for i := range args {
 			if name, ok := strings.CutPrefix(args[i], "$"); ok {
 				args[i] = remembered[name]
@@ -172,6 +180,38 @@ func TestAdminCommands(t *testing.T) {
 	for _, leaf := range parser.Model.Leaves(false) {
 		if name := leaf.Path(); strings.HasPrefix(name, "meterd admin ") && !o.ran[name] {
 			t.Errorf("%s was not tried", name)
+		}
+	}
+}
+
+// TestCAFile: a service whose certificate is from an authority of the operator's own is reached when it is named.
+func TestCAFile(t *testing.T) {
+	o := newOperator(t)
+	plain, err := url.Parse(o.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(plain))
+	defer s.Close()
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // the client that does not trust it
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := o.admin(0, "", "seller", "list", "--endpoint", s.URL, "--ca-file", file); !strings.Contains(out, sandbox.Acme) {
+		t.Errorf("with --ca-file: %s", out)
+	}
+	for _, c := range []struct{ endpoint, file, want string }{
+		{s.URL, "", "; --ca-file names the certificate of the authority\n"},
+		{s.URL, o.tokenFile, "meterd: --ca-file: " + o.tokenFile + " holds no certificate in PEM, -----BEGIN CERTIFICATE-----\n"},
+		{strings.Replace(o.url, "http:", "https:", 1), file, "; the service has no certificate there: --endpoint must begin with http://\n"},
+	} {
+		args := []string{"seller", "list", "--endpoint", c.endpoint}
+		if c.file != "" {
+			args = append(args, "--ca-file", c.file)
+		}
+		if _, problems := o.admin(1, "", args...); !strings.HasSuffix(problems, c.want) {
+			t.Errorf("--endpoint %s --ca-file %s: %s", c.endpoint, c.file, problems)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func (cmd *copyCmd) Run(c *console) error {
 		}
 		if err := store.Seal(cmd.From, cmd.To); err != nil {
 			if errors.Is(err, store.ErrLocked) {
-				return fmt.Errorf("%w in %s: stop meterd serve there, and run the same command again", err, from)
+				return fmt.Errorf("the ledger in %s is in use: stop meterd serve there, then run the same command again", from)
 			}
 			return err
 		}
@@ -51,6 +51,9 @@ func (cmd *copyCmd) Run(c *console) error {
 			fmt.Fprintf(c.stdout, "%d records\n", told)
 		}
 	})
+	if err != nil && cmd.Finish {
+		return cmd.stays(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -61,13 +64,18 @@ func (cmd *copyCmd) Run(c *console) error {
 	}
 	report, err := compare(cmd.From, cmd.To)
 	if err != nil {
-		return fmt.Errorf("%w; %s stays sealed and the copy unfinished: run the same command again, or take it back with --cancel", err, from)
+		return cmd.stays(err)
 	}
 	if err := store.Complete(cmd.From, cmd.To); err != nil {
-		return err
+		return cmd.stays(err)
 	}
 	fmt.Fprintf(c.stdout, "Verified: %d usage records and %d audited calls in both, each with the same sums.\nServe %s from now on, with the same master key. Keep %s until you trust it; it cannot be served any more.\n", report.Records, report.Calls, to, from)
 	return nil
+}
+
+// stays says what a move that has failed leaves behind.
+func (cmd *copyCmd) stays(err error) error {
+	return fmt.Errorf("%w; %s stays sealed and the copy is not finished: run the same command again, or take it back with --cancel", err, store.Redacted(cmd.From))
 }
 
 // compare verifies both ledgers and compares what they hold.

@@ -19,6 +19,8 @@ import (
 
 // cli is the command line. Every flag can be given as an environment variable too; help names it.
 type cli struct {
+	PrintVersion versionFlag `name:"version" help:"Print the version."`
+
 	Dev     devCmd          `cmd:"" help:"Run a sandbox: a seeded marketplace with published keys and a clock you can move. Not for production."`
 	Init    initCmd         `cmd:"" help:"Create the ledger of a production service, and print its first admin token."`
 	Serve   serveCmd        `cmd:"" help:"Serve a ledger that meterd init has created."`
@@ -30,6 +32,10 @@ type cli struct {
 	Health  healthcheckCmd  `cmd:"" name:"healthcheck" help:"Ask the node on this machine whether it takes calls; exit with 0 if it does, with 1 if not."`
 	Admin   adminCmd        `cmd:"" help:"Administer a running service: its marketplace, identities and usage."`
 	Version versionCmd      `cmd:"" help:"Print the version."`
+	Help    helpCmd         `cmd:"" help:"Show how a command is used, as --help does."`
+
+	Completion    completionCmd    `cmd:"" help:"Print a script that completes commands and flags in bash, zsh or fish."`
+	CompleteWords completeWordsCmd `cmd:"" hidden:"" help:"Print what a word can become; the scripts ask this."`
 }
 
 // console is what a command may touch of the world.
@@ -65,7 +71,7 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	var c cli
 	parser, err := kong.New(&c, kong.Name("meterd"), kong.Description("The AWS Marketplace Metering Service that anyone can run."),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.UsageOnError())
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.ValueFormatter(helpOf), kong.UsageOnError())
 	if err != nil {
 		fmt.Fprintln(stderr, "meterd: internal error:", err)
 		return 1
@@ -83,7 +89,7 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		}
 		return 2
 	}
-	if err := command.Run(&console{ctx, stdin, stdout, stderr}); err != nil {
+	if err := command.Run(&console{ctx, stdin, stdout, stderr}, parser); err != nil {
 		fmt.Fprintln(stderr, "meterd:", err)
 		return 1
 	}
@@ -121,6 +127,37 @@ func checkEnvironment(root *kong.Node, env []string) error {
 		}
 	}
 	return nil
+}
+
+// helpOf is the help of a flag or argument, with its default and its environment variable.
+func helpOf(v *kong.Value) string {
+	help := kong.DefaultHelpValueFormatter(v)
+	if v.Default == "" || v.IsBool() {
+		return help
+	}
+	return fmt.Sprintf("%s Default: %s.", strings.TrimSuffix(help, ".")+".", v.Default)
+}
+
+// helpCmd is --help as a command.
+type helpCmd struct {
+	Command []string `arg:"" optional:"" help:"The command, such as: admin import."`
+}
+
+func (cmd *helpCmd) Run(k *kong.Kong) error {
+	_, err := k.Parse(append(cmd.Command, "--help")) // prints, and ends the program
+	return err
+}
+
+// versionFlag is the command version as a flag, as other programs have it.
+type versionFlag bool
+
+// BeforeReset prints the version and ends the program.
+func (versionFlag) BeforeReset(k *kong.Kong) error {
+	err := (&versionCmd{}).Run(&console{stdout: k.Stdout})
+	if err == nil {
+		k.Exit(0)
+	}
+	return err
 }
 
 type versionCmd struct {

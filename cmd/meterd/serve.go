@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -60,6 +61,19 @@ func (p *placeFlags) find() error {
 	return nil
 }
 
+// unlessSandbox returns err, which would mislead if what is in the place is a sandbox: then it says so.
+func (p *placeFlags) unlessSandbox(err error) error {
+	sandbox := false
+	bad := store.Read(p.location(), func(_ *store.Reader, meta store.Meta) error {
+		sandbox = meta.Sandbox
+		return nil
+	})
+	if bad != nil || !sandbox {
+		return err
+	}
+	return fmt.Errorf("the ledger in %s is a sandbox, whose keys are published, and not for production; run it with: meterd dev %s", store.Redacted(p.location()), p.flag())
+}
+
 // ledgerFlags say where a production ledger and its master key are.
 type ledgerFlags struct {
 	placeFlags
@@ -93,7 +107,9 @@ func (f *ledgerFlags) locate(cfg *ledger.Config) error {
 		return err
 	}
 	cfg.Store = f.location()
-	cfg.MasterKey, err = readKey(file)
+	if cfg.MasterKey, err = readKey(file); err != nil {
+		err = f.unlessSandbox(err)
+	}
 	return err
 }
 
@@ -150,6 +166,9 @@ func (cmd *initCmd) Run(c *console) error {
 
 // exists says that there is a ledger already, which is an error unless --if-missing was given.
 func (cmd *initCmd) exists(c *console) error {
+	if err := cmd.unlessSandbox(nil); err != nil {
+		return err
+	}
 	lost := "if its admin tokens are lost, make another one with: meterd recover-token " + cmd.flag()
 	if cmd.IfMissing {
 		_, err := fmt.Fprintf(c.stdout, "There is a ledger already in %s; nothing was changed. Its first admin token was shown when it was made; %s\n", store.Redacted(cmd.location()), lost)
@@ -265,6 +284,7 @@ func readOrMakeKey(file string) (key []byte, made bool, err error) {
 type verifyCmd struct {
 	placeFlags
 	MasterKeyFile string `type:"path" env:"METERD_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the ledger's master key; DIR.key if not given and it can be read. Without it all is checked but what ClientTokens stand for."`
+	Output        string `default:"text" enum:"text,json" short:"o" help:"text or json."`
 }
 
 func (cmd *verifyCmd) Run(c *console) error {
@@ -276,6 +296,19 @@ func (cmd *verifyCmd) Run(c *console) error {
 		return err
 	}
 	report, err := ledger.Verify(cmd.location(), ledger.VerifyOptions{MasterKey: key})
+	if cmd.Output == "json" {
+		out := struct {
+			ledger.Report
+			Agrees bool   `json:"agrees"`
+			Error  string `json:"error,omitempty"` // why the ledger could not be read to its end
+		}{report, err == nil && report.ProblemCount == 0, ""}
+		if err != nil {
+			out.Error = err.Error()
+		}
+		e := json.NewEncoder(c.stdout)
+		e.SetIndent("", "  ")
+		return errors.Join(err, e.Encode(out), disagreement(report))
+	}
 	if err != nil {
 		printProblems(c.stdout, report) // found before
 		return err
@@ -313,6 +346,13 @@ func printReport(w io.Writer, r ledger.Report) error {
 		return nil
 	}
 	printProblems(w, r)
+	return disagreement(r)
+}
+
+func disagreement(r ledger.Report) error {
+	if r.ProblemCount == 0 {
+		return nil
+	}
 	return fmt.Errorf("the ledger disagrees with itself in %d places; stop the service, keep a copy of it as it is, and restore a backup", r.ProblemCount)
 }
 

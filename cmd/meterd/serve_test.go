@@ -13,6 +13,7 @@ import (
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/sandbox"
 	"github.com/meterd/meterd/internal/store"
 )
 
@@ -133,5 +134,40 @@ func TestKeyFile(t *testing.T) {
 		if read, isNew, err := readOrMakeKey(file); err != nil || isNew || !bytes.Equal(read, made) {
 			t.Errorf("the key that was made is read as %x, %v", read, err)
 		}
+	}
+}
+
+// TestOtherLedgers: commands for production say so of a sandbox, and the copy of a ledger that is served is not finished.
+func TestOtherLedgers(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	l, err := sandbox.Open(ledger.Config{Store: at("sandbox")}, sandbox.Options{})
+	if err == nil {
+		err = l.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried := func(want string, args ...string) {
+		t.Helper()
+		var out, problems bytes.Buffer
+		if code := run(t.Context(), args, nil, nil, &out, &problems); code != 1 || problems.String() != want {
+			t.Errorf("meterd %q: exit code %d, %q, want %q", args, code, problems.String(), want)
+		}
+	}
+	isSandbox := "meterd: the ledger in " + at("sandbox") + " is a sandbox, whose keys are published, and not for production; run it with: meterd dev --data " + at("sandbox") + "\n"
+	for _, command := range []string{"serve", "recover-token", "init"} {
+		tried(isSandbox, command, "--data", at("sandbox"))
+	}
+
+	if err := ledger.Create(ledger.Config{Store: at("ledger"), MasterKey: make([]byte, 32)}); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = ledger.Open(ledger.Config{Store: at("ledger"), MasterKey: make([]byte, 32)}); err != nil {
+		t.Fatal(err)
+	}
+	tried("meterd: the ledger in "+at("ledger")+" is in use: stop meterd serve there, then run the same command again\n", "copy", at("ledger"), at("copy"), "--finish")
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

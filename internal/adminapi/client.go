@@ -425,7 +425,7 @@ func (c *Client) Call(ctx context.Context, requestID string) (Call, error) {
 	return get[Call](ctx, c, path("calls", requestID), nil)
 }
 
-// Clock reads the ledger clock of a sandbox.
+// Clock reads the ledger clock.
 func (c *Client) Clock(ctx context.Context) (Clock, error) {
 	return get[Clock](ctx, c, path("clock"), nil)
 }

@@ -186,12 +186,9 @@ func timeOf(i metering.Instant) *time.Time {
 	return new(i.Time())
 }
 
-// Clock returns the ledger clock of a sandbox.
+// Clock returns the ledger clock.
 func (l *Ledger) Clock(op Operator) (adminapi.Clock, error) {
 	return find(l, op, func() (adminapi.Clock, *metering.Error) {
-		if !l.Sandbox() {
-			return adminapi.Clock{}, errClock
-		}
 		l.clock.mu.Lock()
 		defer l.clock.mu.Unlock()
 		return adminapi.Clock{Now: l.clock.nowLocked().Time(), Frozen: l.clock.state.Frozen != 0}, nil

@@ -98,7 +98,7 @@ func (a *admin) authenticate(next http.Handler) http.Handler {
 		op, err := a.Ledger.Operator(token, address(r))
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="meterd"`)
-			a.problem(err).write(w)
+			a.problem(http.MethodGet, err).write(w) // nothing was tried yet
 			return
 		}
 		w.Header().Set("Cache-Control", "no-store") // answers may hold secrets
@@ -155,7 +155,7 @@ func (p *problem) write(w http.ResponseWriter) {
 }
 
 // problem maps an error of the ledger to an answer. What is unexpected goes to the log and not to the client.
-func (a *admin) problem(err error) *problem {
+func (a *admin) problem(method string, err error) *problem {
 	var refusal *metering.Error
 	if errors.As(err, &refusal) {
 		switch refusal.Kind {
@@ -173,6 +173,9 @@ func (a *admin) problem(err error) *problem {
 		}
 	}
 	a.Log.Error("admin API", slog.Any("error", err))
+	if method == http.MethodGet {
+		return newProblem(http.StatusInternalServerError, "something went wrong: the service's log says what")
+	}
 	return newProblem(http.StatusInternalServerError, "something went wrong, and it is not known whether the change was made: the service's log says what; look before you try again")
 }
 
@@ -194,7 +197,7 @@ func handle[I, O any](a *admin, method, path, summary string, f func(ledger.Oper
 	huma.Register(a.api, operation, func(ctx context.Context, in *I) (*output[O], error) {
 		out, err := f(ctx.Value(operatorKey{}).(ledger.Operator), in)
 		if err != nil {
-			return nil, a.problem(err)
+			return nil, a.problem(method, err)
 		}
 		return &output[O]{out}, nil
 	})
@@ -204,7 +207,7 @@ func handle[I, O any](a *admin, method, path, summary string, f func(ledger.Oper
 func handleEmpty[I any](a *admin, method, path, summary string, f func(ledger.Operator, *I) error) {
 	huma.Register(a.api, describe(method, path, summary), func(ctx context.Context, in *I) (*struct{}, error) {
 		if err := f(ctx.Value(operatorKey{}).(ledger.Operator), in); err != nil {
-			return nil, a.problem(err)
+			return nil, a.problem(method, err)
 		}
 		return nil, nil
 	})
@@ -376,7 +379,7 @@ func (a *admin) marketplace() {
 		if errors.As(err, &faults) {
 			status := http.StatusBadRequest
 			if len(unread) == 0 {
-				status = a.problem(err).Status
+				status = a.problem(http.MethodPost, err).Status
 			}
 			if !text.cut {
 				adminapi.Locate(form, bytes.NewReader(text.b), faults)
@@ -384,7 +387,7 @@ func (a *admin) marketplace() {
 			return nil, faultsProblem(status, faults)
 		}
 		if err != nil {
-			return nil, a.problem(err)
+			return nil, a.problem(http.MethodPost, err)
 		}
 		return &output[adminapi.ImportResult]{out}, nil
 	})
@@ -570,7 +573,7 @@ func (a *admin) usage() {
 		c.Error = exceptionNamed(c.Error, l.Settings())
 		return c, err
 	})
-	handle(a, "GET", "/v1/clock", "Read the ledger clock of a sandbox", func(op ledger.Operator, _ *struct{}) (adminapi.Clock, error) {
+	handle(a, "GET", "/v1/clock", "Read the ledger clock", func(op ledger.Operator, _ *struct{}) (adminapi.Clock, error) {
 		return l.Clock(op)
 	})
 	handle(a, "PUT", "/v1/clock", "Move, stop or start the ledger clock of a sandbox", func(op ledger.Operator, in *input[adminapi.ClockChange]) (adminapi.Clock, error) {
@@ -633,7 +636,7 @@ func table[I any](a *admin, path, summary string, shape reflect.Type, f func(led
 	huma.Register(a.api, operation, func(ctx context.Context, in *I) (*answer, error) {
 		out, err := f(ctx.Value(operatorKey{}).(ledger.Operator), in)
 		if err != nil {
-			return nil, a.problem(err)
+			return nil, a.problem(http.MethodGet, err)
 		}
 		return out, nil
 	})

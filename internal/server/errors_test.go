@@ -1,8 +1,11 @@
 package server
 
 import (
+	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/meterd/meterd/internal/metering"
@@ -83,5 +86,16 @@ func TestExceptionSettings(t *testing.T) {
 	}
 	if e := exceptionOf(metering.Throttling, s); e.status != 400 {
 		t.Errorf("other kinds: status %d", e.status)
+	}
+}
+
+// TestUnexpected: what is not foreseen is not told to the client, and only of a change it is not known whether it was made.
+func TestUnexpected(t *testing.T) {
+	a := &admin{AdminConfig: AdminConfig{Log: slog.New(slog.DiscardHandler)}}
+	for method, unknown := range map[string]bool{"GET": false, "POST": true, "PUT": true, "PATCH": true, "DELETE": true} {
+		p := a.problem(method, errors.New("secret"))
+		if p.Status != 500 || strings.Contains(p.Detail, "secret") || strings.Contains(p.Detail, "not known whether the change was made") != unknown {
+			t.Errorf("%s: %+v", method, p)
+		}
 	}
 }
