@@ -40,7 +40,7 @@ check: ## gofmt, go vet, staticcheck
 	$(TOOL) staticcheck -tags soak ./...
 	cd deploy && $(GO) tool -modfile=../tools/go.mod staticcheck ./...
 
-bench: ## measure speed
+bench: ## measure speed; ARGS="-against COMMIT" compares two builds
 	$(GO) run ./internal/bench $(ARGS)
 
 soak: ## kill it under load ROUNDS times (100), cut its power CUTS times (10000) and its disk's DISK_CUTS times (200), fuzz for FUZZTIME (1m each)

@@ -144,9 +144,10 @@ type meterd struct {
 	ready             time.Duration
 }
 
-// buildMeterd builds the binary as make build does.
-func buildMeterd(ctx context.Context, to string) error {
+// buildMeterd builds the binary as make build does, from the module in source.
+func buildMeterd(ctx context.Context, source, to string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", to, "github.com/meterd/meterd/cmd/meterd")
+	cmd.Dir = source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
@@ -527,23 +528,29 @@ func fileSystem(dir string) (mount, kind string, err error) {
 
 // syncTime returns the median time to append 4 KB to a file and sync it.
 func syncTime(dir string) (time.Duration, error) {
+	took, err := timeSyncs(dir, func(done int) bool { return done < 101 })
+	return quantile(took, 0.5), err
+}
+
+// timeSyncs appends 4 KB to a file of its own and syncs it for as long as more says so, and returns how long each time
+// took, in ascending order.
+func timeSyncs(dir string, more func(done int) bool) (took []time.Duration, err error) {
 	f, err := os.CreateTemp(dir, "sync")
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
-	var all []time.Duration
-	for range 101 {
+	for more(len(took)) {
 		began := time.Now()
 		if _, err := f.Write(make([]byte, 4096)); err != nil {
-			return 0, err
+			return nil, err
 		}
 		if err := f.Sync(); err != nil {
-			return 0, err
+			return nil, err
 		}
-		all = append(all, time.Since(began))
+		took = append(took, time.Since(began))
 	}
-	slices.Sort(all)
-	return all[len(all)/2], nil
+	slices.Sort(took)
+	return took, nil
 }
