@@ -457,11 +457,11 @@ func openPostgresCopy(url string) (*postgresCopy, error) {
 		return nil, err
 	}
 	ctx := context.Background()
-	conn, err := pgx.ConnectConfig(ctx, writable(config))
+	conn, err := connectPostgres(ctx, writable(config))
 	if err != nil {
 		return nil, err
 	}
-	pool, err := newPool(ctx, url, writable(config))
+	pool, err := newPool(ctx, writable(config))
 	if err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
@@ -478,6 +478,7 @@ func (c *postgresCopy) Update(f func(*Tx) error) error {
 	for {
 		t := &postgresTx{ctx: c.ctx, conn: c.conn, days: map[int32]struct{}{}}
 		t.batch.Queue("BEGIN")
+		t.batch.Queue(durably)
 		err := f(&Tx{tx: t})
 		if err == nil {
 			err = t.commit()

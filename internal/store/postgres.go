@@ -48,53 +48,11 @@ type postgresStore struct {
 	closed  atomic.Bool
 }
 
-// postgresConfig reads a URL and adds what meterd needs of every connection.
-func postgresConfig(url string) (*pgx.ConnConfig, error) {
-	c, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, fmt.Errorf("the URL of the database cannot be used: %w", err)
-	}
-	if c.DefaultQueryExecMode == pgx.QueryExecModeSimpleProtocol {
-		return nil, errors.New("the URL of the database asks for default_query_exec_mode=simple_protocol, which meterd does not speak; leave it out")
-	}
-	if c.ConnectTimeout == 0 {
-		c.ConnectTimeout = connectPatience
-	}
-	for name, value := range map[string]string{
-		"application_name": "meterd",
-		"timezone":         "UTC",
-		// A node that has vanished must not keep others from its keys.
-		"idle_in_transaction_session_timeout": "15000",
-	} {
-		if _, given := c.RuntimeParams[name]; !given {
-			c.RuntimeParams[name] = value
-		}
-	}
-	return c, nil
-}
-
 // writable has connections be made only to a server that takes writes: of several hosts, to the primary.
 func writable(c *pgx.ConnConfig) *pgx.ConnConfig {
 	c = c.Copy()
 	c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	return c
-}
-
-// durable refuses a server whose commits may be lost, and has this connection's wait for the disk.
-func durable(ctx context.Context, conn *pgx.Conn) error {
-	var fsync, pages, commit string
-	err := conn.QueryRow(ctx, "SELECT coalesce(current_setting('fsync', true), 'on'), coalesce(current_setting('full_page_writes', true), 'on'), coalesce(current_setting('synchronous_commit', true), 'on')").Scan(&fsync, &pages, &commit)
-	switch {
-	case err != nil:
-		return err
-	case fsync != "on":
-		return errors.New("the database runs with fsync=off and would lose what was acknowledged; set it to on")
-	case pages != "on":
-		return errors.New("the database runs with full_page_writes=off and may be torn by a crash; set it to on")
-	case commit == "off" || commit == "local":
-		_, err = conn.Exec(ctx, "SET synchronous_commit = on")
-	}
-	return err
 }
 
 func existsPostgres(url string) (exists bool, err error) {
@@ -112,7 +70,7 @@ func onePostgres(url string, f func(context.Context, *pgx.Conn) error) error {
 		return err
 	}
 	ctx := context.Background()
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := connectPostgres(ctx, config)
 	if err != nil {
 		return fmt.Errorf("connecting to %s: %w", Redacted(url), err)
 	}
@@ -178,6 +136,7 @@ func createPostgres(url string, meta Meta, fill func(*Tx) error) error {
 		}
 		t := &postgresTx{ctx: ctx, conn: conn, days: map[int32]struct{}{}}
 		t.batch.Queue("BEGIN")
+		t.batch.Queue(durably)
 		t.batch.Queue("INSERT INTO writer (id, node, started, at, commits, calls, fenced) VALUES (0, 'init', 0, 0, 1, 0, true) ON CONFLICT (id) DO NOTHING")
 		if err := t.flush(); err != nil {
 			return err
@@ -214,7 +173,7 @@ func openPostgres(url string, o Options) (*postgresStore, error) {
 		}
 		return nil, fmt.Errorf("opening the ledger in %s: %w", Redacted(url), err)
 	}
-	conn, err := pgx.ConnectConfig(db.ctx, db.config)
+	conn, err := connectPostgres(db.ctx, db.config)
 	if err != nil {
 		return fail(err)
 	}
@@ -245,7 +204,7 @@ func openPostgres(url string, o Options) (*postgresStore, error) {
 	if db.last, err = lastTime(db.ctx, conn); err != nil {
 		return fail(err)
 	}
-	if db.pool, err = newPool(db.ctx, url, db.config); err != nil {
+	if db.pool, err = newPool(db.ctx, db.config); err != nil {
 		return fail(err)
 	}
 	for i := range 1 + callWriters {
@@ -284,8 +243,8 @@ func lastTime(ctx context.Context, conn *pgx.Conn) (at metering.Instant, err err
 }
 
 // newPool returns a pool of connections like one that config describes.
-func newPool(ctx context.Context, url string, config *pgx.ConnConfig) (*pgxpool.Pool, error) {
-	pool, err := pgxpool.ParseConfig(url)
+func newPool(ctx context.Context, config *pgx.ConnConfig) (*pgxpool.Pool, error) {
+	pool, err := pgxpool.ParseConfig("")
 	if err != nil {
 		return nil, err
 	}
@@ -331,11 +290,11 @@ func (db *postgresStore) pulse(ctx context.Context, known Revision) (Pulse, erro
 	p := Pulse{Last: db.last}
 	var least, sealed, held int64
 	var has bool
-	var readOnly string
+	var readOnly, found string
 	writers := db.committed()
 	err := db.pool.QueryRow(ctx, "SELECT (SELECT n FROM state WHERE name = 'revision'), (SELECT n FROM state WHERE name = 'least'), (SELECT n FROM state WHERE name = 'sealed'), clock_timestamp(), current_setting('transaction_read_only'), "+
-		"EXISTS (SELECT 1 FROM revision WHERE n = $1 AND mark = $2), (SELECT count(*) FROM writer w JOIN unnest($3::int8[], $4::bytea[], $5::int8[]) AS k (id, mark, commits) ON w.id = k.id AND w.mark = k.mark AND w.commits >= k.commits)",
-		known.N, known.Mark[:], writers.ids, writers.marks, writers.commits).Scan(&p.Revision, &least, &sealed, &p.Now, &readOnly, &has, &held)
+		"EXISTS (SELECT 1 FROM revision WHERE n = $1 AND mark = $2), (SELECT count(*) FROM writer w JOIN unnest($3::int8[], $4::bytea[], $5::int8[]) AS k (id, mark, commits) ON w.id = k.id AND w.mark = k.mark AND w.commits >= k.commits), "+dangers("$6"),
+		known.N, known.Mark[:], writers.ids, writers.marks, writers.commits, ledgerTables()).Scan(&p.Revision, &least, &sealed, &p.Now, &readOnly, &has, &held, &found)
 	switch {
 	case refusedWith(err, "42P01", "42703"): // it has tables, or columns, no more that it had when it was opened
 		return p, fmt.Errorf("%w (%w)", ErrWentBack, err)
@@ -350,7 +309,7 @@ func (db *postgresStore) pulse(ctx context.Context, known Revision) (Pulse, erro
 	case !has && known != Revision{}, held != int64(len(writers.ids)):
 		return p, ErrWentBack
 	}
-	return p, nil
+	return p, safe(found)
 }
 
 func (db *postgresStore) Close() error {
@@ -397,7 +356,7 @@ func passing(err error) bool {
 		return true // the network, or time
 	}
 	switch refused.Code {
-	case "25006", "55P03", "25P03", "25P02": // read-only: a demoted primary; lock timeout; ended while idle
+	case "25006", "55P03", "25P03", "25P02", "25P04": // read-only: a demoted primary; lock timeout; ended while idle; transaction timeout
 		return true
 	}
 	switch refused.Code[:2] {

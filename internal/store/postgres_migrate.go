@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -85,7 +86,11 @@ func unknownSchema(version, known int64) error {
 
 // makeTables makes the first step's tables, and the counters. Two may do so at once.
 func makeTables(ctx context.Context, conn *pgx.Conn) error {
-	if schema := conn.Config().RuntimeParams["search_path"]; schema != "" && !strings.ContainsAny(schema, ", $") {
+	var schema string
+	if err := conn.QueryRow(ctx, "SELECT current_setting('search_path')").Scan(&schema); err != nil {
+		return err
+	}
+	if schema != "" && !strings.ContainsAny(schema, `, $"`) {
 		if _, err := conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{schema}.Sanitize()); err != nil && !alreadyMade(err) {
 			return err
 		}
@@ -100,6 +105,18 @@ func makeTables(ctx context.Context, conn *pgx.Conn) error {
 }
 
 var newTable = regexp.MustCompile(`^\s*CREATE TABLE IF NOT EXISTS (\w+)`)
+
+// ledgerTables returns the names of the tables that the migrations make.
+var ledgerTables = sync.OnceValue(func() (names []string) {
+	for _, step := range migrations {
+		for _, sql := range step.statements {
+			if table := newTable.FindStringSubmatch(withoutComments(sql)); table != nil {
+				names = append(names, table[1])
+			}
+		}
+	}
+	return names
+})
 
 // run leaves out tables that are there, for somebody may have made one by hand whose form here the database does not
 // even parse.

@@ -173,8 +173,9 @@ func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error
 // count queues the beginning of a transaction.
 func (w *postgresWriter) count(t *postgresTx) {
 	t.batch.Queue("BEGIN")
-	t.batch.Queue("UPDATE writer SET commits = commits + 1, calls = $5, at = $1 WHERE id = $2 AND mark = $6 AND commits = $3 AND NOT fenced AND NOT EXISTS (SELECT 1 FROM state WHERE (name = 'sealed' AND n <> 0) OR (name = 'least' AND n > $4)) AND EXISTS (SELECT 1 FROM revision WHERE n = $7 AND mark = $8)",
+	t.batch.Queue("UPDATE writer SET commits = commits + 1, calls = $5, at = $1 WHERE id = $2 AND mark = $6 AND commits = $3 AND NOT fenced AND NOT EXISTS (SELECT 1 FROM state WHERE (name = 'sealed' AND n <> 0) OR (name = 'least' AND n > $4)) AND EXISTS (SELECT 1 FROM revision WHERE n = $7 AND mark = $8) AND "+syncs,
 		time.Now().UnixMilli(), w.id, w.commits, schemaVersion(), w.calls, w.mark[:], w.known.N, w.known.Mark[:])
+	t.batch.Queue(durably)
 }
 
 // counts checks that the transaction has counted itself.
@@ -187,6 +188,8 @@ func (w *postgresWriter) counts(tag pgconn.CommandTag) error {
 		return final{err}
 	case errors.Is(err, errSealed), errors.Is(err, errTooOld):
 		return final{fmt.Errorf("%w: %w", errFenced, err)}
+	case errors.Is(err, errUnsafe):
+		return final{&UnavailableError{err}}
 	case err != nil:
 		return err
 	}
@@ -208,9 +211,19 @@ func (w *postgresWriter) settle(ctx context.Context) (committed bool, err error)
 	}()
 	w.warned.Store(false)
 	var commits int64
-	err = w.conn.QueryRow(ctx, "UPDATE writer SET at = at WHERE id = $1 AND mark = $2 RETURNING commits", w.id, w.mark[:]).Scan(&commits)
+	var synced bool
+	var batch pgx.Batch
+	batch.Queue("BEGIN")
+	batch.Queue(durably)
+	batch.Queue("UPDATE writer SET at = at WHERE id = $1 AND mark = $2 RETURNING commits", w.id, w.mark[:]).QueryRow(func(row pgx.Row) error { return row.Scan(&commits) })
+	batch.Queue("SELECT " + syncs).QueryRow(func(row pgx.Row) error { return row.Scan(&synced) })
+	batch.Queue("COMMIT")
+	err = w.conn.SendBatch(ctx, &batch).Close()
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && commits < w.commits {
 		return false, final{&CommitError{ErrWentBack}}
+	}
+	if err == nil && !synced {
+		err = errUnsafe
 	}
 	if err == nil && w.warned.Load() {
 		err = errNotReplicated

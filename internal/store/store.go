@@ -13,8 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"regexp"
-	"strings"
 	"time"
 
 	"github.com/meterd/meterd/internal/metering"
@@ -345,11 +343,6 @@ type UsageFilter struct {
 	From, To                  metering.Instant // From <= Timestamp < To
 }
 
-// IsURL tells whether a location names a PostgreSQL database rather than a folder.
-func IsURL(location string) bool {
-	return strings.HasPrefix(location, "postgres://") || strings.HasPrefix(location, "postgresql://")
-}
-
 // Create makes a new store with what fill puts into it: in the folder, which is made too if it is missing, or in the
 // database. It fails with ErrExist if there is one already. Whatever interrupts it, the location holds all that
 // fill has put, or no store.
@@ -388,14 +381,3 @@ func Exists(location string) (bool, error) {
 	}
 	return err == nil, err
 }
-
-// Redacted is the location as it may be shown: without a password.
-func Redacted(location string) string {
-	if !IsURL(location) {
-		return location
-	}
-	return secrets.ReplaceAllString(location, "${1}xxxxx")
-}
-
-// secrets are where a URL may hold a password. Those that name several hosts cannot be parsed as URLs.
-var secrets = regexp.MustCompile(`(://[^:/@]*:|[?&](?:ssl)?password=)[^@&]+`)

@@ -40,7 +40,6 @@ var local = func() (names []string) {
 // text that holds part. One that nothing needs any more is an error.
 var exceptions = []struct{ file, rule, part, why string }{
 	{"0001_ledger.sql", "partition", "TABLE IF NOT EXISTS usage", "the index of the open days stays small; where a database spreads rows in its own way, usage is made by hand without partitions"},
-	{"postgres.go", "simple protocol", "QueryExecModeSimpleProtocol", "a URL that asks for it is refused"},
 	{"postgres_house.go", "partition", "ATTACH PARTITION", "only done where usage is a partitioned table"},
 	{"postgres_house.go", "partition", "DETACH PARTITION", "only done where usage is a partitioned table"},
 }
@@ -161,7 +160,7 @@ var compiled = func() (all []*regexp.Regexp) {
 }()
 
 // settings are what all of these databases let a session set.
-var settings = []string{"application_name", "client_encoding", "default_transaction_isolation", "default_transaction_read_only", "enable_seqscan",
+var settings = []string{"application_name", "client_encoding", "client_min_messages", "default_transaction_isolation", "default_transaction_read_only", "enable_seqscan",
 	"idle_in_transaction_session_timeout", "lock_timeout", "search_path", "statement_timeout", "synchronous_commit", "time", "timezone",
 	"transaction", "transaction_isolation", "transaction_read_only"}
 
