@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/meterd/meterd/internal/metering"
@@ -44,6 +45,8 @@ var (
 type sqliteStore struct {
 	dir      string
 	lock     *os.File
+	folder   *os.File   // locked while the log is copied into the database: see snapshot
+	copying  sync.Mutex // as one process locks the folder once
 	writer   *sqlite3.Conn
 	tx       sqliteTx
 	index    *index
@@ -55,7 +58,7 @@ type sqliteStore struct {
 	readers  chan *sqliteReader // places for views; nil is one that has no connection yet. Closed with the store
 	walPages atomic.Int64
 	checked  atomic.Int64 // pages in the log when a checkpoint in the background got no further, 0 if it has begun anew
-	copied   int64        // pages that the last one of those found copied in the end
+	copied   atomic.Int64 // pages that the last one of those found copied in the end
 	forced   int64        // pages in the log when the writer last made one itself, 0 if it has begun anew
 	sound    atomic.Bool  // open, and no write has failed
 	failure  atomic.Pointer[error]
@@ -199,6 +202,14 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	if err := present(dir); err != nil {
 		return nil, err
 	}
+	refused := func(err error) (*sqliteStore, error) {
+		return nil, fmt.Errorf("opening the ledger in %s: %w", dir, err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, lockFile)); errors.Is(err, fs.ErrNotExist) { // before it is made
+		if _, err := inspect(dir, o, forMoving); err != nil {
+			return refused(err)
+		}
+	}
 	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, err
@@ -209,7 +220,13 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	}
 	fail := func(err error) (*sqliteStore, error) {
 		db.Close()
-		return nil, fmt.Errorf("opening the ledger in %s: %w", dir, err)
+		return refused(err)
+	}
+	if db.meta, err = inspect(dir, o, forMoving); err != nil {
+		return fail(err)
+	}
+	if db.folder, err = os.Open(dir); err != nil {
+		return fail(err)
 	}
 	path := filepath.Join(dir, file)
 	if err := secure(path); err != nil {
@@ -231,21 +248,7 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 			return fail(fmt.Errorf("%s is %q, but must be %q for records to be safe", p[0], got, p[1]))
 		}
 	}
-	if db.meta, err = readMeta(db.writer); err != nil {
-		return fail(err)
-	}
-	if err := checkSize(db.writer, path); err != nil {
-		return fail(err)
-	}
 	reader := &Reader{&sqliteReader{db.writer}}
-	if err := moving(reader); err != nil && !forMoving {
-		return fail(err)
-	}
-	if o.Admit != nil {
-		if err := o.Admit(&db.meta); err != nil {
-			return fail(err)
-		}
-	}
 	if err := migrateSQLite(db.writer, &db.meta, o.Log); err != nil {
 		return fail(err)
 	}
@@ -323,12 +326,8 @@ func checkpointOnClose(c *sqlite3.Conn) error {
 	return err
 }
 
-// checkSize notices a database that was cut short: a page that is not whole has no checksum to tell. While the log
-// holds pages the database may have any length.
+// checkSize notices a database that was cut short: a page that is not whole has no checksum to tell.
 func checkSize(c *sqlite3.Conn, path string) error {
-	if wal, err := os.Stat(path + "-wal"); err == nil && wal.Size() > 0 {
-		return nil
-	}
 	db, err := os.Stat(path)
 	if err != nil {
 		return err
@@ -408,10 +407,10 @@ func (db *sqliteStore) Close() error {
 	close(db.wakeup)
 	db.ended.Wait()
 	db.index.clear()
-	if db.sound.Load() {
+	if db.sound.Load() && db.unread() { // else the next start does it
 		errs = append(errs, checkpointOnClose(db.writer))
 	}
-	errs = append(errs, closeConn(db.checker), closeConn(db.writer), db.lock.Close())
+	errs = append(errs, closeConn(db.checker), closeConn(db.writer), db.folder.Close(), db.lock.Close())
 	return errors.Join(errs...)
 }
 
@@ -463,7 +462,7 @@ func (db *sqliteStore) Update(f func(*Tx) error) (err error) {
 		db.tx.durable = *last
 	}
 	if pages := db.walPages.Load(); pages > db.forced+walForeground {
-		ran, _, err := checkpoint(db.writer)
+		ran, _, err := db.copyLog(db.writer)
 		if err != nil {
 			return db.lost(err)
 		}
@@ -508,12 +507,33 @@ func (db *sqliteStore) checkpointDue() bool {
 // there. An error is as serious as a [CommitError].
 func (db *sqliteStore) checkpoint() error {
 	pages := db.walPages.Load()
-	_, copied, err := checkpoint(db.checker)
-	if copied == db.copied { // a reader needs what is there: trying again is no use before the log has grown
+	ran, copied, err := db.copyLog(db.checker)
+	if !ran {
+		return err
+	}
+	if copied == db.copied.Load() { // a reader needs what is there: trying again is no use before the log has grown
 		db.checked.Store(pages)
 	}
-	db.copied = copied
+	db.copied.Store(copied)
 	return err
+}
+
+// copyLog is [checkpoint] while nobody reads the folder from outside. It copies nothing while somebody does.
+func (db *sqliteStore) copyLog(c *sqlite3.Conn) (ran bool, copied int64, err error) {
+	if !db.copying.TryLock() {
+		return false, 0, nil
+	}
+	defer db.copying.Unlock()
+	if !db.unread() {
+		return true, db.copied.Load(), nil
+	}
+	ran, copied, err = checkpoint(c)
+	return ran, copied, errors.Join(err, syscall.Flock(int(db.folder.Fd()), syscall.LOCK_UN))
+}
+
+// unread reports whether nobody reads the folder from outside, and keeps readers waiting then.
+func (db *sqliteStore) unread() bool {
+	return syscall.Flock(int(db.folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }
 
 // checkpoint tells whether it ran, which it does not while another connection makes one, and how many pages of the
@@ -573,31 +593,53 @@ func (r *sqliteReader) view(f func(*Reader) error) (sound bool, err error) {
 	return end == nil, err
 }
 
+// readSQLite runs f on what a folder holds, and changes nothing there. Nobody is told of what is in memory only.
 func readSQLite(dir string, f func(*Reader, Meta) error) (err error) {
 	if err := present(dir); err != nil {
 		return err
 	}
-	if err := inspectLog(dir); err != nil {
-		return err
-	}
-	c, err := open(filepath.Join(dir, file), sqlite3.OPEN_READWRITE)
+	s, err := takeSnapshot(dir, isServed)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err == nil { // closing may be for the server, which has stopped meanwhile
-			err = errors.Join(c.Exec(skipChecksums), checkpointOnClose(c))
+	defer s.Close()
+	if !s.served {
+		if err := s.sync(); err != nil {
+			return err
 		}
-		err = errors.Join(err, c.Close())
-	}()
-	if err := c.Exec("PRAGMA query_only=ON"); err != nil {
+	}
+	return s.run(f)
+}
+
+// inspect reads a folder that is to be opened, so that one that is refused stays as it is.
+func inspect(dir string, o Options, forMoving bool) (meta Meta, err error) {
+	s, err := takeSnapshot(dir, func(string) bool { return false })
+	if err != nil {
+		return meta, err
+	}
+	defer s.Close()
+	err = s.run(func(r *Reader, m Meta) error {
+		meta = m
+		if err := moving(r); err != nil && !forMoving {
+			return err
+		}
+		if o.Admit != nil {
+			return o.Admit(&meta)
+		}
+		return nil
+	})
+	return meta, err
+}
+
+// run runs f on what the snapshot holds.
+func (s *snapshot) run(f func(*Reader, Meta) error) error {
+	c, err := s.open()
+	if err != nil {
 		return err
 	}
+	defer c.Close()
 	meta, err := readMeta(c)
 	if err != nil {
-		return err
-	}
-	if err := checkSize(c, filepath.Join(dir, file)); err != nil {
 		return err
 	}
 	_, err = (&sqliteReader{c}).view(func(r *Reader) error {

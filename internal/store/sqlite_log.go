@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 )
@@ -110,22 +111,15 @@ type plainFile interface {
 // openLog opens a log to write to it. It is a seam for faults, as fileLayer is.
 var openLog = func(path string) (plainFile, error) { return os.OpenFile(path, os.O_RDWR, 0) }
 
-// inspectLog checks the log of a folder that others may hold. One that is being written may look damaged.
-func inspectLog(dir string) error {
-	path := filepath.Join(dir, file)
-	if _, err := checkLog(path); !errors.Is(err, errLog) {
-		return err
-	}
-	lock, err := lockDir(dir)
-	switch {
-	case errors.Is(err, ErrLocked):
-		return nil
-	case err != nil:
-		return err
-	}
-	defer lock.Close()
-	_, err = checkLog(path)
-	return err
+// logState is what a log holds, up to the end of its last transaction.
+type logState struct {
+	begun  bool // it has a good header
+	end    int64
+	salts  [8]byte
+	frames int64
+	sum    checksum         // of the last frame, and so of all
+	pages  uint32           // of the database then
+	latest map[uint32]int64 // the last frame of each page, from 0
 }
 
 // checkLog returns where the last transaction in the log ends.
@@ -139,26 +133,36 @@ func checkLog(path string) (end int64, err error) {
 		return 0, err
 	}
 	defer f.Close()
-	l := log{r: bufio.NewReaderSize(f, 1<<18), path: path}
+	state, err := readLog(path, f, index)
+	return state.end, err
+}
+
+// readLog reads a log that nobody writes, and fails if it is damaged.
+func readLog(path string, f *os.File, index logIndex) (state logState, err error) {
+	l := log{r: bufio.NewReaderSize(io.NewSectionReader(f, 0, math.MaxInt64), 1<<18), path: path}
 	sound, err := l.begin()
 	if err != nil {
-		return 0, err
+		return state, err
 	}
 	if !sound {
 		info, err := f.Stat()
 		switch {
 		case err != nil:
-			return 0, err
+			return state, err
 		case info.Size() < logHeader:
-			return info.Size(), index.check(path)
+			state.end = info.Size()
+			return state, index.check(path)
 		}
-		return logHeader, l.checkIgnored() // SQLite may use its salts again
+		state.end = logHeader
+		return state, l.checkIgnored() // SQLite may use its salts again
 	}
-	var committed, bad, commits int64 // frames up to the last transaction's end; the first bad one; those that commit from there on
+	state = logState{begun: true, salts: l.salts, latest: map[uint32]int64{}}
+	var bad, commits int64 // the first bad frame; those that commit from there on
+	written := map[uint32]int64{}
 	for {
 		more, err := l.next()
 		if err != nil {
-			return 0, err
+			return state, err
 		}
 		if !more {
 			break
@@ -166,11 +170,14 @@ func checkLog(path string) (end int64, err error) {
 		ours := l.frameSalts() == l.salts
 		switch {
 		case bad == 0 && l.follows && ours:
+			written[l.page()] = l.n - 1
 			if l.commits() > 0 {
-				committed = l.n
+				state.frames, state.sum, state.pages = l.n, l.before[0], l.commits()
+				maps.Copy(state.latest, written)
+				clear(written)
 			}
 		case bad == 0 && l.follows:
-			return 0, damagedLog(path, committed, "frame %d has other salts than the log", l.n)
+			return state, damagedLog(path, state.frames, "frame %d has other salts than the log", l.n)
 		default:
 			// What the first bad frame's header says is what was written, unless a sector ends where it is read.
 			first := bad == 0 && (frameAt(l.n-1)+8)%sector != 0
@@ -182,13 +189,44 @@ func checkLog(path string) (end int64, err error) {
 			}
 		}
 	}
+	state.end = frameAt(state.frames)
 	switch {
 	case commits > 1:
-		return 0, damagedLog(path, committed, "frame %d is not as it was written, but transactions follow that were begun after its own was on disk", bad)
-	case index.salts == l.salts && index.frames > committed:
-		return 0, damagedLog(path, committed, "it had %d frames, of which %d are left", index.frames, committed)
+		return state, damagedLog(path, state.frames, "frame %d is not as it was written, but transactions follow that were begun after its own was on disk", bad)
+	case index.salts == l.salts && index.frames > state.frames:
+		return state, damagedLog(path, state.frames, "it had %d frames, of which %d are left", index.frames, state.frames)
 	}
-	return frameAt(committed), syncFile(f)
+	return state, nil
+}
+
+// errBegun says that a log began anew while it was read.
+var errBegun = errors.New("the log has begun anew")
+
+// readServedLog reads of a log that is being written what its index counts, which is whole.
+func readServedLog(path string, f *os.File, index logIndex) (state logState, err error) {
+	l := log{r: bufio.NewReaderSize(io.NewSectionReader(f, 0, math.MaxInt64), 1<<18), path: path}
+	sound, err := l.begin()
+	switch {
+	case err != nil:
+		return state, err
+	case index.frames == 0 && (!sound || index.salts == l.salts || index.follows(l.salts)):
+		return state, nil // the database has it all
+	case !sound || l.salts != index.salts:
+		return state, errBegun
+	}
+	state = logState{begun: true, salts: l.salts, frames: index.frames, sum: index.sum, end: frameAt(index.frames), latest: map[uint32]int64{}}
+	for l.n < index.frames {
+		more, err := l.next()
+		switch {
+		case err != nil:
+			return state, err
+		case !more || !l.follows || l.frameSalts() != l.salts:
+			return state, errBegun
+		}
+		state.latest[l.page()] = l.n - 1
+	}
+	state.pages = l.commits()
+	return state, nil
 }
 
 // log is a log that is being read.
@@ -272,6 +310,7 @@ func (l *log) checkIgnored() error {
 type logIndex struct {
 	salts          [8]byte
 	frames, copied int64
+	sum            checksum // of the last frame
 }
 
 // readLogIndex returns nothing if there is no index, or none that is whole.
@@ -290,7 +329,12 @@ func readLogIndex(path string) (x logIndex) {
 	if !bytes.Equal(one, two) || words.Uint32(one) != 3_007_000 || (checksum{}).add(one[:40]) != (checksum{words.Uint32(one[40:]), words.Uint32(one[44:])}) {
 		return x
 	}
-	return logIndex{[8]byte(one[32:]), int64(words.Uint32(one[16:])), int64(words.Uint32(b[96:]))}
+	return logIndex{[8]byte(one[32:]), int64(words.Uint32(one[16:])), int64(words.Uint32(b[96:])), checksum{words.Uint32(one[24:]), words.Uint32(one[28:])}}
+}
+
+// follows reports whether the index is that of the next log after the one with these salts.
+func (x logIndex) follows(salts [8]byte) bool {
+	return binary.BigEndian.Uint32(x.salts[:]) == binary.BigEndian.Uint32(salts[:])+1
 }
 
 // check fails if the log must not be missing.

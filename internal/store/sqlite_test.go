@@ -492,7 +492,7 @@ func TestCheckpointBesideWriters(t *testing.T) {
 			t.Fatal(ran, err)
 		}
 	}
-	err := Read(dir, func(r *Reader, _ Meta) error { // its closing makes the last one
+	err := Read(dir, func(r *Reader, _ Meta) error {
 		if n, err := countUsage(r); n != 165 || err != nil {
 			t.Errorf("%d rows: %v", n, err)
 		}
@@ -502,8 +502,14 @@ func TestCheckpointBesideWriters(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+	if got := files(t, dir); !slices.Contains(got, file+"-wal") {
+		t.Errorf("the folder holds %q; the log should be there for the next start, as somebody read", got)
+	}
+	if err := reopen(t, dir).Close(); err != nil {
+		t.Error(err)
+	}
 	if got := files(t, dir); !slices.Equal(got, []string{file, lockFile}) {
-		t.Errorf("the folder holds %q; the log should be empty and gone", got)
+		t.Errorf("the folder holds %q; the log should be copied and gone", got)
 	}
 	err = Read(dir, func(r *Reader, _ Meta) error {
 		if n, err := countUsage(r); n != 166 || err != nil {
