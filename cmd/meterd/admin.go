@@ -666,8 +666,12 @@ func (cmd *workloadCreateCmd) Run(c *console, a *adminCmd) error {
 		return api.CreateWorkloadCredentials(ctx, adminapi.WorkloadRequest{DurationSeconds: int64(cmd.Duration / time.Second),
 			Workload: adminapi.Workload{AccountID: cmd.Account, Platform: cmd.Platform, ResourceID: cmd.ResourceID, Region: cmd.Region, Role: cmd.Role}})
 	}, func(w io.Writer, k adminapi.WorkloadCredentials) error { // for the shell
-		_, err := fmt.Fprintf(w, "export AWS_ACCESS_KEY_ID=%s\nexport AWS_SECRET_ACCESS_KEY=%s\nexport AWS_SESSION_TOKEN=%s\nexport AWS_REGION=%s\n",
-			k.AccessKeyID, k.SecretAccessKey, k.SessionToken, k.Region)
+		endpoint := "export AWS_ENDPOINT_URL_MARKETPLACE_METERING=" + k.Endpoint
+		if k.Endpoint == "" {
+			endpoint = "# export AWS_ENDPOINT_URL_MARKETPLACE_METERING=… (where the workload reaches the service, https://…)"
+		}
+		_, err := fmt.Fprintf(w, "%s\nexport AWS_ACCESS_KEY_ID=%s\nexport AWS_SECRET_ACCESS_KEY=%s\nexport AWS_SESSION_TOKEN=%s\nexport AWS_REGION=%s AWS_DEFAULT_REGION=%s\n",
+			endpoint, k.AccessKeyID, k.SecretAccessKey, k.SessionToken, k.Region, k.Region)
 		return err
 	})
 }

@@ -125,7 +125,7 @@ func TestAdminCommands(t *testing.T) {
 		{"role permissions 444455556666 agent", "", `agent`},
 		{"role list --account 444455556666", "", `agent`},
 		{"role get 444455556666 agent", "", `agent`},
-		{"workload create 444455556666 ecs task --role agent", "", `^export AWS_ACCESS_KEY_ID=ASIA.*\nexport AWS_SECRET_ACCESS_KEY=.*\nexport AWS_SESSION_TOKEN=.*\nexport AWS_REGION=us-east-1\n$`},
+		{"workload create 444455556666 ecs task --role agent", "", `^# export AWS_ENDPOINT_URL_MARKETPLACE_METERING=….*\nexport AWS_ACCESS_KEY_ID=ASIA.*\nexport AWS_SECRET_ACCESS_KEY=.*\nexport AWS_SESSION_TOKEN=.*\nexport AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1\n$`},
 		{"workload list --account 444455556666", "", `444455556666 +ecs +task +us-east-1 +agent`},
 		{"role delete 444455556666 agent", "", `^$`},
 		{"token create box 444455556666", "", `^[A-Za-z0-9+/]+=*\n$`},

@@ -19,11 +19,19 @@ type devCmd struct {
 	Data        string `xor:"place" type:"path" env:"METERD_DATA" placeholder:"DIR" help:"Keep the sandbox in this folder; a throw-away one if not given. Started again on the same folder, it changes nothing that is there."`
 	Store       string `xor:"place" env:"METERD_STORE" placeholder:"URL" help:"Keep it in this PostgreSQL database, postgres://…, which several may share."`
 	Marketplace string `type:"path" env:"METERD_MARKETPLACE" placeholder:"FILE" help:"Load this marketplace (YAML or JSON, docs/marketplace.md) instead of the seeded one."`
-	Describe    string `type:"path" env:"METERD_DESCRIBE" placeholder:"FILE" help:"Write a JSON description of the running sandbox to FILE once it is ready."`
+	Describe    string `type:"path" env:"METERD_DESCRIBE" placeholder:"FILE" help:"Write a JSON description of the running sandbox to FILE once it is ready; the file is removed when it starts and when it ends."`
 	AllowRemote bool   `env:"METERD_ALLOW_REMOTE" help:"Listen on addresses that other machines can reach. The sandbox's keys are published: anyone can use it."`
 }
 
 func (cmd *devCmd) Run(c *console) (err error) {
+	if cmd.Describe != "" { // whoever waits for the file must not see an old one
+		if err := sandbox.Withdraw(cmd.Describe); err != nil {
+			return fmt.Errorf("--describe: %w", err)
+		}
+	}
+	if err := cmd.checkAddresses(); err != nil {
+		return err
+	}
 	if !cmd.AllowRemote {
 		for flag, address := range map[string]string{"listen": cmd.Listen, "admin-listen": cmd.AdminListen, "ops-listen": cmd.OpsListen} {
 			if !loopback(address) {
@@ -54,7 +62,10 @@ func (cmd *devCmd) Run(c *console) (err error) {
 	}
 	description, err := sandbox.Describe(l, sandbox.Endpoints{AWS: s.aws(), Admin: s.admin(), Ops: s.ops()})
 	if err == nil && cmd.Describe != "" {
-		err = description.Write(cmd.Describe)
+		var withdraw func() error
+		if withdraw, err = description.Write(cmd.Describe); err == nil {
+			defer func() { err = errors.Join(err, withdraw()) }()
+		}
 	}
 	if err != nil {
 		s.closeListeners()
@@ -111,7 +122,7 @@ Paste this to send a first usage record:
   export AWS_ENDPOINT_URL_MARKETPLACE_METERING=%s
   export AWS_ACCESS_KEY_ID=%s
   export AWS_SECRET_ACCESS_KEY=%s
-  export AWS_DEFAULT_REGION=%s
+  export AWS_REGION=%s AWS_DEFAULT_REGION=%s
   aws meteringmarketplace batch-meter-usage %s "%s"
 
 With an AWS CLI too old to know the endpoint variable:
@@ -124,7 +135,7 @@ Read it back, and administer the marketplace:
   curl -H "Authorization: Bearer $METERD_ADMIN_TOKEN" %s/v1/usage    # or: meterd admin usage
 
 Press Ctrl-C to stop.
-`, d.Endpoint, seller.AccessKeyID, seller.SecretAccessKey, d.Region, named, record, d.Endpoint, named, old, d.AdminEndpoint, d.AdminToken, d.AdminEndpoint)
+`, d.Endpoint, seller.AccessKeyID, seller.SecretAccessKey, d.Region, d.Region, named, record, d.Endpoint, named, old, d.AdminEndpoint, d.AdminToken, d.AdminEndpoint)
 }
 
 // firstRecord finds who can send a record for whom.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -63,6 +64,21 @@ func (f *serviceFlags) config(log *slog.Logger) (ledger.Config, error) {
 	return cfg, nil
 }
 
+// checkAddresses finds addresses without a port, whose error would not say so.
+func (f *serviceFlags) checkAddresses() error {
+	for _, a := range []struct{ flag, address, port string }{{"listen", f.Listen, "4880"}, {"admin-listen", f.AdminListen, "4881"}, {"ops-listen", f.OpsListen, "4882"}} {
+		if _, _, err := net.SplitHostPort(a.address); err == nil {
+			continue
+		}
+		host := strings.Trim(a.address, "[]")
+		if _, _, err := net.SplitHostPort(net.JoinHostPort(host, a.port)); err != nil || strings.Contains(host, ":") && net.ParseIP(host) == nil {
+			return fmt.Errorf("--%s %s: is not an address; write host and port, such as 127.0.0.1:%s", a.flag, a.address, a.port)
+		}
+		return fmt.Errorf("--%s %s: has no port; write %s", a.flag, a.address, net.JoinHostPort(host, a.port))
+	}
+	return nil
+}
+
 // service is the three endpoints of a ledger, listening but not yet serving.
 type service struct {
 	log       *slog.Logger
@@ -109,6 +125,9 @@ func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger) (*service, erro
 		tlsConfig = &tls.Config{GetCertificate: c.get, MinVersion: tls.VersionTLS12}
 		scheme = "https"
 	}
+	if err := f.checkAddresses(); err != nil {
+		return nil, err
+	}
 	if f.MaxConnections < 1 {
 		return nil, fmt.Errorf("--max-connections %d: must be 1 or more", f.MaxConnections)
 	}
@@ -123,7 +142,7 @@ func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger) (*service, erro
 	}{
 		{"listen", f.Listen, server.NewAWS(server.AWSConfig{Ledger: l, Hosts: f.ExternalHost, Log: log, Metrics: metrics}),
 			server.Limits{Connections: f.MaxConnections, Header: 10 * time.Second, Request: time.Minute, Answer: 2 * time.Minute, Idle: 2 * time.Minute}},
-		{"admin-listen", f.AdminListen, server.Admin(server.AdminConfig{Ledger: l, Log: log}), // reports are large; an import takes longer, and sees to it
+		{"admin-listen", f.AdminListen, server.Admin(server.AdminConfig{Ledger: l, Log: log, Endpoint: func() string { return s.outside(f) }}), // reports are large; an import takes longer, and sees to it
 			server.Limits{Connections: few, Header: 10 * time.Second, Request: time.Minute, Answer: 10 * time.Minute, Idle: 2 * time.Minute}},
 		{"ops-listen", f.OpsListen, server.Ops(l, metrics), // profiles take as long as they are asked to
 			server.Limits{Connections: few, Header: 10 * time.Second, Request: time.Minute, Answer: 5 * time.Minute, Idle: 2 * time.Minute}},
@@ -136,10 +155,31 @@ func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger) (*service, erro
 		if tlsConfig != nil {
 			listener = tls.NewListener(listener, tlsConfig)
 		}
-		s.endpoints = append(s.endpoints, endpoint{name: e.name, listener: listener, url: scheme + "://" + listener.Addr().String(),
+		s.endpoints = append(s.endpoints, endpoint{name: e.name, listener: listener, url: scheme + "://" + reachable(listener.Addr()),
 			server: server.New(e.handler, e.limits, log)})
 	}
 	return s, nil
+}
+
+// reachable is a listener's address as one that can be connected to. One that stands for every address of the machine
+// is reached at the loopback address.
+func reachable(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return a.String()
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port)) // "[::]" takes IPv4 too
+}
+
+// outside is the AWS endpoint as others are to name it. It is empty if a proxy stands in front, whose scheme is not known.
+func (s *service) outside(f *serviceFlags) string {
+	switch {
+	case len(f.ExternalHost) == 0:
+		return s.aws()
+	case f.TLSCert != "":
+		return "https://" + f.ExternalHost[0]
+	}
+	return ""
 }
 
 func (s *service) closeListeners() {

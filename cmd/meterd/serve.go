@@ -207,6 +207,9 @@ type serveCmd struct {
 }
 
 func (cmd *serveCmd) Run(c *console) error {
+	if err := cmd.checkAddresses(); err != nil {
+		return err
+	}
 	log := cmd.logger(c.stderr)
 	cfg, err := cmd.config(log)
 	if err != nil {

@@ -112,6 +112,7 @@ type WorkloadCredentials struct {
 	SecretAccessKey string     `json:"secret_access_key"`
 	SessionToken    string     `json:"session_token"`
 	ExpiresAt       *time.Time `json:"expires_at,omitempty" doc:"wall clock; absent if they do not expire"`
+	Endpoint        string     `json:"endpoint,omitempty" doc:"the AWS endpoint that they are for, as the service knows it; absent behind a proxy"`
 }
 
 // WorkloadRequest asks for a workload's credentials, and makes the workload if it is new.

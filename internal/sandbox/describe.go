@@ -1,10 +1,12 @@
 package sandbox
 
 import (
+	"errors"
 	"time"
 
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/metering"
 )
 
 // Endpoints are where a sandbox listens, as URLs.
@@ -31,6 +33,9 @@ func Describe(l *ledger.Ledger, e Endpoints) (*Description, error) {
 	for _, s := range sellers.Items {
 		seller := Seller{Name: s.Name, AccountID: s.AccountID}
 		seller.Credentials, seller.Powerless = credentialsOf(keys[s.AccountID])
+		if seller.Workloads, err = workloadsOf(l, s.AccountID); err != nil {
+			return nil, err
+		}
 		d.Sellers = append(d.Sellers, seller)
 	}
 	products, err := l.Products(op, "", "", MaxDescribed)
@@ -53,7 +58,7 @@ func Describe(l *ledger.Ledger, e Endpoints) (*Description, error) {
 	}
 	expired := l.Now().Add(-l.Settings().TokenLife - time.Hour).Time()
 	for _, b := range buyers.Items {
-		buyer := Buyer{Name: b.Name, AccountID: b.AccountID, Subscriptions: []Subscription{}, Workloads: []Workload{}}
+		buyer := Buyer{Name: b.Name, AccountID: b.AccountID, Subscriptions: []Subscription{}}
 		buyer.Credentials, _ = credentialsOf(keys[b.AccountID])
 		agreements, err := l.Agreements(op, adminapi.AgreementFilter{BuyerAccountID: b.AccountID}, "", MaxDescribed)
 		if err != nil {
@@ -74,21 +79,39 @@ func Describe(l *ledger.Ledger, e Endpoints) (*Description, error) {
 			}
 			buyer.Subscriptions = append(buyer.Subscriptions, s)
 		}
-		workloads, err := l.Workloads(op, b.AccountID, "", MaxDescribed)
-		if err != nil {
+		if buyer.Workloads, err = workloadsOf(l, b.AccountID); err != nil {
 			return nil, err
-		}
-		for _, w := range workloads.Items {
-			c, err := l.CreateWorkloadCredentials(op, adminapi.WorkloadRequest{Workload: w})
-			if err != nil {
-				return nil, err
-			}
-			buyer.Workloads = append(buyer.Workloads, Workload{Platform: w.Platform, ResourceID: w.ResourceID, Region: w.Region,
-				Credentials: Credentials{c.AccessKeyID, c.SecretAccessKey}, SessionToken: c.SessionToken})
 		}
 		d.Buyers = append(d.Buyers, buyer)
 	}
 	return d, nil
+}
+
+// workloadsOf returns all workloads of the account that have a role, each with a session of its own.
+func workloadsOf(l *ledger.Ledger, accountID string) ([]Workload, error) {
+	out := []Workload{}
+	for after := ""; ; {
+		page, err := l.Workloads(l.Local(), accountID, after, ledger.MaxPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range page.Items {
+			w.Role = "" // the one that it has
+			c, err := l.CreateWorkloadCredentials(l.Local(), adminapi.WorkloadRequest{Workload: w})
+			var refused *metering.Error
+			if errors.As(err, &refused) && refused.Kind == metering.Conflict {
+				continue // its role was deleted, so it has no sessions
+			}
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, Workload{Platform: w.Platform, ResourceID: w.ResourceID, Region: w.Region,
+				Credentials: Credentials{c.AccessKeyID, c.SecretAccessKey}, SessionToken: c.SessionToken})
+		}
+		if after = page.Next; after == "" {
+			return out, nil
+		}
+	}
 }
 
 // credentialsOf returns the first key that may do something, and the first that may do nothing.

@@ -2,13 +2,17 @@ package sandbox_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/sandbox"
@@ -155,10 +159,11 @@ func TestRefusesProduction(t *testing.T) {
 	}
 }
 
-// TestWrite checks that the description is the contract's JSON.
+// TestWrite checks that the description is the contract's JSON, and that the file goes with the sandbox.
 func TestWrite(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sandbox.json")
-	if err := describe(t, open(t, t.TempDir(), sandbox.Options{})).Write(file); err != nil {
+	withdraw, err := describe(t, open(t, t.TempDir(), sandbox.Options{})).Write(file)
+	if err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(file)
@@ -179,5 +184,88 @@ func TestWrite(t *testing.T) {
 		if _, ok := buyer[name]; !ok {
 			t.Errorf("a buyer has no %q", name)
 		}
+	}
+	seller := d["sellers"].([]any)[0].(map[string]any)
+	for _, name := range []string{"name", "account_id", "access_key_id", "secret_access_key", "powerless", "workloads"} {
+		if _, ok := seller[name]; !ok {
+			t.Errorf("a seller has no %q", name)
+		}
+	}
+	another := filepath.Join(t.TempDir(), "another.json")
+	if err := os.WriteFile(another, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(another, file); err != nil {
+		t.Fatal(err)
+	}
+	if err := withdraw(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("the description of another sandbox was removed: %v", err)
+	}
+	if err := errors.Join(sandbox.Withdraw(file), sandbox.Withdraw(file)); err != nil {
+		t.Errorf("an old description: %v", err)
+	}
+	if withdraw, err = describe(t, open(t, t.TempDir(), sandbox.Options{})).Write(file); err == nil {
+		err = withdraw()
+	}
+	if _, there := os.Stat(file); err != nil || !errors.Is(there, os.ErrNotExist) {
+		t.Errorf("the sandbox's own description: %v, %v", err, there)
+	}
+}
+
+// TestWithdraw: only descriptions, and empty files, are removed.
+func TestWithdraw(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	for text, gone := range map[string]bool{"": true, `{"version":1,"endpoint":"http://127.0.0.1:4880"}`: true, "my notes": false, `{"version":1}`: false, `{"endpoint":"x"}`: false, "[]": false} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := sandbox.Withdraw(file)
+		if _, there := os.Stat(file); (err == nil) != gone || (there == nil) == gone {
+			t.Errorf("%q: %v, %v", text, err, there)
+		}
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{dir, link} {
+		if err := sandbox.Withdraw(name); err == nil || !strings.Contains(err.Error(), "is not a file") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestDescribed: workloads of sellers' accounts are described too, and what is not there has no member.
+func TestDescribed(t *testing.T) {
+	l := open(t, t.TempDir(), sandbox.Options{Marketplace: &adminapi.Marketplace{
+		Sellers: []adminapi.Seller{{AccountID: "111122223333"}},
+		Buyers:  []adminapi.Buyer{{AccountID: "444455556666"}},
+		Roles:   []adminapi.Principal{{AccountID: "444455556666", Name: "gone"}},
+		Workloads: []adminapi.Workload{{AccountID: "111122223333", Platform: "ec2", ResourceID: "i-1", Region: "us-east-1"},
+			{AccountID: "444455556666", Platform: "ecs", ResourceID: "a", Region: "us-east-1", Role: "gone"}, {AccountID: "444455556666", Platform: "ecs", ResourceID: "b", Region: "us-east-1"}},
+	}})
+	if err := l.DeletePrincipal(l.Local(), iam.Role, "444455556666", "gone"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 1000 {
+		if _, err := l.CreateWorkloadCredentials(l.Local(), adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: "111122223333", Platform: "eks", ResourceID: fmt.Sprint("pod-", i), Region: "us-east-1"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := describe(t, l)
+	if n := len(d.Sellers[0].Workloads); n != 1001 || d.Sellers[0].Workloads[0].ResourceID != "i-1" || d.Sellers[0].Workloads[n-1].SessionToken == "" {
+		t.Errorf("%d workloads of the seller", n)
+	}
+	if w := d.Buyers[0].Workloads; len(w) != 1 || w[0].ResourceID != "b" {
+		t.Errorf("the buyer's workloads: %+v", w)
+	}
+	d.Sellers[0].Workloads, d.Buyers[0].Workloads = nil, nil
+	text, err := json.Marshal([]any{d.Sellers, d.Buyers})
+	if want := `[[{"name":"","account_id":"111122223333","workloads":null}],[{"name":"","account_id":"444455556666","subscriptions":[],"workloads":null}]]`; err != nil || string(text) != want {
+		t.Errorf("%s, %v, want %s", text, err, want)
 	}
 }

@@ -28,6 +28,8 @@ import (
 type AdminConfig struct {
 	Ledger *ledger.Ledger
 	Log    *slog.Logger // slog.Default if nil
+
+	Endpoint func() string // the AWS endpoint's URL, or "" if it is not known; nil if it never is
 }
 
 // maxImport is the longest marketplace that an import takes, in bytes. It is read item by item.
@@ -500,7 +502,11 @@ func (a *admin) identities() {
 		return l.Workloads(op, in.Account, in.After, in.Limit)
 	})
 	handle(a, "POST", "/v1/workloads", "Get credentials for a workload, which is made if it is new", func(op ledger.Operator, in *input[adminapi.WorkloadRequest]) (adminapi.WorkloadCredentials, error) {
-		return l.CreateWorkloadCredentials(op, in.Body)
+		out, err := l.CreateWorkloadCredentials(op, in.Body)
+		if a.Endpoint != nil {
+			out.Endpoint = a.Endpoint()
+		}
+		return out, err
 	})
 
 	handle(a, "GET", "/v1/tokens", "List registration tokens", func(op ledger.Operator, in *Paging) (adminapi.Page[adminapi.Token], error) {
