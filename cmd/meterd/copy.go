@@ -14,68 +14,100 @@ type copyCmd struct {
 	From   string `arg:"" help:"Folder or postgres:// URL of the ledger."`
 	To     string `arg:"" help:"Where to copy it: a folder or URL that holds nothing, or an unfinished copy."`
 	Finish bool   `xor:"what" help:"Seal FROM, so that nothing is written there any more, copy the rest, verify, and open TO. A folder must not be served then; nodes of a database are fenced off."`
-	Cancel bool   `xor:"what" help:"Open FROM again after --finish was interrupted and is not to be finished."`
+	Cancel bool   `xor:"what" help:"Open FROM again after --finish was interrupted and is not to be finished. TO must be the copy that FROM was sealed for."`
+
+	CopyIsLost bool `help:"With --cancel: the copy that FROM was sealed for is nowhere any more. If it was finished and is served, the same record may be counted there and here."`
 }
 
 func (cmd *copyCmd) Run(c *console) error {
-	from, to := store.Redacted(cmd.From), store.Redacted(cmd.To)
-	if cmd.From == cmd.To {
+	same, err := store.SamePlace(cmd.From, cmd.To)
+	switch {
+	case err != nil:
+		return err
+	case same:
 		return errors.New("FROM and TO are the same place")
+	case cmd.CopyIsLost && !cmd.Cancel:
+		return errors.New("--copy-is-lost goes with --cancel only")
+	case cmd.Cancel:
+		return cmd.cancel(c)
+	case cmd.Finish:
+		return cmd.finish(c)
 	}
-	if cmd.Cancel {
-		if err := store.Unseal(cmd.From, cmd.To); err != nil {
-			return err
-		}
-		_, err := fmt.Fprintf(c.stdout, "The ledger in %s can be served again. The unfinished copy in %s can be deleted.\n", from, to)
+	if _, err := cmd.copy(c); err != nil {
 		return err
 	}
-	if cmd.Finish {
-		if moved, err := store.Moved(cmd.From, cmd.To); err != nil || moved {
-			if moved {
-				_, err = fmt.Fprintf(c.stdout, "The ledger in %s has been moved to %s already. Serve it there.\n", from, to)
-			}
-			return err
-		}
-		if err := store.Seal(cmd.From, cmd.To); err != nil {
-			if errors.Is(err, store.ErrLocked) {
-				return fmt.Errorf("the ledger in %s is in use: stop meterd serve there, then run the same command again", from)
-			}
-			return err
-		}
-		fmt.Fprintf(c.stdout, "Sealed %s: nothing is written there any more. If this is interrupted, run the same command again, or take it back with --cancel.\n", from)
-	}
+	_, err = fmt.Fprintln(c.stdout, "What is written from now on is copied by running the command again. To move the ledger, run it with --finish.")
+	return err
+}
+
+// copy copies what is not in the copy yet, and says how much that was.
+func (cmd *copyCmd) copy(c *console) (sum store.Copied, err error) {
 	var told int64
-	sum, err := store.Copy(cmd.From, cmd.To, func(sum store.Copied) {
+	sum, err = store.Copy(cmd.From, cmd.To, func(sum store.Copied) {
 		if sum.Records-told >= 1_000_000 {
 			told = sum.Records
 			fmt.Fprintf(c.stdout, "%d records\n", told)
 		}
 	})
-	if err != nil && cmd.Finish {
+	if err == nil {
+		_, err = fmt.Fprintf(c.stdout, "Copied %d usage records and %d audited calls from %s to %s.\n", sum.Records, sum.Calls, store.Redacted(cmd.From), store.Redacted(cmd.To))
+	}
+	return sum, err
+}
+
+// finish seals the origin only when its copy is there, for it is sealed for that one alone.
+func (cmd *copyCmd) finish(c *console) error {
+	from, to := store.Redacted(cmd.From), store.Redacted(cmd.To)
+	if moved, err := store.Moved(cmd.From, cmd.To); err != nil || moved {
+		if moved {
+			_, err = fmt.Fprintf(c.stdout, "The ledger in %s has been moved to %s already. Serve it there.\n", from, to)
+		}
+		return err
+	}
+	if _, err := cmd.copy(c); err != nil {
+		return err
+	}
+	if err := store.Seal(cmd.From, cmd.To); err != nil {
+		if errors.Is(err, store.ErrLocked) {
+			return fmt.Errorf("the ledger in %s is in use: stop meterd serve there, then run the same command again", from)
+		}
+		return err
+	}
+	fmt.Fprintf(c.stdout, "Sealed %s: nothing is written there any more. If this is interrupted, run the same command again, or take it back with --cancel.\n", from)
+	if _, err := cmd.copy(c); err != nil {
 		return cmd.stays(err)
-	}
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(c.stdout, "Copied %d usage records and %d audited calls from %s to %s.\n", sum.Records, sum.Calls, from, to)
-	if !cmd.Finish {
-		_, err := fmt.Fprintln(c.stdout, "What is written from now on is copied by running the command again. To move the ledger, run it with --finish.")
-		return err
 	}
 	report, err := compare(cmd.From, cmd.To)
+	if err == nil {
+		err = store.Complete(cmd.From, cmd.To)
+	}
 	if err != nil {
 		return cmd.stays(err)
 	}
-	if err := store.Complete(cmd.From, cmd.To); err != nil {
-		return cmd.stays(err)
-	}
-	fmt.Fprintf(c.stdout, "Verified: %d usage records and %d audited calls in both, each with the same sums.\nServe %s from now on, with the same master key. Keep %s until you trust it; it cannot be served any more.\n", report.Records, report.Calls, to, from)
-	return nil
+	_, err = fmt.Fprintf(c.stdout, "Verified: %d usage records and %d audited calls in both, each with the same sums.\nServe %s from now on, with the same master key. Keep %s until you trust it; it cannot be served any more.\n", report.Records, report.Calls, to, from)
+	return err
 }
 
 // stays says what a move that has failed leaves behind.
 func (cmd *copyCmd) stays(err error) error {
 	return fmt.Errorf("%w; %s stays sealed and the copy is not finished: run the same command again, or take it back with --cancel", err, store.Redacted(cmd.From))
+}
+
+// cancel takes back what an interrupted finish has left.
+func (cmd *copyCmd) cancel(c *console) error {
+	from, to := store.Redacted(cmd.From), store.Redacted(cmd.To)
+	err := store.Unseal(cmd.From, cmd.To, cmd.CopyIsLost)
+	switch {
+	case errors.Is(err, store.ErrNotSealed):
+		_, err = fmt.Fprintf(c.stdout, "The ledger in %s is not sealed; it can be served.\n", from)
+	case errors.Is(err, store.ErrNotTheCopy):
+		err = fmt.Errorf("%w. If that copy was finished, go on there: opened again, %s would take what the copy has counted already. Name the place of the copy; only if it was deleted, or is never served again, add --copy-is-lost", err, from)
+	case err == nil && cmd.CopyIsLost:
+		_, err = fmt.Fprintf(c.stdout, "The ledger in %s can be served again. See to it that no copy of it is.\n", from)
+	case err == nil:
+		_, err = fmt.Fprintf(c.stdout, "The ledger in %s can be served again. The unfinished copy in %s can be deleted.\n", from, to)
+	}
+	return err
 }
 
 // compare verifies both ledgers and compares what they hold.

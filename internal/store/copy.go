@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -15,38 +16,6 @@ import (
 
 // Copied is what a copy holds.
 type Copied struct{ Calls, Records int64 }
-
-// Values of meta that say that a ledger is being moved.
-const (
-	sealedValue  = "sealed"  // where it has been moved to; nothing is written any more
-	copyingValue = "copying" // what it is an unfinished copy of
-)
-
-func movedTo(to []byte) error {
-	return fmt.Errorf("the ledger has been moved to %s with meterd copy, and takes nothing more here", to)
-}
-
-func unfinishedCopy(from []byte) error {
-	return fmt.Errorf("it is an unfinished copy of %s: finish it with meterd copy --finish, or go on there", from)
-}
-
-// moving fails if the ledger has been moved, or is an unfinished copy.
-func moving(r *Reader) error {
-	to, err := r.Value(sealedValue)
-	if err != nil {
-		return err
-	}
-	from, err := r.Value(copyingValue)
-	switch {
-	case err != nil:
-		return err
-	case from != nil:
-		return unfinishedCopy(from)
-	case to != nil:
-		return movedTo(to)
-	}
-	return nil
-}
 
 // target is a copy in the making: it runs transactions that no other process's can disturb.
 type target interface {
@@ -65,7 +34,7 @@ func Copy(from, to string, progress func(Copied)) (sum Copied, err error) {
 		if err := errors.Join(whole(r), readByKeys(r)); err != nil {
 			return err
 		}
-		c, err := openCopy(from, to, meta)
+		c, err := openCopy(r, from, to, meta)
 		if err != nil {
 			return err
 		}
@@ -84,15 +53,6 @@ func Copy(from, to string, progress func(Copied)) (sum Copied, err error) {
 	return sum, err
 }
 
-// whole fails if the ledger is an unfinished copy, which may go on at its origin.
-func whole(r *Reader) error {
-	of, err := r.Value(copyingValue)
-	if err == nil && of != nil {
-		err = unfinishedCopy(of)
-	}
-	return err
-}
-
 // readByKeys has the usage of calls be read by its keys, however little the planner knows of it.
 func readByKeys(r *Reader) (err error) {
 	if p, ok := r.reader.(*postgresReader); ok {
@@ -101,41 +61,47 @@ func readByKeys(r *Reader) (err error) {
 	return err
 }
 
-// openCopy makes the copy if it is not there yet.
-func openCopy(from, to string, meta Meta) (target, error) {
-	origin := []byte(Redacted(from))
+// openCopy makes the copy if it is not there yet. Of a ledger that has been sealed only the copy is made that it was
+// sealed for.
+func openCopy(r *Reader, from, to string, meta Meta) (target, error) {
+	sealed, err := readSeal(r)
+	if err != nil {
+		return nil, err
+	}
 	exists, err := Exists(to)
 	if err != nil {
 		return nil, err
 	}
+	if !exists && sealed != nil {
+		return nil, errors.New(sealed.moved())
+	}
 	if !exists {
-		err := Create(to, meta, func(tx *Tx) error { return tx.PutMeta(copyingValue, origin) })
-		if err != nil {
+		id := newMark()
+		c := copyOf{Of: Redacted(from), ID: hex.EncodeToString(id[:])}
+		if err := Create(to, meta, func(tx *Tx) error { return tx.PutMeta(copyingValue, c.value()) }); err != nil {
 			return nil, err
 		}
 	}
-	older := false
-	err = Read(to, func(r *Reader, there Meta) error {
-		of, err := r.Value(copyingValue)
-		switch {
-		case err != nil:
-			return err
-		case of == nil || !there.same(meta):
-			return fmt.Errorf("%w in %s, which is not an unfinished copy of %s; choose another place", ErrExist, Redacted(to), origin)
-		}
-		older = there.Sealed == nil && meta.Sealed != nil
-		return nil
-	})
-	if err != nil {
+	c, err := copyAt(to)
+	switch {
+	case err != nil:
 		return nil, err
+	case c.finished || !c.meta.same(meta):
+		return nil, fmt.Errorf("%w in %s, which is not an unfinished copy of %s; choose another place", ErrExist, Redacted(to), Redacted(from))
+	case sealed != nil && !sealed.names(c):
+		return nil, errors.New(sealed.moved())
 	}
-	var c target
+	return resumeCopy(to, meta, c.meta.Sealed == nil && meta.Sealed != nil)
+}
+
+// resumeCopy opens a copy that is there; older says that the secret has been sealed since.
+func resumeCopy(to string, meta Meta, older bool) (c target, err error) {
 	if IsURL(to) {
 		c, err = openPostgresCopy(to)
 	} else {
 		c, err = openSQLiteFor(to, Options{}, true)
 	}
-	if err == nil && older { // the secret has been sealed since
+	if err == nil && older {
 		var value []byte
 		if value, err = meta.stored(); err == nil {
 			err = c.Update(func(tx *Tx) error { return tx.PutMeta("ledger", value) })
@@ -312,137 +278,6 @@ func readCalls(r *Reader, after, upTo int64) (calls []Call, claims []Claim, err 
 	return calls, claims, err
 }
 
-// Seal has nobody write to a ledger any more, because it goes on elsewhere. That of a folder must not be served; the
-// nodes of one in a database are fenced off, in the middle of whatever they do. Sealed twice for one place is sealed once.
-func Seal(from, to string) error {
-	to = Redacted(to)
-	err := Read(from, func(r *Reader, _ Meta) error {
-		known, err := r.Value(sealedValue)
-		if err == nil && known != nil && string(known) != to {
-			err = movedTo(known)
-		}
-		return errors.Join(err, whole(r))
-	})
-	if err != nil {
-		return err
-	}
-	if IsURL(from) {
-		return sealPostgres(from, to)
-	}
-	return updateSQLite(from, func(tx *Tx) error { return tx.PutMeta(sealedValue, []byte(to)) })
-}
-
-// Unseal opens a sealed ledger again, as long as the copy has not been opened.
-func Unseal(from, to string) error {
-	unseal := func() error {
-		if IsURL(from) {
-			return onePostgres(from, func(ctx context.Context, conn *pgx.Conn) error {
-				_, err := conn.Exec(ctx, "DELETE FROM meta WHERE name = $1", sealedValue)
-				if err == nil {
-					_, err = conn.Exec(ctx, "UPDATE state SET n = 0 WHERE name = 'sealed'")
-				}
-				return err
-			})
-		}
-		return updateSQLite(from, func(tx *Tx) error { return tx.exec("DELETE FROM meta WHERE name = $1", sealedValue) })
-	}
-	if exists, err := Exists(to); err != nil || !exists {
-		if err == nil {
-			err = unseal()
-		}
-		return err
-	}
-	return withCopy(to, false, unseal)
-}
-
-// Complete has a copy be a ledger of its own. Its origin must be sealed.
-func Complete(from, to string) error {
-	return withCopy(to, true, func() error {
-		return Read(from, func(r *Reader, _ Meta) error {
-			known, err := r.Value(sealedValue)
-			if err == nil && string(known) != Redacted(to) {
-				err = fmt.Errorf("the ledger in %s is not sealed", Redacted(from))
-			}
-			return err
-		})
-	})
-}
-
-// Moved tells whether a ledger has been moved to the place, completely.
-func Moved(from, to string) (is bool, err error) {
-	var origin Meta
-	err = Read(from, func(r *Reader, m Meta) error {
-		known, err := r.Value(sealedValue)
-		is, origin = string(known) == Redacted(to), m
-		return err
-	})
-	if err == nil && is {
-		is, err = Exists(to)
-	}
-	if err != nil || !is {
-		return false, err
-	}
-	err = Read(to, func(r *Reader, m Meta) error {
-		of, err := r.Value(copyingValue)
-		is = of == nil && m.same(origin)
-		return err
-	})
-	return is, err
-}
-
-// withCopy runs f on an unfinished copy while nobody else does, and opens the copy then if it is to be completed: so it
-// cannot be completed while its origin is unsealed.
-func withCopy(to string, complete bool, f func() error) error {
-	inUse := fmt.Errorf("the ledger in %s is in use already; go on there", Redacted(to))
-	if IsURL(to) {
-		return onePostgres(to, func(ctx context.Context, conn *pgx.Conn) error {
-			if err := durable(ctx, conn); err != nil {
-				return err
-			}
-			return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-				tag, err := tx.Exec(ctx, "UPDATE meta SET value = value WHERE name = $1", copyingValue)
-				if err == nil && tag.RowsAffected() == 0 {
-					err = inUse
-				}
-				if err == nil {
-					err = f()
-				}
-				if err == nil && complete {
-					_, err = tx.Exec(ctx, "DELETE FROM meta WHERE name = $1", copyingValue)
-				}
-				return err
-			})
-		})
-	}
-	db, err := openSQLiteFor(to, Options{}, true)
-	if err != nil {
-		return err
-	}
-	err = db.View(func(r *Reader) error {
-		of, err := r.Value(copyingValue)
-		if err == nil && of == nil {
-			err = inUse
-		}
-		return err
-	})
-	if err == nil {
-		err = f()
-	}
-	if err == nil && complete {
-		err = db.Update(func(tx *Tx) error { return tx.exec("DELETE FROM meta WHERE name = $1", copyingValue) })
-	}
-	return errors.Join(err, db.Close())
-}
-
-// updateSQLite changes a ledger in a folder that nobody serves, in whatever state of being moved it is.
-func updateSQLite(dir string, f func(*Tx) error) error {
-	db, err := openSQLiteFor(dir, Options{}, true)
-	if err != nil {
-		return err
-	}
-	return errors.Join(db.Update(f), db.Close())
-}
-
 // postgresCopy is a copy in a database. Nobody else writes to it, so its transactions need no writer of their own.
 type postgresCopy struct {
 	conn *pgx.Conn
@@ -550,24 +385,4 @@ func (tx *sqliteTx) restore(_ []Call, claims []Claim) error {
 		}
 	}
 	return nil
-}
-
-// sealPostgres has nobody write to the database any more: first no writer can begin, then none can commit. It waits for
-// transactions in flight.
-func sealPostgres(url, to string) error {
-	return onePostgres(url, func(ctx context.Context, conn *pgx.Conn) error {
-		for _, s := range []struct {
-			sql  string
-			args []any
-		}{
-			{"INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", []any{sealedValue, []byte(to)}},
-			{"UPDATE state SET n = 1 WHERE name = 'sealed'", nil},
-			{"UPDATE writer SET fenced = true", nil},
-		} {
-			if _, err := conn.Exec(ctx, s.sql, s.args...); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }

@@ -108,7 +108,7 @@ func TestCopy(t *testing.T) {
 				t.Errorf("nothing new, but %+v", got)
 			}
 			more(t, db, 2) // served meanwhile
-			if err := Complete(from, to); err == nil || !strings.Contains(err.Error(), "is not sealed") {
+			if err := Complete(from, to); err == nil || !strings.Contains(err.Error(), "is not sealed for") {
 				t.Errorf("completed before it is sealed: %v", err)
 			}
 			if _, err := Open(to, Options{}); err == nil || !strings.Contains(err.Error(), "unfinished copy") {
@@ -146,7 +146,7 @@ func TestCopy(t *testing.T) {
 			if err := Seal(from, "elsewhere"); err == nil {
 				t.Error("it was sealed for another place")
 			}
-			if err := errors.Join(Unseal(from, to), openStore(t, from).Close(), Seal(from, to)); err != nil {
+			if err := errors.Join(Unseal(from, to, false), openStore(t, from).Close(), Seal(from, to)); err != nil {
 				t.Error(err)
 			}
 			if got, want := copied(), (Copied{2, 3}); got != want {
@@ -163,7 +163,7 @@ func TestCopy(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := Unseal(from, to); err == nil {
+			if err := Unseal(from, to, false); err == nil {
 				t.Error("unsealed although the copy is in use")
 			}
 			if a, b := content(t, from), content(t, to); !slices.Equal(a, b) {
@@ -233,7 +233,7 @@ func TestUnsealWhileCompleting(t *testing.T) {
 			}
 			unsealed := make(chan error, 1)
 			err = withCopy(to, true, func() error {
-				go func() { unsealed <- Unseal(from, to) }()
+				go func() { unsealed <- Unseal(from, to, false) }()
 				if !IsURL(to) { // whose lock is not waited for
 					err := <-unsealed
 					unsealed <- err

@@ -342,9 +342,9 @@ func sealedTo(ctx context.Context, conn *pgx.Conn) error {
 	case err != nil:
 		return err
 	case from != nil:
-		return unfinishedCopy(from)
+		return parseCopyOf(from).unfinished()
 	case sealed != 0:
-		return movedTo(to)
+		return errors.New(parseSeal(to).moved())
 	}
 	return nil
 }
