@@ -23,6 +23,7 @@ func content(t *testing.T, location string) (text []string) {
 	err := Read(location, func(r *Reader, m Meta) error {
 		add("secret %s", m.Secret)
 		_, err := r.Load(Revision{}, &Rows{Account: func(a metering.Account) { add("account %+v", a) }, Customer: func(c metering.Customer) { add("customer %+v", c) },
+			Product: func(p metering.Product) { add("product %+v", p) }, Agreement: func(a metering.Agreement) { add("agreement %+v", a) }, Principal: func(p Principal) { add("principal %+v", p) },
 			Workload: func(w metering.Workload) { add("workload %+v", w) }, Registration: func(v metering.Registration) { add("registration %+v", v) }})
 		return errors.Join(err,
 			r.ClientTokens(func(k *ClientToken) error { add("token %+v", *k); return nil }),
@@ -53,18 +54,32 @@ func furnished(t *testing.T, location string) Store {
 			return errors.Join(tx.PutAccount(metering.Account{ID: 1, AccountID: 7, Seller: true}), tx.PutAccount(metering.Account{ID: 2, AccountID: 8}),
 				tx.PutPrincipal(Principal{ID: 1, Account: 1, Kind: 1, Name: "u"}), tx.PutCustomer(metering.Customer{Seller: 1, Buyer: 2, Identifier: "x"}),
 				tx.PutProduct(metering.Product{ID: 1, Seller: 1, Code: "p", ProductID: "q", Type: metering.SaaS, Dimensions: []string{"d"}}),
-				tx.PutWorkload(metering.Workload{ID: 1, Account: 2, Platform: metering.EC2, ResourceID: "i", Region: 1, Role: 1}))
+				tx.PutWorkload(metering.Workload{ID: 1, Account: 2, Platform: metering.EC2, ResourceID: "i", Region: 1, Role: 1}), putWorst(tx))
 		}),
 			tx.PutRegistrationToken(RegistrationToken{ID: [16]byte{9}, Product: 1, Buyer: 2}),
 			tx.PutRegistration(metering.Registration{Workload: 1, Product: 1, Operation: metering.MeterUsage, First: 5, Last: 6}),
 			tx.PutClientToken(&ClientToken{Key: metering.TokenKey{Workload: 1, Hash: [16]byte{1}}, At: metering.InstantOf(time.Now())}),
-			tx.AppendCall(&Call{Seq: acts.NextCall(), Operation: 16, Request: [16]byte{1}, Detail: []byte("act")}))
+			tx.AppendCall(&Call{Seq: acts.NextCall(), Operation: 16, Request: [16]byte{1}, Source: worstStrings[0], Detail: []byte("act")}))
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	more(t, db, 1)
 	return db
+}
+
+// putWorst has the worst strings be the names of things.
+func putWorst(tx *Tx) (err error) {
+	for i, s := range worstStrings {
+		n := uint32(i)
+		err = errors.Join(err,
+			tx.PutAccount(metering.Account{ID: 3 + n, AccountID: 100 + uint64(n), Name: s}), tx.PutPrincipal(Principal{ID: 2 + n, Account: 1, Kind: 1, Name: s}),
+			tx.PutCustomer(metering.Customer{Seller: 1, Buyer: 3 + n, Identifier: s}),
+			tx.PutProduct(metering.Product{ID: 2 + n, Seller: 1, Code: s, ProductID: s, Title: s, Type: metering.SaaS, Dimensions: []string{strings.ToValidUTF8(s, "")}}),
+			tx.PutAgreement(metering.Agreement{ID: 1 + n, Product: 1, Buyer: 3 + n, AgreementID: s, LicenseARN: s}),
+			tx.PutWorkload(metering.Workload{ID: 2 + n, Account: 2, Platform: metering.AgentCore, ResourceID: s, Region: 1, Role: 1}))
+	}
+	return err
 }
 
 // more adds usage of a buyer's.
@@ -78,7 +93,14 @@ func more(t *testing.T, db Store, buyer int) {
 		late.Timestamp = late.Hour.Start() + 5
 		agent := of(buyer, 6)
 		agent.Key.Workload, agent.ClientToken = 1, fmt.Sprint("token", buyer, i)
-		call(t, w, divided, late, agent)
+		claims := []Claim{divided, late, agent}
+		if buyer == 1 {
+			for _, s := range worstStrings {
+				agent.ClientToken = s
+				claims = append(claims, agent)
+			}
+		}
+		call(t, w, claims...)
 		call(t, w)
 	}
 }
@@ -101,7 +123,7 @@ func TestCopy(t *testing.T) {
 				}
 				return sum
 			}
-			if got, want := copied(), (Copied{4, 3}); got != want {
+			if got, want := copied(), (Copied{4, 3 + int64(len(worstStrings))}); got != want {
 				t.Errorf("first %+v, want %+v", got, want)
 			}
 			if got := copied(); got != (Copied{}) {

@@ -121,7 +121,7 @@ func (r *usageColumnsOf) add(u *Usage, k primaryKey) {
 	r.quantity, r.form = append(r.quantity, u.Quantity), append(r.form, int16(u.Form))
 	if u.ClientToken != "" || u.Allocations != nil || r.clientToken != nil {
 		r.extend(len(r.seq))
-		r.clientToken[len(r.seq)-1], r.allocations[len(r.seq)-1] = u.ClientToken, append([]byte{}, u.Allocations...)
+		r.clientToken[len(r.seq)-1], r.allocations[len(r.seq)-1] = toText(u.ClientToken), append([]byte{}, u.Allocations...)
 	}
 }
 
@@ -293,7 +293,7 @@ func (t *postgresTx) lookUp(order []claimed) (free int, err error) {
 		c := order[i].claim
 		switch c.State, c.Stored = Taken, quantity; {
 		case c.ClientToken == "":
-		case c.ClientToken == token && c.Key.Workload == uint32(workload):
+		case c.ClientToken == fromText(token) && c.Key.Workload == uint32(workload):
 			again = true // another writer has stored it since the token was looked up
 		default:
 			c.State = NoRoom // another token has this hash, and its place

@@ -131,7 +131,7 @@ func (r *postgresRow) ColumnBool(i int) bool {
 
 func (r *postgresRow) ColumnText(i int) string {
 	v, _ := r.values[i].(string)
-	return v
+	return fromText(v)
 }
 
 func (r *postgresRow) ColumnRawBlob(i int) []byte {
@@ -156,7 +156,7 @@ func (r *postgresReader) usage(where string, row func(u *Usage, subject int64) e
 	var token string
 	var allocations []byte
 	_, err = pgx.ForEachRow(rows, []any{&seq, &hour, &millis, &meter, &product, &buyer, &agreement, &workload, &quantity, &form, &token, &allocations, &subject}, func() error {
-		u = Usage{Seq: seq, Hour: metering.Hour(hour), Quantity: quantity, Form: metering.Form(form), ClientToken: token,
+		u = Usage{Seq: seq, Hour: metering.Hour(hour), Quantity: quantity, Form: metering.Form(form), ClientToken: fromText(token),
 			Key: metering.Key{Region: metering.Region(meter & 0xff), Dimension: uint16(meter >> 8), Product: uint32(product), Buyer: uint32(buyer), Agreement: uint32(agreement), Workload: uint32(workload)}}
 		u.Timestamp = u.Hour.Start() + metering.Instant(millis)
 		if len(allocations) > 0 {

@@ -346,6 +346,11 @@ type postgresTx struct {
 const maxQueued = 500
 
 func (t *postgresTx) exec(sql string, args ...any) error {
+	for i, a := range args {
+		if s, ok := a.(string); ok {
+			args[i] = toText(s)
+		}
+	}
 	t.batch.Queue(sql, args...)
 	if t.batch.Len() >= maxQueued {
 		return t.flush()
@@ -532,7 +537,7 @@ func (r *callRows) add(c *Call, keys []byte) {
 	r.operation, r.region = append(r.operation, int16(c.Operation)), append(r.region, int16(c.Region))
 	r.refusal, r.usageRows = append(r.refusal, int16(c.Refusal)), append(r.usageRows, int16(c.UsageRows))
 	r.principal, r.accessKey, r.workload = append(r.principal, int32(c.Principal)), append(r.accessKey, int32(c.AccessKey)), append(r.workload, int32(c.Workload))
-	r.source = append(r.source, c.Source)
+	r.source = append(r.source, toText(c.Source))
 }
 
 func (r *callRows) queue(b *pgx.Batch) {
