@@ -25,7 +25,8 @@ import (
 type serviceFlags struct {
 	Listen         string            `default:"127.0.0.1:4880" env:"METERD_LISTEN" placeholder:"HOST:PORT" help:"AWS endpoint; port 0 picks one."`
 	AdminListen    string            `default:"127.0.0.1:4881" env:"METERD_ADMIN_LISTEN" placeholder:"HOST:PORT" help:"Admin API."`
-	OpsListen      string            `default:"127.0.0.1:4882" env:"METERD_OPS_LISTEN" placeholder:"HOST:PORT" help:"Metrics, health and profiles; no authentication, keep it private."`
+	OpsListen      string            `default:"127.0.0.1:4882" env:"METERD_OPS_LISTEN" placeholder:"HOST:PORT" help:"Metrics and health; no authentication, keep it private."`
+	Pprof          bool              `env:"METERD_PPROF" help:"Serve profiles of the process too, under /debug/pprof/ of --ops-listen."`
 	TLSCert        string            `env:"METERD_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate chain for every listener, PEM; read again when it changes."`
 	TLSKey         string            `env:"METERD_TLS_KEY" type:"path" placeholder:"FILE" help:"Its private key."`
 	ExternalHost   []string          `env:"METERD_EXTERNAL_HOST" placeholder:"HOST" help:"Host, with its port if it is not the default one, that signatures may name; any if not given. Repeatable."`
@@ -144,7 +145,7 @@ func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger) (*service, erro
 			server.Limits{Connections: f.MaxConnections, Header: 10 * time.Second, Request: time.Minute, Answer: 2 * time.Minute, Idle: 2 * time.Minute}},
 		{"admin-listen", f.AdminListen, server.Admin(server.AdminConfig{Ledger: l, Log: log, Endpoint: func() string { return s.outside(f) }}), // reports are large; an import takes longer, and sees to it
 			server.Limits{Connections: few, Header: 10 * time.Second, Request: time.Minute, Answer: 10 * time.Minute, Idle: 2 * time.Minute}},
-		{"ops-listen", f.OpsListen, server.Ops(l, metrics), // profiles take as long as they are asked to
+		{"ops-listen", f.OpsListen, server.Ops(server.OpsConfig{Ledger: l, Metrics: metrics, Pprof: f.Pprof}), // profiles take as long as they are asked to
 			server.Limits{Connections: few, Header: 10 * time.Second, Request: time.Minute, Answer: 5 * time.Minute, Idle: 2 * time.Minute}},
 	} {
 		listener, err := net.Listen("tcp", e.address)

@@ -363,3 +363,24 @@ func TestManyConnectionsTLS(t *testing.T) {
 		s.gone(held, most)
 	})
 }
+
+// TestProfiles: profiles are only served when they are asked for, and the command line, with the password that it may
+// hold, never.
+func TestProfiles(t *testing.T) {
+	for _, asked := range []bool{false, true} {
+		s := serve(t, serviceFlags{MaxConnections: 100, Pprof: asked}, func(*service) {})
+		for path, want := range map[string]int{"/debug/pprof/": 404, "/debug/pprof/heap": 404, "/debug/pprof/cmdline": 404, "/livez": 200} {
+			if asked && path != "/debug/pprof/cmdline" {
+				want = 200
+			}
+			answer, err := http.Get(s.ops() + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer.Body.Close()
+			if answer.StatusCode != want {
+				t.Errorf("--pprof=%v: %s is answered with %d, want %d", asked, path, answer.StatusCode, want)
+			}
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/google/uuid"
+	"github.com/meterd/meterd/internal/store"
 )
 
 // cli is the command line. Every flag can be given as an environment variable too; help names it.
@@ -82,7 +83,7 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintln(stderr, "meterd:", err)
+		fmt.Fprintln(stderr, "meterd:", store.RedactedText(err.Error()))
 		var parse *kong.ParseError
 		if errors.As(err, &parse) {
 			fmt.Fprintf(stderr, "Try: meterd %s --help\n", strings.TrimSpace(strings.TrimPrefix(parse.Context.Command(), "meterd")))
@@ -90,7 +91,7 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		return 2
 	}
 	if err := command.Run(&console{ctx, stdin, stdout, stderr}, parser); err != nil {
-		fmt.Fprintln(stderr, "meterd:", err)
+		fmt.Fprintln(stderr, "meterd:", store.RedactedText(err.Error()))
 		return 1
 	}
 	return 0

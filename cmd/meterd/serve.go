@@ -38,6 +38,9 @@ func (p *placeFlags) flag() string {
 }
 
 func (p *placeFlags) check() error {
+	if shown := store.RedactedText(p.Data); shown != p.Data {
+		return errors.New("--data names a folder; name a database with --store")
+	}
 	if p.Store != "" && !store.IsURL(p.Store) {
 		return fmt.Errorf("--store %s: must be the URL of a PostgreSQL database, postgres://user@host/database; for a folder use --data", store.Redacted(p.Store))
 	}

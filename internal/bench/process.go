@@ -179,8 +179,12 @@ func initMeterd(ctx context.Context, binary string, at place) (token string, err
 
 // startMeterd serves a ledger and waits until it is ready.
 func startMeterd(ctx context.Context, binary string, at place, token string) (*meterd, error) {
-	cmd := exec.CommandContext(ctx, binary, append([]string{"serve", "--log-format", "json",
-		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"}, at...)...)
+	flags := []string{"serve", "--log-format", "json"}
+	if help, err := exec.CommandContext(ctx, binary, "serve", "--help").Output(); err == nil && bytes.Contains(help, []byte("--pprof")) {
+		flags = append(flags, "--pprof") // older builds, which this one is compared with, serve profiles anyway
+	}
+	cmd := exec.CommandContext(ctx, binary, append(append(flags,
+		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"), at...)...)
 	output, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, err

@@ -53,21 +53,31 @@ func (m *AWSMetrics) observe(operation, code string, took time.Duration) {
 	m.seconds.WithLabelValues(operation).Observe(took.Seconds())
 }
 
-// Ops returns the operations endpoint: /metrics, /livez, /readyz and /debug/pprof/. It has no authentication, so it
-// must only listen where operators are.
-func Ops(l *ledger.Ledger, m *AWSMetrics) http.Handler {
+// OpsConfig is what the operations endpoint is made of.
+type OpsConfig struct {
+	Ledger  *ledger.Ledger
+	Metrics *AWSMetrics
+	Pprof   bool // serve profiles of the process too
+}
+
+// Ops returns the operations endpoint: /metrics, /livez, /readyz and, if asked for, /debug/pprof/. It has no
+// authentication, so it must only listen where operators are. The process's command line, which may hold the password of
+// a database, is not among the profiles.
+func Ops(cfg OpsConfig) http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.requests, m.seconds)
-	l.Metrics.Register(registry)
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), cfg.Metrics.requests, cfg.Metrics.seconds)
+	cfg.Ledger.Metrics.Register(registry)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { health(w, nil) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { health(w, l.Ready()) })
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { health(w, cfg.Ledger.Ready()) })
+	if cfg.Pprof {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", http.NotFound)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	return mux
 }
 

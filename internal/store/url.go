@@ -15,8 +15,8 @@ var (
 	plainHosts = regexp.MustCompile(`^(?:(?:[\w.%-]*|\[[0-9A-Fa-f:.%]*\])(?::\d*)?(?:,|$))+$`)
 	// passwordWord is where a password begins in what was meant to be a location, but is no URL.
 	passwordWord = regexp.MustCompile(`(?is)(password\s*=).*`)
-	// anyURL is a URL inside another text.
-	anyURL = regexp.MustCompile(`(?i)postgres(?:ql)?:/\S*`)
+	// anyURL is a URL inside another text. Taken for the path of a file it has one slash.
+	anyURL = regexp.MustCompile(`(?i)(postgres(?:ql)?):/+(\S*)`)
 )
 
 // shownParameters are those of a URL's that are shown. Any other one may hold a secret.
@@ -80,7 +80,16 @@ func redactedQuery(query string) string {
 }
 
 // RedactedText is a text, such as a message about a command line, with the URLs in it redacted.
-func RedactedText(text string) string { return anyURL.ReplaceAllStringFunc(text, Redacted) }
+func RedactedText(text string) string {
+	return anyURL.ReplaceAllStringFunc(text, func(found string) string {
+		url := strings.TrimRight(found, ":,;.)'\"`") // which go on with the text
+		parts := anyURL.FindStringSubmatch(url)
+		if parts == nil {
+			return found
+		}
+		return Redacted(parts[1]+"://"+parts[2]) + found[len(url):]
+	})
+}
 
 // malformed says how to write a URL, and nothing of the one that was given.
 var malformed = errors.New("the URL of the database is not well formed: write postgres://user@host:5432/database, " +

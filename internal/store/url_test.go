@@ -31,9 +31,15 @@ func TestRedacted(t *testing.T) {
 			t.Errorf("%s is shown as %s, want %s", location, got, want)
 		}
 	}
-	const text = "unexpected argument postgres://meterd:s&ecret@db/x, of 2"
-	if got := RedactedText(text); got != "unexpected argument postgres://meterd:xxxxx@db/x, of 2" {
-		t.Errorf("a text is shown as %s", got)
+	for text, want := range map[string]string{
+		"unexpected argument postgres://meterd:s&ecret@db/x, of 2":   "unexpected argument postgres://meterd:xxxxx@db/x, of 2",
+		"there is nothing in /root/postgres:/meterd:secret@db/x":     "there is nothing in /root/postgres://meterd:xxxxx@db/x",
+		"connecting to postgres://a:b@db:1/x?search_path=c: refused": "connecting to postgres://a:xxxxx@db:1/x?search_path=c: refused",
+		"there is nothing in /root/postgres: go on":                  "there is nothing in /root/postgres: go on",
+	} {
+		if got := RedactedText(text); got != want {
+			t.Errorf("%s is shown as %s, want %s", text, got, want)
+		}
 	}
 }
 
