@@ -702,11 +702,12 @@ type tokenCreateCmd struct {
 	Product  string     `arg:"" help:"Product code."`
 	Buyer    string     `arg:"" help:"12 digits, or a customer identifier of the product's seller."`
 	IssuedAt *time.Time `placeholder:"TIME" help:"In a sandbox: as if it had been issued then."`
+	As       string     `placeholder:"TOKEN" help:"In a sandbox: the token that it shall be; made if not given."`
 }
 
 func (cmd *tokenCreateCmd) Run(c *console, a *adminCmd) error {
 	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Token, error) {
-		return api.CreateToken(ctx, adminapi.TokenRequest{ProductCode: cmd.Product, Buyer: cmd.Buyer, IssuedAt: cmd.IssuedAt})
+		return api.CreateToken(ctx, adminapi.TokenRequest{ProductCode: cmd.Product, Buyer: cmd.Buyer, IssuedAt: cmd.IssuedAt, RegistrationToken: cmd.As})
 	}, func(w io.Writer, t adminapi.Token) error {
 		_, err := fmt.Fprintln(w, t.RegistrationToken)
 		return err
@@ -838,9 +839,9 @@ func (cmd *importCmd) Run(c *console, a *adminCmd) error {
 		}
 		return out, err
 	}, func(w io.Writer, r adminapi.ImportResult) error {
-		table := columns[adminapi.ImportResult]{[]string{"regions", "sellers", "products", "buyers", "agreements", "users", "roles", "workloads"}, func(r *adminapi.ImportResult) []string {
+		table := columns[adminapi.ImportResult]{[]string{"regions", "sellers", "products", "buyers", "agreements", "users", "roles", "workloads", "tokens"}, func(r *adminapi.ImportResult) []string {
 			var counts []string
-			for _, n := range []int{r.Regions, r.Sellers, r.Products, r.Buyers, r.Agreements, r.Users, r.Roles, r.Workloads} {
+			for _, n := range []int{r.Regions, r.Sellers, r.Products, r.Buyers, r.Agreements, r.Users, r.Roles, r.Workloads, r.Tokens} {
 				counts = append(counts, strconv.Itoa(n))
 			}
 			return counts

@@ -123,16 +123,17 @@ type WorkloadRequest struct {
 
 // TokenRequest asks for a registration token, as the marketplace hands one to a buyer.
 type TokenRequest struct {
-	ProductCode string `json:"product_code"`
-	Buyer       string `json:"buyer" doc:"12 digits, or a customer identifier of the product's seller"`
+	ProductCode string `json:"product_code" yaml:"product_code"`
+	Buyer       string `json:"buyer" yaml:"buyer" doc:"12 digits, or a customer identifier of the product's seller"`
 
-	IssuedAt *time.Time `json:"issued_at,omitempty" doc:"sandbox only: as if it had been issued then; to get an expired token"`
+	IssuedAt          *time.Time `json:"issued_at,omitempty" yaml:"issued_at,omitempty" doc:"sandbox only: as if it had been issued then; to get an expired token"`
+	RegistrationToken string     `json:"registration_token,omitempty" yaml:"registration_token,omitempty" doc:"sandbox only: the token that it shall be, 1 to 1024 printable ASCII characters without spaces; made if left out"`
 }
 
 // Token is a registration token.
 type Token struct {
 	ID                string    `json:"id"`
-	RegistrationToken string    `json:"registration_token,omitempty"`
+	RegistrationToken string    `json:"registration_token,omitempty" doc:"for a token that was given, another one that stands for the same: the given one is not kept"`
 	ProductCode       string    `json:"product_code"`
 	BuyerAccountID    string    `json:"buyer_account_id"`
 	IssuedAt          time.Time `json:"issued_at" doc:"ledger clock"`
@@ -164,6 +165,8 @@ type Marketplace struct {
 	Users      []Principal `json:"users,omitempty" yaml:"users,omitempty"`
 	Roles      []Principal `json:"roles,omitempty" yaml:"roles,omitempty"`
 	Workloads  []Workload  `json:"workloads,omitempty" yaml:"workloads,omitempty"`
+
+	Tokens []TokenRequest `json:"tokens,omitempty" yaml:"tokens,omitempty" doc:"sandbox only: registration tokens, each of which must be given"`
 }
 
 // ImportResult counts what an import added. Things that were there already, exactly the same, are not counted.
@@ -176,6 +179,7 @@ type ImportResult struct {
 	Users      int         `json:"users"`
 	Roles      int         `json:"roles"`
 	Workloads  int         `json:"workloads"`
+	Tokens     int         `json:"tokens"`
 	Keys       []AccessKey `json:"access_keys,omitempty" doc:"access keys that were made for users without keys in the file; shown once"`
 }
 

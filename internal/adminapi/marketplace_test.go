@@ -88,7 +88,7 @@ users: metering
 		{"nothing", adminapi.JSON, "", []string{`line 1: the JSON ends too early: a bracket or brace is not closed`}},
 		{"something behind", adminapi.JSON, "{}\n\n{}", []string{`line 3: there is something behind the marketplace's closing brace: send one JSON object`}},
 		{"a literal that is none", adminapi.JSON, "{\"sellers\":\n [tru]}", []string{`line 2: sellers: this is not JSON: invalid character ']' in literal true (expecting 'e')`}},
-		{"other case", adminapi.JSON, `{"Sellers": []}`, []string{`line 1: there is no member "Sellers" here: the members are regions, sellers, products, buyers, agreements, users, roles, workloads`}},
+		{"other case", adminapi.JSON, `{"Sellers": []}`, []string{`line 1: there is no member "Sellers" here: the members are regions, sellers, products, buyers, agreements, users, roles, workloads, tokens`}},
 	} {
 		_, err := adminapi.Read(test.form, strings.NewReader(test.text))
 		var faults adminapi.Faults

@@ -98,15 +98,23 @@ func (p *plan) putPrincipal(account uint32, kind iam.Kind, name string, allow, d
 	return q.ID
 }
 
-// addGivenKey adds a key whose id and secret are given.
+// addGivenKey adds a key whose id and secret are given. A sandbox takes any that a signature can have: programs are
+// tried with keys such as test and AKIDEXAMPLE.
 func (p *plan) addGivenKey(user uint32, in *adminapi.AccessKey) *metering.Error {
 	id, secret := in.AccessKeyID, in.SecretAccessKey
+	unprintable := strings.ContainsFunc(secret, func(c rune) bool { return c <= ' ' || c > '~' })
 	switch {
+	case p.l.Sandbox() && (id == "" || len(id) > 128 || strings.HasPrefix(id, iam.SessionKeyPrefix) ||
+		strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") != ""):
+		return invalid("access_key_id: %.40q must have 1 to 128 letters, digits and underscores and not begin with %s: write such an id, or leave the key out to have one made", id, iam.SessionKeyPrefix)
+	case p.l.Sandbox() && (secret == "" || len(secret) > 128 || unprintable):
+		return invalid("secret_access_key: must have 1 to 128 printable ASCII characters: give the secret of the key, or leave the key out to have one made")
+	case p.l.Sandbox():
 	case len(id) < 16 || len(id) > 128 || strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" || strings.HasPrefix(id, iam.SessionKeyPrefix):
 		return invalid("access_key_id: %.40q must have 16 to 128 upper-case letters and digits and not begin with %s: write such an id, or leave the key out to have one made", id, iam.SessionKeyPrefix)
-	case !p.l.Sandbox() && strings.HasPrefix(id, metering.SandboxKeyPrefix):
+	case strings.HasPrefix(id, metering.SandboxKeyPrefix):
 		return invalid("access_key_id: %.40q is a key of sandboxes, whose secrets are published: a production ledger does not take it; leave it out to have one made", id)
-	case len(secret) < 16 || len(secret) > 128 || strings.ContainsFunc(secret, func(c rune) bool { return c <= ' ' || c > '~' }):
+	case len(secret) < 16 || len(secret) > 128 || unprintable:
 		return invalid("secret_access_key: must have 16 to 128 printable ASCII characters: give the secret of the key, or leave the key out to have one made")
 	}
 	active, err := keyStatus(in.Status)

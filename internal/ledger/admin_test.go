@@ -425,7 +425,9 @@ func TestRegistrationTokens(t *testing.T) {
 	if b := must(m.l.Buyer(m.op, otherID)); len(b.Identifiers) != 1 || b.Identifiers[0].SellerAccountID != sellerID {
 		t.Errorf("the buyer with a token and no agreement is %+v", b)
 	}
-	_, err := m.l.CreateToken(m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: buyerID, IssuedAt: &m.now})
+	_, err := m.l.CreateToken(m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: buyerID, RegistrationToken: "given"})
+	refused(t, err, metering.Validation, "registration_token: a production ledger makes its tokens")
+	_, err = m.l.CreateToken(m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: buyerID, IssuedAt: &m.now})
 	refused(t, err, metering.Conflict, "issued_at")
 	_, err = m.l.CreateToken(m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: "999999999998"})
 	refused(t, err, metering.NotFound, "buyer")

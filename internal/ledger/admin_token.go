@@ -12,51 +12,101 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// CreateToken issues a registration token, as the marketplace hands one to a buyer who sets up an account.
+// CreateToken issues a registration token, as the marketplace hands one to a buyer who sets up an account. A sandbox
+// takes a given token.
 func (l *Ledger) CreateToken(op Operator, in adminapi.TokenRequest) (adminapi.Token, error) {
 	var out adminapi.Token
 	err := l.act(op, func(p *plan) *metering.Error {
-		product, err := p.productNamed("product_code", in.ProductCode)
+		t, exists, err := p.addToken(&in)
+		if err == nil && exists {
+			err = conflict("registration_token: there is such a token already: choose another one, or leave it out to have one made")
+		}
 		if err != nil {
 			return err
 		}
-		buyer, err := p.tokenBuyer(product, in.Buyer)
-		if err != nil {
-			return err
+		product, buyer := p.products.at(t.Product).Code, p.digits(t.Buyer)
+		p.act = fmt.Sprintf("issue registration token %x for buyer %s and product %s", t.ID, buyer, product)
+		out = l.tokenShape(&t, product, buyer)
+		if in.RegistrationToken != "" {
+			out.RegistrationToken = in.RegistrationToken
 		}
-		// ResolveCustomer may return it before there is an agreement.
-		if err := p.makeCustomer(product.Seller, buyer.ID); err != nil {
-			return err
-		}
-		t := store.RegistrationToken{Product: product.ID, Buyer: buyer.ID}
-		if t.Issued, err = instant("issued_at", in.IssuedAt); err != nil {
-			return err
-		}
-		switch {
-		case t.Issued == 0:
-			t.Issued = p.now
-		case !l.Sandbox():
-			return conflict("issued_at: a production ledger issues tokens now: leave it out")
-		}
-		t.Expires = t.Issued.Add(l.settings.TokenLife)
-		if a := p.newestAgreement(product.ID, buyer.ID); a != nil {
-			t.Agreement = a.ID
-		}
-		if err := p.read(t.ID[6:]); err != nil {
-			return err
-		}
-		for i := range 6 {
-			t.ID[i] = byte(t.Issued >> (40 - 8*i))
-		}
-		p.tokens = append(p.tokens, t)
-		p.act = fmt.Sprintf("issue registration token %x for buyer %s and product %s", t.ID, p.digits(buyer.ID), product.Code)
-		out = l.tokenShape(&t, product.Code, p.digits(buyer.ID))
 		return nil
 	})
 	if err != nil {
 		return adminapi.Token{}, err
 	}
 	return out, nil
+}
+
+// addToken adds a registration token, made unless it is given. One that is there already must stand for the same.
+func (p *plan) addToken(in *adminapi.TokenRequest) (t store.RegistrationToken, exists bool, err *metering.Error) {
+	product, err := p.productNamed("product_code", in.ProductCode)
+	if err != nil {
+		return t, false, err
+	}
+	buyer, err := p.tokenBuyer(product, in.Buyer)
+	if err != nil {
+		return t, false, err
+	}
+	t = store.RegistrationToken{Product: product.ID, Buyer: buyer.ID}
+	if t.Issued, err = instant("issued_at", in.IssuedAt); err != nil {
+		return t, false, err
+	}
+	switch {
+	case t.Issued == 0:
+		t.Issued = p.now
+	case !p.l.Sandbox():
+		return t, false, conflict("issued_at: a production ledger issues tokens now: leave it out")
+	}
+	t.Expires = t.Issued.Add(p.l.settings.TokenLife)
+	if in.RegistrationToken != "" {
+		if t.ID, err = p.l.givenToken(in.RegistrationToken); err != nil {
+			return t, false, err
+		}
+		old, err := p.token(t.ID)
+		if err != nil {
+			return t, false, err
+		}
+		if old != nil {
+			if old.Product != t.Product || old.Buyer != t.Buyer {
+				return t, true, conflict("registration_token: it is there for buyer %s and product %s: write the same, or another token", p.digits(old.Buyer), p.products.at(old.Product).Code)
+			}
+			return *old, true, nil
+		}
+	} else {
+		if err := p.read(t.ID[6:]); err != nil {
+			return t, false, err
+		}
+		for i := range 6 {
+			t.ID[i] = byte(t.Issued >> (40 - 8*i))
+		}
+	}
+	// ResolveCustomer may return it before there is an agreement.
+	if err := p.makeCustomer(product.Seller, buyer.ID); err != nil {
+		return t, false, err
+	}
+	if a := p.newestAgreement(product.ID, buyer.ID); a != nil {
+		t.Agreement = a.ID
+	}
+	p.tokens = append(p.tokens, t)
+	return t, false, nil
+}
+
+// token returns the registration token of the given id, also one that the plan adds, or nil.
+func (p *plan) token(id [16]byte) (found *store.RegistrationToken, err *metering.Error) {
+	for i := range p.tokens {
+		if p.tokens[i].ID == id {
+			return &p.tokens[i], nil
+		}
+	}
+	bad := p.l.db.View(func(r *store.Reader) (err error) {
+		found, err = r.RegistrationToken(id)
+		return err
+	})
+	if bad != nil {
+		return nil, metering.Errorf(metering.Internal, "reading a registration token: %v", bad)
+	}
+	return found, nil
 }
 
 // tokenBuyer returns the buyer of the given 12 digits, or of the given customer identifier.
@@ -144,14 +194,10 @@ func (l *Ledger) RevokeToken(op Operator, id string) error {
 		if err != nil {
 			return err
 		}
-		var found *store.RegistrationToken
-		bad := l.db.View(func(r *store.Reader) (err error) {
-			found, err = r.RegistrationToken(key)
-			return err
-		})
+		found, err := p.token(key)
 		switch {
-		case bad != nil:
-			return metering.Errorf(metering.Internal, "reading a registration token: %v", bad)
+		case err != nil:
+			return err
 		case found == nil:
 			return notFound("id: there is no registration token %s: meterd admin token list shows them", id)
 		case found.Revoked:

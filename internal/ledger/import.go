@@ -29,8 +29,8 @@ func (l *Ledger) Import(op Operator, m *adminapi.Marketplace, found ...adminapi.
 		if out = p.addMarketplace(m); len(refused.faults) > 0 {
 			return refused.first()
 		}
-		p.act = fmt.Sprintf("import %d regions, %d sellers, %d products, %d buyers, %d agreements, %d users, %d roles, %d workloads",
-			out.Regions, out.Sellers, out.Products, out.Buyers, out.Agreements, out.Users, out.Roles, out.Workloads)
+		p.act = fmt.Sprintf("import %d regions, %d sellers, %d products, %d buyers, %d agreements, %d users, %d roles, %d workloads, %d registration tokens",
+			out.Regions, out.Sellers, out.Products, out.Buyers, out.Agreements, out.Users, out.Roles, out.Workloads, out.Tokens)
 		return nil
 	})
 	switch {
@@ -158,6 +158,13 @@ func (p *plan) addMarketplace(m *adminapi.Marketplace) (out adminapi.ImportResul
 			if err == nil && exists {
 				err = p.sameRole(id, &m.Workloads[i])
 			}
+			return exists, err
+		}},
+		{"tokens", len(m.Tokens), &out.Tokens, nil, func(i int) (bool, *metering.Error) {
+			if m.Tokens[i].RegistrationToken == "" { // nobody would learn of it
+				return false, invalid("registration_token: is missing: give it, or have one made with: meterd admin token create")
+			}
+			_, exists, err := p.addToken(&m.Tokens[i])
 			return exists, err
 		}},
 	} {
