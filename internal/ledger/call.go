@@ -53,10 +53,12 @@ func (l *Ledger) Begin(caller Caller, op metering.Operation) (*Call, *metering.E
 	}
 	var refusal *metering.Error
 	switch {
-	case !l.limits.allow(l.cfg.Limits, caller.Account, c.region, op): // those who may not call it are counted too
-		refusal = metering.Errorf(metering.Throttling, "Rate exceeded: the account may call %v no more often in this region for now. Retry with exponential backoff.", op)
+	case !allowed && !l.limits.allowDenied(l.cfg.Limits, caller.Principal):
+		refusal = metering.Errorf(metering.Throttling, "Rate exceeded: too many calls have been denied. %s", caller.Denied(actions[op]))
 	case !allowed:
 		refusal = metering.Errorf(metering.AccessDenied, "%s", caller.Denied(actions[op]))
+	case !l.limits.allow(l.cfg.Limits, caller.Account, c.region, op):
+		refusal = metering.Errorf(metering.Throttling, "Rate exceeded: the account may call %v no more often in this region for now. Retry with exponential backoff.", op)
 	case l.cfg.Faults.Refuse != nil:
 		refusal = l.cfg.Faults.Refuse(op)
 	}

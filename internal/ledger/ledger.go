@@ -43,11 +43,12 @@ type Config struct {
 	Faults         Faults             // injected faults; none if zero
 }
 
-// Limits bounds calls a second, for each account, region and operation (metering-api 2.9).
-type Limits struct{ BatchMeterUsage, MeterUsage, RegisterUsage, ResolveCustomer int }
+// Limits bounds calls a second, for each account, region and operation (metering-api 2.9). Those that are denied for want
+// of permission do not count among them; they have a bound of their own, for each user or role.
+type Limits struct{ BatchMeterUsage, MeterUsage, RegisterUsage, ResolveCustomer, Denied int }
 
-// AWSLimits are AWS's own quotas.
-var AWSLimits = Limits{BatchMeterUsage: 10, MeterUsage: 10, RegisterUsage: 5}
+// AWSLimits are AWS's own quotas. AWS publishes none for denied calls.
+var AWSLimits = Limits{BatchMeterUsage: 10, MeterUsage: 10, RegisterUsage: 5, Denied: 10}
 
 // Faults make the service fail on purpose, so that clients can prove their retries.
 type Faults struct {

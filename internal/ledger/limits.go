@@ -7,8 +7,8 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// limits counts calls by account, region and operation. The accounts are those of verified callers, so an attacker
-// cannot make it grow.
+// limits counts calls by account, region and operation, and by their principal those that it had no permission for. The
+// accounts and principals are those of verified callers, so an attacker cannot make it grow.
 type limits struct {
 	now    func() time.Time
 	mu     sync.Mutex
@@ -16,9 +16,10 @@ type limits struct {
 }
 
 type limitKey struct {
-	account uint32
-	region  metering.Region
-	op      metering.Operation
+	account   uint32
+	region    metering.Region
+	op        metering.Operation
+	principal uint32 // of calls without permission, which leave the account's quota alone; the others are 0
 }
 
 // recent is when the last calls were let through: as many as may come in a second, the oldest at next.
@@ -27,10 +28,19 @@ type recent struct {
 	next  int
 }
 
-// allow tells whether one more call may come now: in no second may there be more than the limit.
+// allow reports whether one more call may come now: in no second may there be more than the limit.
 func (l *limits) allow(most Limits, account uint32, region metering.Region, op metering.Operation) bool {
 	perSecond := [...]int{metering.BatchMeterUsage: most.BatchMeterUsage, metering.MeterUsage: most.MeterUsage,
 		metering.RegisterUsage: most.RegisterUsage, metering.ResolveCustomer: most.ResolveCustomer}[op]
+	return l.count(limitKey{account: account, region: region, op: op}, perSecond)
+}
+
+// allowDenied reports whether one more call without permission may be audited now.
+func (l *limits) allowDenied(most Limits, principal uint32) bool {
+	return l.count(limitKey{principal: principal}, most.Denied)
+}
+
+func (l *limits) count(key limitKey, perSecond int) bool {
 	if perSecond <= 0 {
 		return true
 	}
@@ -39,7 +49,6 @@ func (l *limits) allow(most Limits, account uint32, region metering.Region, op m
 	if l.recent == nil {
 		l.recent = map[limitKey]*recent{}
 	}
-	key := limitKey{account, region, op}
 	r := l.recent[key]
 	if r == nil {
 		r = &recent{times: make([]time.Time, perSecond)}
