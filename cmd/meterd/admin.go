@@ -55,7 +55,7 @@ func (a *adminCmd) client() (*adminapi.Client, error) {
 	case token != "" && a.TokenFile != "":
 		return nil, errors.New("--token and --token-file exclude each other; give one of them")
 	case a.TokenFile != "":
-		b, err := os.ReadFile(a.TokenFile)
+		b, err := readFile(a.TokenFile, mostKey)
 		if err != nil {
 			return nil, fmt.Errorf("--token-file: %w", err)
 		}

@@ -255,7 +255,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	info, err := os.Stat(c.cert)
 	if err == nil && !info.ModTime().Equal(c.read) {
 		var pair tls.Certificate
-		if pair, err = tls.LoadX509KeyPair(c.cert, c.key); err == nil {
+		if pair, err = loadCertificate(c.cert, c.key); err == nil {
 			c.pair, c.read = &pair, info.ModTime()
 		}
 	}

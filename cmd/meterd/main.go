@@ -47,6 +47,7 @@ type console struct {
 }
 
 func main() {
+	store.KeepPrivate()
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50) // what lives is the catalogue, and calls leave little behind: memory is worth more
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/meterd/meterd/internal/adminapi"
@@ -233,57 +231,6 @@ func (cmd *serveCmd) Run(c *console) error {
 	log.Info("serving", slog.String("endpoint", s.aws()), slog.String("admin", s.admin()), slog.String("ops", s.ops()), slog.String("store", store.Redacted(cfg.Store)))
 	s.drain = cmd.DrainTime
 	return s.run(c.ctx)
-}
-
-func readKey(file string) ([]byte, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("master key: %w; name its file with --master-key-file", err)
-	}
-	digits := strings.TrimSpace(string(text))
-	key, err := hex.DecodeString(digits)
-	switch {
-	case len(digits) < 64 && strings.Trim(digits, "0123456789abcdef") == "":
-		return nil, fmt.Errorf("master key: %s holds %d of 64 hexadecimal digits; it may be the rest of a meterd init that was interrupted: if no ledger was made with it, delete it and run meterd init again, else restore it from its copy", file, len(digits))
-	case err != nil || len(key) != 32:
-		return nil, fmt.Errorf("master key: %s must hold 64 hexadecimal digits and nothing else", file)
-	}
-	return key, nil
-}
-
-// readOrMakeKey reads the key file, and makes it if it is missing or empty: an init that is killed can leave an empty
-// one. Its lock keeps two from making it at once.
-func readOrMakeKey(file string) (key []byte, made bool, err error) {
-	if info, err := os.Stat(file); err == nil && info.Size() > 0 {
-		key, err := readKey(file)
-		return key, false, err
-	}
-	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, false, fmt.Errorf("master key: %w", err)
-	}
-	defer f.Close()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, false, fmt.Errorf("master key: locking %s: %w", file, err)
-	}
-	if info, err := f.Stat(); err != nil || info.Size() > 0 { // another one was quicker
-		if err == nil {
-			key, err = readKey(file)
-		}
-		return key, false, err
-	}
-	key = make([]byte, 32)
-	if _, err := rand.Read(key); err != nil {
-		return nil, false, err
-	}
-	_, err = f.WriteString(hex.EncodeToString(key) + "\n")
-	if err = errors.Join(err, f.Sync()); err == nil {
-		err = store.SyncDir(filepath.Dir(file))
-	}
-	if err != nil {
-		return nil, false, fmt.Errorf("master key: %w", errors.Join(err, f.Truncate(0)))
-	}
-	return key, true, nil
 }
 
 // verifyCmd recomputes a ledger from its rows.

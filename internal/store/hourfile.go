@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	stdbits "math/bits"
 	"os"
 
@@ -61,7 +60,7 @@ func (e *damagedFile) Unwrap() error { return e.err }
 
 // openHourFile opens a file. One that is not whole is an error.
 func openHourFile(path string) (*hourFile, error) {
-	f, err := os.Open(path)
+	f, err := OpenOwn(path, os.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +160,7 @@ func (h *hourFile) close(remove bool) {
 	h.filter.release()
 	_ = h.file.Close() // nothing is written to it
 	if remove {
-		_ = os.Remove(h.path) // it will be overwritten or ignored
+		_ = RemoveOwn(h.path) // it will be overwritten or ignored
 	}
 }
 
@@ -175,7 +174,10 @@ func writeHourFile(path string, head hourHead, t *keyTable, old *hourFile, stopp
 	head.Magic, head.Keys = hourMagic, 0
 	head.Bits, head.Lines = uint32(stdbits.Len(uint(most/bucketKeys))), uint32(most/lineSize+1)
 	temp := path + ".new"
-	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err := RemoveOwn(temp); err != nil { // one that was not finished
+		return nil, err
+	}
+	f, err := CreateOwn(temp)
 	if err != nil {
 		return nil, err
 	}
@@ -351,6 +353,3 @@ func (f *filter) mayHave(hash uint64) bool {
 	}
 	return true
 }
-
-// isMissing tells whether an error says that there is no file.
-func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

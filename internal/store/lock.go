@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -10,7 +11,14 @@ import (
 
 // lockDir takes the folder's lock, which the kernel releases when the process ends, however it ends.
 func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	path := filepath.Join(dir, lockFile)
+	f, err := OpenOwn(path, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = CreateOwn(path)
+		if errors.Is(err, fs.ErrExist) { // another one was quicker
+			f, err = OpenOwn(path, os.O_RDWR)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -20,37 +28,3 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	return f, nil
 }
-
-// makeDir makes the folder, and those above it that are missing, durably. One that is there may have been made by a try
-// whose sync has failed, so its name is synced too, where this process may.
-func makeDir(dir string) error {
-	parent := filepath.Dir(dir)
-	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		err := SyncDir(parent)
-		if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) { // it cannot have made it
-			return nil
-		}
-		return err
-	} else if parent == dir {
-		return err
-	}
-	if err := makeDir(parent); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	return SyncDir(parent)
-}
-
-// SyncDir makes the names in the folder durable: of files that were made, renamed or removed.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return syncFile(d)
-}
-
-var syncFile = (*os.File).Sync

@@ -67,7 +67,7 @@ type sqliteStore struct {
 
 // present fails if there is no ledger, or if that cannot be told.
 func present(dir string) error {
-	_, err := os.Stat(filepath.Join(dir, file))
+	err := Own(filepath.Join(dir, file))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w in %s", ErrNotExist, dir)
 	}
@@ -75,7 +75,7 @@ func present(dir string) error {
 }
 
 func existsSQLite(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, file))
+	_, err := os.Lstat(filepath.Join(dir, file))
 	return err == nil
 }
 
@@ -93,6 +93,9 @@ func placeSQLite(dir string, build func(temp string) error) (err error) {
 	if err := makeDir(dir); err != nil {
 		return err
 	}
+	if err := private(dir); err != nil {
+		return err
+	}
 	lock, err := lockDir(dir)
 	if err != nil {
 		return err
@@ -107,11 +110,12 @@ func placeSQLite(dir string, build func(temp string) error) (err error) {
 			return fmt.Errorf("there is %s%s, of a ledger whose database is gone; put that back, or choose another folder", path, suffix)
 		}
 	}
-	removeBesides(path) // they hold nothing
-	removeDatabase(temp)
+	if err := errors.Join(removeBesides(path), removeDatabase(temp)); err != nil { // the first hold nothing
+		return err
+	}
 	defer func() {
 		if err != nil {
-			removeDatabase(temp)
+			err = errors.Join(err, removeDatabase(temp))
 		}
 	}()
 	if err := build(temp); err != nil {
@@ -129,20 +133,20 @@ func placeSQLite(dir string, build func(temp string) error) (err error) {
 // besides are what SQLite adds to a database's name for the files beside it.
 var besides = []string{"-wal", "-shm", "-journal"}
 
-func removeDatabase(path string) {
-	os.Remove(path)
-	removeBesides(path)
+func removeDatabase(path string) error {
+	return errors.Join(RemoveOwn(path), removeBesides(path))
 }
 
-func removeBesides(path string) {
+func removeBesides(path string) (err error) {
 	for _, suffix := range besides {
-		os.Remove(path + suffix)
+		err = errors.Join(err, RemoveOwn(path+suffix))
 	}
+	return err
 }
 
-// makeFile makes an empty file for a database. SQLite's other files get the same mode.
+// makeFile makes an empty file for a database.
 func makeFile(path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := CreateOwn(path)
 	if err != nil {
 		return err
 	}
@@ -205,8 +209,14 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	refused := func(err error) (*sqliteStore, error) {
 		return nil, fmt.Errorf("opening the ledger in %s: %w", dir, err)
 	}
+	if err := ours(dir); err != nil {
+		return refused(err)
+	}
 	if _, err := os.Lstat(filepath.Join(dir, lockFile)); errors.Is(err, fs.ErrNotExist) { // before it is made
 		if _, err := inspect(dir, o, forMoving); err != nil {
+			return refused(err)
+		}
+		if err := private(dir); err != nil {
 			return refused(err)
 		}
 	}
@@ -228,8 +238,19 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	if db.folder, err = os.Open(dir); err != nil {
 		return fail(err)
 	}
+	if err := private(dir); err != nil {
+		return fail(err)
+	}
 	path := filepath.Join(dir, file)
+	for _, name := range []string{filepath.Join(dir, lockFile), path, path + "-journal"} {
+		if err := tend(name); err != nil {
+			return fail(err)
+		}
+	}
 	if err := secure(path); err != nil {
+		return fail(err)
+	}
+	if err := makeBesides(path); err != nil {
 		return fail(err)
 	}
 	if db.writer, err = open(path, sqlite3.OPEN_READWRITE); err != nil {

@@ -3,11 +3,13 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"github.com/meterd/meterd/internal/metering"
@@ -430,7 +432,7 @@ func (x *index) begin(last *Call) {
 func (s *spills) write(job *spill, head hourHead, again bool) {
 	path := s.path(job.hour)
 	var old *hourFile
-	if job.err = os.MkdirAll(s.dir, 0o700); job.err == nil && again {
+	if job.err = makeOwnFolder(s.dir); job.err == nil && again {
 		old, job.err = openHourFile(path)
 	}
 	if job.err == nil {
@@ -442,11 +444,41 @@ func (s *spills) write(job *spill, head hourHead, again bool) {
 	s.done <- job
 }
 
-// openFiles opens the files of open hours, and removes all others: those of another window, that are not whole, or
+// names returns the paths of files that may be those of hours, or the beginnings of some. Others are let be, and said.
+func (s *spills) names() (paths []string, err error) {
+	info, err := os.Lstat(s.dir)
+	switch {
+	case s.dir == "" || errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		return nil, notOwn(s.dir, "folder", info)
+	}
+	if err := private(s.dir); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(s.dir)
+	for _, e := range entries {
+		path := filepath.Join(s.dir, e.Name())
+		h, bad := strconv.ParseInt(strings.TrimSuffix(e.Name(), ".new"), 10, 32)
+		if bad != nil || path != s.path(metering.Hour(h)) && path != s.path(metering.Hour(h))+".new" {
+			s.log.Warn("a file in the folder for keys of hours is none of meterd's and stays there", slog.String("file", path))
+			continue
+		}
+		if err := tend(path); err != nil {
+			return nil, err
+		}
+		paths = append(paths, path)
+	}
+	return paths, err
+}
+
+// openFiles opens the files of open hours, and removes all others of hours: those of another window, that are not whole, or
 // that belong to another past of the ledger, as after a restore.
 func (x *index) openFiles(r *sqliteReader) error {
-	names, err := filepath.Glob(filepath.Join(x.spills.dir, "*"))
-	if err != nil || x.spills.dir == "" {
+	names, err := x.spills.names()
+	if err != nil {
 		return err
 	}
 	for _, path := range names {
@@ -454,7 +486,7 @@ func (x *index) openFiles(r *sqliteReader) error {
 		var damaged *damagedFile
 		switch {
 		case errors.As(err, &damaged):
-			if err := os.Remove(path); err != nil {
+			if err := RemoveOwn(path); err != nil {
 				return err
 			}
 			continue
@@ -478,7 +510,7 @@ func (x *index) openFiles(r *sqliteReader) error {
 // mend makes the index anew after a file has turned out to be damaged.
 func (x *index) mend(r *sqliteReader, damaged *damagedFile) error {
 	x.spills.log.Warn("the file of an hour's keys is made anew from the ledger", slog.Any("error", damaged))
-	if err := os.Remove(damaged.path); err != nil && !isMissing(err) {
+	if err := RemoveOwn(damaged.path); err != nil {
 		return fmt.Errorf("%w: %w", damaged, err)
 	}
 	return x.load(r, x.window)

@@ -109,7 +109,7 @@ type plainFile interface {
 }
 
 // openLog opens a log to write to it. It is a seam for faults, as fileLayer is.
-var openLog = func(path string) (plainFile, error) { return os.OpenFile(path, os.O_RDWR, 0) }
+var openLog = func(path string) (plainFile, error) { return OpenOwn(path, os.O_RDWR) }
 
 // logState is what a log holds, up to the end of its last transaction.
 type logState struct {
@@ -125,7 +125,7 @@ type logState struct {
 // checkLog returns where the last transaction in the log ends.
 func checkLog(path string) (end int64, err error) {
 	index := readLogIndex(path) // first, for the log may be written meanwhile
-	f, err := os.Open(path + "-wal")
+	f, err := OpenOwn(path+"-wal", os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, index.check(path)
 	}
@@ -315,7 +315,7 @@ type logIndex struct {
 
 // readLogIndex returns nothing if there is no index, or none that is whole.
 func readLogIndex(path string) (x logIndex) {
-	f, err := os.Open(path + "-shm")
+	f, err := OpenOwn(path+"-shm", os.O_RDONLY)
 	if err != nil {
 		return x
 	}

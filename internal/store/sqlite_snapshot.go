@@ -70,7 +70,7 @@ func takeSnapshot(dir string, served func(dir string) bool) (_ *snapshot, err er
 	if s.folder, err = lockFolder(dir, syscall.LOCK_SH); err != nil {
 		return nil, err
 	}
-	if s.db, err = os.Open(s.path); err != nil {
+	if s.db, err = OpenOwn(s.path, os.O_RDONLY); err != nil {
 		return nil, err
 	}
 	if err := lockShared(s.db, sharedLock, sharedLocks); err != nil {
@@ -131,7 +131,7 @@ func (s *snapshot) read(dir string, starting bool, served func(dir string) bool)
 	}
 	s.served = served(dir)
 	if s.served && s.index == nil {
-		if s.index, err = os.Open(s.path + "-shm"); err == nil {
+		if s.index, err = OpenOwn(s.path+"-shm", os.O_RDONLY); err == nil {
 			err = lockShared(s.index, readLock, 1)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // else it is being opened, or closed
@@ -139,7 +139,7 @@ func (s *snapshot) read(dir string, starting bool, served func(dir string) bool)
 		}
 	}
 	index := readLogIndex(s.path)
-	if s.log, err = os.Open(s.path + "-wal"); errors.Is(err, fs.ErrNotExist) {
+	if s.log, err = OpenOwn(s.path+"-wal", os.O_RDONLY); errors.Is(err, fs.ErrNotExist) {
 		s.log, s.state = nil, logState{}
 		return s.served, index.check(s.path)
 	}
@@ -156,7 +156,7 @@ func (s *snapshot) read(dir string, starting bool, served func(dir string) bool)
 
 // isServed reports whether a process has the folder's lock. Without the lock's file nobody has.
 func isServed(dir string) bool {
-	f, err := os.Open(filepath.Join(dir, lockFile))
+	f, err := OpenOwn(filepath.Join(dir, lockFile), os.O_RDONLY)
 	if err != nil {
 		return false
 	}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/meterd/meterd/internal/store"
+)
+
+// Bounds of files that are read whole, far above what any of them holds.
+const (
+	mostKey         = 4 << 10 // a master key, an admin token
+	mostCertificate = 1 << 20
+)
+
+// readFile reads a file whole, unless it is longer than most bytes. It may be a pipe, or a link.
+func readFile(file string, most int64) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readBounded(f, most)
+}
+
+func readBounded(f *os.File, most int64) ([]byte, error) {
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(text)) > most {
+		err = fmt.Errorf("%s is longer than %d bytes: it must be another file that is meant", f.Name(), most)
+	}
+	return text, err
+}
+
+// loadCertificate is [tls.LoadX509KeyPair] for files of which there is a bound.
+func loadCertificate(cert, key string) (tls.Certificate, error) {
+	var texts [2][]byte
+	for i, file := range []string{cert, key} {
+		var err error
+		if texts[i], err = readFile(file, mostCertificate); err != nil {
+			return tls.Certificate{}, err
+		}
+	}
+	return tls.X509KeyPair(texts[0], texts[1])
+}
+
+// readKey reads the master key. It refuses a file that others may write.
+func readKey(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("master key: %w; name its file with --master-key-file", err)
+	}
+	defer f.Close()
+	if err := keptKey(f); err != nil {
+		return nil, fmt.Errorf("master key: %w", err)
+	}
+	text, err := readBounded(f, mostKey)
+	if err != nil {
+		return nil, fmt.Errorf("master key: %w", err)
+	}
+	digits := strings.TrimSpace(string(text))
+	key, err := hex.DecodeString(digits)
+	switch {
+	case len(digits) < 64 && strings.Trim(digits, "0123456789abcdef") == "":
+		return nil, fmt.Errorf("master key: %s holds %d of 64 hexadecimal digits; it may be the rest of a meterd init that was interrupted: if no ledger was made with it, delete it and run meterd init again, else restore it from its copy", file, len(digits))
+	case err != nil || len(key) != 32:
+		return nil, fmt.Errorf("master key: %s must hold 64 hexadecimal digits and nothing else", file)
+	}
+	return key, nil
+}
+
+// keptKey refuses a key file that others may write, and makes one private that others may read, if it is this user's:
+// what a container's secrets are mounted as is not for meterd to change.
+func keptKey(f *os.File) error {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	mode := info.Mode().Perm()
+	if mode&0o022 != 0 {
+		return fmt.Errorf("%s can be written by others (mode %04o), who may know what it holds; make a new key, or if nobody has touched this one: chmod 600 %[1]s", f.Name(), mode)
+	}
+	if mode&0o007 != 0 {
+		_ = f.Chmod(mode &^ 0o007) // only its owner can
+	}
+	return nil
+}
+
+// readOrMakeKey reads the key file, and makes it if it is missing or empty: an init that is killed can leave an empty
+// one. Its lock keeps two from making it at once.
+func readOrMakeKey(file string) (key []byte, made bool, err error) {
+	if err := keptFolder(file); err != nil {
+		return nil, false, fmt.Errorf("master key: %w", err)
+	}
+	if info, err := os.Stat(file); err == nil && (info.Size() > 0 || !info.Mode().IsRegular()) {
+		key, err := readKey(file)
+		return key, false, err
+	}
+	f, err := store.OpenOwn(file, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = store.CreateOwn(file)
+		if errors.Is(err, fs.ErrExist) { // another one was quicker
+			f, err = store.OpenOwn(file, os.O_RDWR)
+		}
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("master key: %w", err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, false, fmt.Errorf("master key: locking %s: %w", file, err)
+	}
+	if info, err := f.Stat(); err != nil || info.Size() > 0 { // another one was quicker
+		if err == nil {
+			key, err = readKey(file)
+		}
+		return key, false, err
+	}
+	if err := keptKey(f); err != nil {
+		return nil, false, fmt.Errorf("master key: %w", err)
+	}
+	key = make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return nil, false, err
+	}
+	_, err = f.WriteString(hex.EncodeToString(key) + "\n")
+	if err = errors.Join(err, f.Sync()); err == nil {
+		err = store.SyncDir(filepath.Dir(file))
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("master key: %w", errors.Join(err, f.Truncate(0)))
+	}
+	return key, true, nil
+}
+
+// keptFolder refuses a folder into which everybody may put a key file. In one like /tmp they can only do so before.
+func keptFolder(file string) error {
+	dir := filepath.Dir(file)
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode()&0o002 == 0 {
+		return err
+	}
+	if there, err := os.Lstat(file); info.Mode()&fs.ModeSticky != 0 && (errors.Is(err, fs.ErrNotExist) || err == nil && store.Mine(there)) {
+		return nil
+	}
+	return fmt.Errorf("everybody may write into %s (mode %04o) and put a key of theirs there; choose a place for %s where only you may", dir, info.Mode().Perm(), filepath.Base(file))
+}

@@ -1,0 +1,38 @@
+//go:build unix
+
+package store
+
+import (
+	"io/fs"
+	"os"
+	"syscall"
+)
+
+// noFollow has a file not be opened through a symbolic link.
+const noFollow = syscall.O_NOFOLLOW
+
+// ownerOf returns whose a file is.
+func ownerOf(info fs.FileInfo) (uid, gid int, known bool) {
+	s, known := info.Sys().(*syscall.Stat_t)
+	if !known {
+		return 0, 0, false
+	}
+	return int(s.Uid), int(s.Gid), true
+}
+
+// Mine reports whether a file is root's or that of this process's user.
+func Mine(info fs.FileInfo) bool {
+	uid, _, known := ownerOf(info)
+	return !known || uid == 0 || uid == os.Geteuid()
+}
+
+// linksOf returns how many names a file has, -1 if that is not known.
+func linksOf(info fs.FileInfo) int {
+	if s, known := info.Sys().(*syscall.Stat_t); known {
+		return int(s.Nlink)
+	}
+	return -1
+}
+
+// KeepPrivate has all files that the process makes from now on be read by nobody but their owner, whoever makes them.
+func KeepPrivate() { syscall.Umask(0o077) }
