@@ -143,10 +143,10 @@ func (r *rows[T]) change(id uint32) *T {
 	return v
 }
 
-// each calls f for each thing to be written, in the order of their numbers.
-func (r *rows[T]) each(f func(T) error) error {
+// each calls f for each thing to be written, in the order of their numbers, with the one that it replaces if there is one.
+func (r *rows[T]) each(f func(v T, old ...T) error) error {
 	for _, id := range slices.Sorted(maps.Keys(r.changed)) {
-		if err := f(*r.changed[id]); err != nil {
+		if err := f(*r.changed[id], r.base[id-1]); err != nil {
 			return err
 		}
 	}
@@ -159,7 +159,12 @@ func (r *rows[T]) each(f func(T) error) error {
 }
 
 func eachOf[T any](list []T, f func(T) error) error {
-	return (&rows[T]{added: list}).each(f)
+	for _, v := range list {
+		if err := f(v); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // put writes the plan.
@@ -168,7 +173,9 @@ func (p *plan) put(tx *store.Tx) error {
 		func() error { return p.regions.each(tx.PutRegion) },
 		func() error { return p.accounts.each(tx.PutAccount) },
 		func() error { return p.products.each(tx.PutProduct) },
-		func() error { return eachOf(p.publicKeys, tx.PutPublicKey) },
+		func() error {
+			return eachOf(p.publicKeys, func(k metering.PublicKey) error { return tx.PutPublicKey(k, p.publicKeysBefore(k)...) })
+		},
 		func() error { return eachOf(p.customers, tx.PutCustomer) },
 		func() error { return p.agreements.each(tx.PutAgreement) },
 		func() error { return p.principals.each(tx.PutPrincipal) },
@@ -179,6 +186,16 @@ func (p *plan) put(tx *store.Tx) error {
 	} {
 		if err := write(); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// publicKeysBefore returns the version of a key that the plan changes, if it does not add it.
+func (p *plan) publicKeysBefore(k metering.PublicKey) []metering.PublicKey {
+	for _, old := range p.l.catalog.PublicKeys(k.Product) {
+		if old.Version == k.Version {
+			return []metering.PublicKey{old}
 		}
 	}
 	return nil
@@ -200,7 +217,7 @@ func (p *plan) enter(l *Ledger) {
 }
 
 func enter[T any](r *rows[T], put func(T)) {
-	_ = r.each(func(v T) error { // which never fails
+	_ = r.each(func(v T, _ ...T) error { // which never fails
 		put(v)
 		return nil
 	})

@@ -115,6 +115,9 @@ func (v *verifier) run(r *store.Reader, meta store.Meta, w VerifyOptions) error 
 	if _, err := r.Load(store.Revision{}, store.CatalogRows(v.catalog)); err != nil {
 		return fmt.Errorf("reading the catalogue: %w", err)
 	}
+	if err := r.CheckHistory(v.problem); err != nil {
+		return fmt.Errorf("checking the catalogue: %w", err)
+	}
 	for _, check := range []func() error{v.checkCalls, v.countHours, v.readTokens, v.checkUsage, v.checkTokenUsage} {
 		if err := check(); err != nil {
 			return err

@@ -1,8 +1,10 @@
 package ledger_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
@@ -295,5 +298,70 @@ func BenchmarkUsageSums(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/200_000, "ns/record")
 		})
+	}
+}
+
+// TestVerifyFindsLostWrites sets pages of the catalogue back to an earlier content, as a disk does that has lost a write
+// of them: each is a whole page with a right checksum.
+func TestVerifyFindsLostWrites(t *testing.T) {
+	const page = 4096
+	tables := []string{"state", "revision", "account", "principal", "access_key", "product", "agreement"}
+	s := newShopIn(t, t.TempDir())
+	if err := s.l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(s.dir, "ledger.db")
+	read := func() []byte {
+		t.Helper()
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	before := read()
+	s.open()
+	_, err1 := s.l.PutPermissions(s.op, iam.User, "111111111111", "meter", adminapi.Permissions{Deny: []string{"*"}})
+	_, err2 := s.l.AddDimension(s.op, "legacy", adminapi.NewDimension{Dimension: "more"})
+	suspended := true
+	_, err3 := s.l.ChangeBuyer(s.op, "222222222222", adminapi.BuyerChange{Suspended: &suspended})
+	all, err4 := s.l.Agreements(s.op, adminapi.AgreementFilter{ProductCode: "legacy"}, "", 0)
+	_, err5 := s.l.EndAgreement(s.op, all.Items[0].AgreementID)
+	if err := errors.Join(err1, err2, err3, err4, err5, s.l.DeleteAccessKey(s.op, sellerKey), s.l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	after := read()
+	pages := map[string]int64{}
+	c, err := sqlite3.OpenFlags(file, sqlite3.OPEN_READONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stmt, _, err := c.Prepare("SELECT name, rootpage FROM sqlite_schema WHERE type = 'table'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for stmt.Step() {
+		pages[stmt.ColumnText(0)] = stmt.ColumnInt64(1)
+	}
+	if err := errors.Join(stmt.Close(), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if r := verify(t, s.dir, ledger.VerifyOptions{}); r.ProblemCount != 0 {
+		t.Fatalf("before: %q", r.Problems)
+	}
+	for _, table := range tables {
+		at := (pages[table] - 1) * page
+		old, now := before[at:at+page], after[at:at+page]
+		if bytes.Equal(old, now) {
+			t.Fatalf("%s has not changed", table)
+		}
+		if err := os.WriteFile(file, slices.Concat(after[:at], old, after[at+page:]), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r := verify(t, s.dir, ledger.VerifyOptions{}); r.ProblemCount == 0 {
+			t.Errorf("%s: nothing was found", table)
+		} else {
+			t.Logf("%s: %q", table, r.Problems)
+		}
 	}
 }

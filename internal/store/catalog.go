@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/metering"
@@ -59,66 +60,56 @@ func (tx *Tx) PutMeta(name string, value []byte) error {
 	return tx.exec("INSERT INTO meta (name, value) VALUES ($1,$2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value)
 }
 
+// Puts of the catalogue's rows are told which row they replace, if there is one, for the checksum of the catalogue.
+
 // PutRegion adds or replaces a region.
-func (tx *Tx) PutRegion(r metering.RegionInfo) error {
-	return tx.exec("INSERT INTO region (id, name, enabled, changed) VALUES ($1,$2,$3,$4) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, enabled = excluded.enabled", int(r.ID), r.Name, r.Enabled, tx.revision)
+func (tx *Tx) PutRegion(r metering.RegionInfo, old ...metering.RegionInfo) error {
+	return regions.put(tx, "INSERT INTO region (id, name, enabled, changed) VALUES ($1,$2,$3,$4) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, enabled = excluded.enabled", r, old)
 }
 
 // PutAccount adds or replaces an account.
-func (tx *Tx) PutAccount(a metering.Account) error {
-	return tx.exec("INSERT INTO account (id, account_id, name, seller, buyer, suspended, changed) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, name = excluded.name, seller = excluded.seller, buyer = excluded.buyer, suspended = excluded.suspended",
-		a.ID, a.AccountID, a.Name, a.Seller, a.Buyer, a.Suspended, tx.revision)
+func (tx *Tx) PutAccount(a metering.Account, old ...metering.Account) error {
+	return accounts.put(tx, "INSERT INTO account (id, account_id, name, seller, buyer, suspended, changed) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, name = excluded.name, seller = excluded.seller, buyer = excluded.buyer, suspended = excluded.suspended", a, old)
 }
 
 // PutProduct adds or replaces a product.
-func (tx *Tx) PutProduct(p metering.Product) error {
-	regions := make([]int, len(p.Regions)) // []Region would become a string
-	for i, r := range p.Regions {
-		regions[i] = int(r)
-	}
-	return tx.exec("INSERT INTO product (id, seller, product_code, product_id, title, type, concurrent, dimensions, regions, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, title = excluded.title, dimensions = excluded.dimensions, regions = excluded.regions",
-		p.ID, p.Seller, p.Code, p.ProductID, p.Title, int(p.Type), p.Concurrent, list(p.Dimensions), list(regions), tx.revision)
+func (tx *Tx) PutProduct(p metering.Product, old ...metering.Product) error {
+	return products.put(tx, "INSERT INTO product (id, seller, product_code, product_id, title, type, concurrent, dimensions, regions, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, title = excluded.title, dimensions = excluded.dimensions, regions = excluded.regions", p, old)
 }
 
 // PutPublicKey adds a version of a product's key, or notes when it was replaced.
-func (tx *Tx) PutPublicKey(k metering.PublicKey) error {
-	return tx.exec("INSERT INTO public_key (product, version, pem, sealed, created, rotated_at, changed) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (product, version) DO UPDATE SET changed = excluded.changed, rotated_at = excluded.rotated_at",
-		k.Product, int(k.Version), k.PEM, k.Sealed, int64(k.Created), int64(k.RotatedAt), tx.revision)
+func (tx *Tx) PutPublicKey(k metering.PublicKey, old ...metering.PublicKey) error {
+	return publicKeys.put(tx, "INSERT INTO public_key (product, version, pem, sealed, created, rotated_at, changed) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (product, version) DO UPDATE SET changed = excluded.changed, rotated_at = excluded.rotated_at", k, old)
 }
 
 // PutAgreement adds or replaces an agreement.
-func (tx *Tx) PutAgreement(a metering.Agreement) error {
-	return tx.exec("INSERT INTO agreement (id, product, buyer, agreement_id, license_arn, start, ending_at, ended_at, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, ending_at = excluded.ending_at, ended_at = excluded.ended_at",
-		a.ID, a.Product, a.Buyer, a.AgreementID, a.LicenseARN, int64(a.Start), int64(a.EndingAt), int64(a.EndedAt), tx.revision)
+func (tx *Tx) PutAgreement(a metering.Agreement, old ...metering.Agreement) error {
+	return agreements.put(tx, "INSERT INTO agreement (id, product, buyer, agreement_id, license_arn, start, ending_at, ended_at, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, ending_at = excluded.ending_at, ended_at = excluded.ended_at", a, old)
 }
 
 // PutCustomer adds a customer identifier.
 func (tx *Tx) PutCustomer(u metering.Customer) error {
-	return tx.exec("INSERT INTO customer (seller, buyer, identifier, changed) VALUES ($1,$2,$3,$4)", u.Seller, u.Buyer, u.Identifier, tx.revision)
+	return customers.put(tx, "INSERT INTO customer (seller, buyer, identifier, changed) VALUES ($1,$2,$3,$4)", u, nil)
 }
 
 // PutWorkload adds or replaces a workload.
-func (tx *Tx) PutWorkload(w metering.Workload) error {
-	return tx.exec("INSERT INTO workload (id, account, platform, resource_id, region, role, changed) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, role = excluded.role",
-		w.ID, w.Account, int(w.Platform), w.ResourceID, int(w.Region), w.Role, tx.revision)
+func (tx *Tx) PutWorkload(w metering.Workload, old ...metering.Workload) error {
+	return workloads.put(tx, "INSERT INTO workload (id, account, platform, resource_id, region, role, changed) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, role = excluded.role", w, old)
 }
 
 // PutPrincipal adds or replaces a user or role.
-func (tx *Tx) PutPrincipal(p Principal) error {
-	return tx.exec("INSERT INTO principal (id, account, kind, name, allow, deny, deleted, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, allow = excluded.allow, deny = excluded.deny, deleted = excluded.deleted",
-		p.ID, p.Account, int(p.Kind), p.Name, list(p.Allow), list(p.Deny), p.Deleted, tx.revision)
+func (tx *Tx) PutPrincipal(p Principal, old ...Principal) error {
+	return principals.put(tx, "INSERT INTO principal (id, account, kind, name, allow, deny, deleted, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, allow = excluded.allow, deny = excluded.deny, deleted = excluded.deleted", p, old)
 }
 
 // PutAccessKey adds or replaces an access key.
-func (tx *Tx) PutAccessKey(k AccessKey) error {
-	return tx.exec("INSERT INTO access_key (id, access_key_id, principal, sealed, active, deleted, created, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, active = excluded.active, deleted = excluded.deleted",
-		k.ID, k.AccessKeyID, k.Principal, k.Sealed, k.Active, k.Deleted, int64(k.Created), tx.revision)
+func (tx *Tx) PutAccessKey(k AccessKey, old ...AccessKey) error {
+	return accessKeys.put(tx, "INSERT INTO access_key (id, access_key_id, principal, sealed, active, deleted, created, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, active = excluded.active, deleted = excluded.deleted", k, old)
 }
 
 // PutAdminToken adds or replaces a token of the admin API.
-func (tx *Tx) PutAdminToken(t AdminToken) error {
-	return tx.exec("INSERT INTO admin_token (id, name, hash, created, deleted, changed) VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, deleted = excluded.deleted",
-		t.ID, t.Name, t.Hash[:], int64(t.Created), t.Deleted, tx.revision)
+func (tx *Tx) PutAdminToken(t AdminToken, old ...AdminToken) error {
+	return adminTokens.put(tx, "INSERT INTO admin_token (id, name, hash, created, deleted, changed) VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, deleted = excluded.deleted", t, old)
 }
 
 // PutRegistrationToken adds a registration token, or revokes it.
@@ -195,9 +186,11 @@ func CatalogRows(c *metering.Catalog) *Rows {
 
 // table says how to read one table of the catalogue or the directory.
 type table struct {
-	name, columns, order string
-	unchanging           bool // its rows do not note a revision
-	put                  func(*row) error
+	name       string
+	columns    []string
+	order      string
+	unchanging bool // its rows do not note a revision
+	put        func(*row) error
 }
 
 // Load reads the rows of the catalogue and the directory that acts of administration have changed since a revision,
@@ -226,7 +219,7 @@ func (r *Reader) Load(known Revision, to *Rows) (latest Revision, err error) {
 		_, dense := most[t.name]
 		dense = dense && since == 0
 		next := int64(1)
-		err := r.rows(t.name, "SELECT "+t.columns+" FROM "+t.name+where+" ORDER BY "+t.order, most, func(s *row) error {
+		err := r.rows(t.name, "SELECT "+strings.Join(t.columns, ", ")+" FROM "+t.name+where+" ORDER BY "+t.order, most, func(s *row) error {
 			if id := s.ColumnInt64(0); dense && id != next {
 				return fmt.Errorf("it should be %d: rows have been lost or added", next)
 			}
@@ -274,14 +267,14 @@ func (to *Rows) tables() []table {
 		accessKey = func(k AccessKey) { refused = to.AccessKey(k) }
 	}
 	return []table{
-		{name: "region", columns: "id, name, enabled", order: "id", put: entering(to.Region, func(s *row) metering.RegionInfo {
+		{name: regions.table, columns: regions.columns, order: "id", put: entering(to.Region, func(s *row) metering.RegionInfo {
 			return metering.RegionInfo{ID: metering.Region(s.number(0, 1, math.MaxUint8)), Name: s.ColumnText(1), Enabled: s.ColumnBool(2)}
 		})},
-		{name: "account", columns: "id, account_id, name, seller, buyer, suspended", order: "id", put: entering(to.Account, func(s *row) metering.Account {
+		{name: accounts.table, columns: accounts.columns, order: "id", put: entering(to.Account, func(s *row) metering.Account {
 			return metering.Account{ID: s.of("account", 0), AccountID: uint64(s.number(1, 0, 999_999_999_999)), Name: s.ColumnText(2),
 				Seller: s.ColumnBool(3), Buyer: s.ColumnBool(4), Suspended: s.ColumnBool(5)}
 		})},
-		{name: "product", columns: "id, seller, product_code, product_id, title, type, concurrent, dimensions, regions", order: "id", put: entering(to.Product, func(s *row) metering.Product {
+		{name: products.table, columns: products.columns, order: "id", put: entering(to.Product, func(s *row) metering.Product {
 			p := metering.Product{ID: s.of("product", 0), Seller: s.of("account", 1), Code: s.ColumnText(2), ProductID: s.ColumnText(3),
 				Title: s.ColumnText(4), Type: metering.ProductType(s.number(5, int64(metering.SaaS), int64(metering.AMI))), Concurrent: s.ColumnBool(6)}
 			s.list(7, &p.Dimensions)
@@ -295,38 +288,38 @@ func (to *Rows) tables() []table {
 			}
 			return p
 		})},
-		{name: "public_key", columns: "product, version, pem, sealed, created, rotated_at", order: "product, version", put: entering(to.PublicKey, func(s *row) metering.PublicKey {
+		{name: publicKeys.table, columns: publicKeys.columns, order: "product, version", put: entering(to.PublicKey, func(s *row) metering.PublicKey {
 			return metering.PublicKey{Product: s.of("product", 0), Version: int32(s.number(1, 1, math.MaxInt32)), PEM: s.ColumnText(2),
 				Sealed: s.blob(3), Created: s.instant(4), RotatedAt: s.instant(5)}
 		})},
-		{name: "agreement", columns: "id, product, buyer, agreement_id, license_arn, start, ending_at, ended_at", order: "id", put: entering(to.Agreement, func(s *row) metering.Agreement {
+		{name: agreements.table, columns: agreements.columns, order: "id", put: entering(to.Agreement, func(s *row) metering.Agreement {
 			return metering.Agreement{ID: s.of("agreement", 0), Product: s.of("product", 1), Buyer: s.of("account", 2),
 				AgreementID: s.ColumnText(3), LicenseARN: s.ColumnText(4), Start: s.instant(5), EndingAt: s.instant(6), EndedAt: s.instant(7)}
 		})},
-		{name: "customer", columns: "seller, buyer, identifier", order: "seller, buyer", put: entering(to.Customer, func(s *row) metering.Customer {
+		{name: customers.table, columns: customers.columns, order: "seller, buyer", put: entering(to.Customer, func(s *row) metering.Customer {
 			return metering.Customer{Seller: s.of("account", 0), Buyer: s.of("account", 1), Identifier: s.ColumnText(2)}
 		})},
-		{name: "principal", columns: "id, account, kind, name, allow, deny, deleted", order: "id", put: entering(to.Principal, func(s *row) Principal {
+		{name: principals.table, columns: principals.columns, order: "id", put: entering(to.Principal, func(s *row) Principal {
 			p := Principal{ID: s.of("principal", 0), Account: s.of("account", 1), Kind: iam.Kind(s.number(2, int64(iam.User), int64(iam.Role))), Name: s.ColumnText(3), Deleted: s.ColumnBool(6)}
 			s.list(4, &p.Allow)
 			s.list(5, &p.Deny)
 			return p
 		})},
-		{name: "access_key", columns: "id, access_key_id, principal, sealed, active, deleted, created", order: "id", put: withError(&refused, entering(accessKey, func(s *row) AccessKey {
+		{name: accessKeys.table, columns: accessKeys.columns, order: "id", put: withError(&refused, entering(accessKey, func(s *row) AccessKey {
 			return AccessKey{ID: s.of("access_key", 0), AccessKeyID: s.ColumnText(1), Principal: s.of("principal", 2),
 				Sealed: s.blob(3), Active: s.ColumnBool(4), Deleted: s.ColumnBool(5), Created: s.instant(6)}
 		}))},
-		{name: "workload", columns: "id, account, platform, resource_id, region, role", order: "id", put: entering(to.Workload, func(s *row) metering.Workload {
+		{name: workloads.table, columns: workloads.columns, order: "id", put: entering(to.Workload, func(s *row) metering.Workload {
 			return metering.Workload{ID: s.of("workload", 0), Account: s.of("account", 1),
 				Platform: metering.Platform(s.number(2, int64(metering.EC2), int64(metering.AgentCore))), ResourceID: s.ColumnText(3),
 				Region: metering.Region(s.of("region", 4)), Role: s.of("principal", 5)}
 		})},
-		{name: "admin_token", columns: "id, name, hash, created, deleted", order: "id", put: entering(to.AdminToken, func(s *row) AdminToken {
+		{name: adminTokens.table, columns: adminTokens.columns, order: "id", put: entering(to.AdminToken, func(s *row) AdminToken {
 			t := AdminToken{ID: s.of("admin_token", 0), Name: s.ColumnText(1), Created: s.instant(3), Deleted: s.ColumnBool(4)}
 			s.bytes(2, t.Hash[:])
 			return t
 		})},
-		{name: "registration", columns: "workload, product, operation, first_call, last_call", order: "workload, product, operation", unchanging: true, put: entering(to.Registration, func(s *row) metering.Registration {
+		{name: "registration", columns: []string{"workload", "product", "operation", "first_call", "last_call"}, order: "workload, product, operation", unchanging: true, put: entering(to.Registration, func(s *row) metering.Registration {
 			return metering.Registration{Workload: s.of("workload", 0), Product: s.of("product", 1),
 				Operation: metering.Operation(s.number(2, 1, math.MaxUint8)), First: s.instant(3), Last: s.instant(4)}
 		})},

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 
@@ -22,6 +23,7 @@ var ErrWentBack = errors.New("the database has gone back to an earlier state, as
 type Revision struct {
 	N    int64    // how many acts of administration have changed it
 	Mark [16]byte // random; zero in a ledger of an earlier version that has not been opened since
+	Sum  Checksum // of its rows
 }
 
 func newMark() (mark [16]byte) {
@@ -34,22 +36,27 @@ func newMark() (mark [16]byte) {
 // has been committed. ErrStale means that another node has changed it.
 func (tx *Tx) Revise(known Revision, puts func() error) (Revision, error) {
 	next := Revision{N: known.N + 1, Mark: newMark()}
-	tx.revision = next.N
+	tx.revision, tx.sum = next.N, known.Sum
 	if err := tx.revise(known.N); err != nil {
 		return next, err
 	}
 	if err := puts(); err != nil {
 		return next, err
 	}
+	next.Sum = tx.sum
 	return next, tx.putRevision(next)
 }
 
 func (tx *Tx) putRevision(r Revision) error {
-	return tx.exec("INSERT INTO revision (n, mark) VALUES ($1,$2)", r.N, r.Mark[:])
+	return tx.exec("INSERT INTO revision (n, mark, sum) VALUES ($1,$2,$3)", r.N, r.Mark[:], r.Sum[:])
 }
 
-// startHistory gives a mark to a catalogue that has none.
-func (tx *Tx) startHistory(n int64) error { return tx.putRevision(Revision{N: n, Mark: newMark()}) }
+// startHistory begins the history of a catalogue that the transaction has made.
+func (tx *Tx) startHistory() error {
+	r := Revision{Mark: newMark(), Sum: emptyCatalogue}
+	subtle.XORBytes(r.Sum[:], r.Sum[:], tx.sum[:])
+	return tx.putRevision(r)
+}
 
 // revision returns the latest revision. It fails with ErrWentBack if the known one is not in the history, unless that
 // has no mark.
@@ -62,7 +69,7 @@ func (r *Reader) revision(known Revision) (latest Revision, err error) {
 		if v.N == latest.N {
 			latest = v
 		}
-		has = has || v == known
+		has = has || v.N == known.N && v.Mark == known.Mark
 		return nil
 	}, latest.N, known.N)
 	if err == nil && !has {
@@ -80,24 +87,43 @@ func (r *Reader) readRevisions(where string, f func(Revision) error, args ...any
 	if p, ok := r.reader.(*postgresReader); ok && p.older {
 		return nil
 	}
-	return r.query("SELECT n, mark FROM revision "+where, func(c columns) error {
+	return r.query("SELECT n, mark, sum FROM revision "+where, func(c columns) error {
 		s := row{columns: c}
 		v := Revision{N: s.ColumnInt64(0)}
-		if s.bytes(1, v.Mark[:]); s.damage != nil {
+		s.bytes(1, v.Mark[:])
+		if len(s.ColumnRawBlob(2)) > 0 {
+			s.bytes(2, v.Sum[:])
+		}
+		if s.damage != nil {
 			return fmt.Errorf("revision row with n %d: %w", v.N, s.damage)
 		}
 		return f(v)
 	}, args...)
 }
 
+// begun reports whether the revision has all that this version notes of one.
+func (r *Revision) begun() bool { return r.Mark != Revision{}.Mark && r.Sum != Checksum{} }
+
+// begin fills in what an earlier version has not noted of the latest revision, and returns the statement that stores it.
+func (r *Reader) begin(latest *Revision) (sql string, args []any, err error) {
+	if latest.Mark == (Revision{}.Mark) {
+		latest.Mark = newMark()
+	}
+	latest.Sum, err = r.Checksum()
+	return "INSERT INTO revision (n, mark, sum) VALUES ($1,$2,$3) ON CONFLICT (n) DO UPDATE SET sum = excluded.sum", []any{latest.N, latest.Mark[:], latest.Sum[:]}, err
+}
+
 // beginHistory gives a history to a ledger in a folder that has none yet, as it was made by a version before.
 func beginHistory(r *Reader) error {
 	latest, err := r.revision(Revision{})
-	if err != nil || latest.Mark != (Revision{}.Mark) {
+	if err != nil || latest.begun() {
 		return err
 	}
-	mark := newMark()
-	return query(r.reader.(*sqliteReader).c, "INSERT INTO revision (n, mark) VALUES ($1,$2)", func(*sqlite3.Stmt) error { return nil }, latest.N, mark[:])
+	sql, args, err := r.begin(&latest)
+	if err != nil {
+		return err
+	}
+	return query(r.reader.(*sqliteReader).c, sql, func(*sqlite3.Stmt) error { return nil }, args...)
 }
 
 // beginPostgresHistory returns the latest revision of the catalogue in a database. If it has no history yet, as no node
@@ -106,20 +132,50 @@ func beginHistory(r *Reader) error {
 func beginPostgresHistory(ctx context.Context, conn *pgx.Conn) (latest Revision, err error) {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		r := Reader{&postgresReader{ctx: ctx, tx: tx}}
-		if latest, err = r.revision(Revision{}); err != nil || latest.Mark != (Revision{}.Mark) {
+		if latest, err = r.revision(Revision{}); err != nil || latest.begun() {
 			return err
 		}
-		for _, sql := range []string{"UPDATE writer SET fenced = true WHERE mark = ''", "UPDATE state SET n = n WHERE name = 'revision'"} {
+		for _, sql := range []string{"UPDATE writer SET fenced = true WHERE NOT fenced", "UPDATE state SET n = n WHERE name = 'revision'"} {
 			if _, err := tx.Exec(ctx, sql); err != nil {
 				return err
 			}
 		}
-		if latest, err = r.revision(Revision{}); err != nil || latest.Mark != (Revision{}.Mark) { // another one was quicker
+		if latest, err = r.revision(Revision{}); err != nil || latest.begun() { // another one was quicker
 			return err
 		}
-		latest.Mark = newMark()
-		_, err := tx.Exec(ctx, "INSERT INTO revision (n, mark) VALUES ($1,$2)", latest.N, latest.Mark[:])
+		sql, args, err := r.begin(&latest)
+		if err == nil {
+			_, err = tx.Exec(ctx, sql, args...)
+		}
 		return err
 	})
 	return latest, err
+}
+
+// CheckHistory looks whether the catalogue is what the acts of administration have made of it: that the history has each
+// revision since it was begun, to the latest, whose checksum the rows have.
+func (r *Reader) CheckHistory(problem func(format string, args ...any)) error {
+	latest, err := r.revision(Revision{})
+	if err != nil {
+		return err
+	}
+	var last *Revision
+	err = r.revisions(0, func(v Revision) error {
+		if last != nil && v.N != last.N+1 {
+			problem("revisions %d to %d of the catalogue are missing", last.N+1, v.N-1)
+		}
+		last = &v
+		return nil
+	})
+	if err != nil || last == nil { // a version before has written it
+		return err
+	}
+	if last.N != latest.N {
+		problem("the catalogue is at revision %d, but its history ends with %d: a page of one of them holds an earlier content", latest.N, last.N)
+	}
+	sum, err := r.Checksum()
+	if err == nil && last.Sum != (Checksum{}) && sum != last.Sum {
+		problem("the catalogue is not as revision %d left it: its rows were changed by something else, or pages of it hold an earlier content", last.N)
+	}
+	return err
 }

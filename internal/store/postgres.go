@@ -149,7 +149,7 @@ func createPostgres(url string, meta Meta, fill func(*Tx) error) error {
 			return exist
 		}
 		tx := &Tx{tx: t}
-		if err := errors.Join(fill(tx), tx.startHistory(0)); err != nil {
+		if err := errors.Join(fill(tx), tx.startHistory()); err != nil {
 			return err
 		}
 		return t.commit()

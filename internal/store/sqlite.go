@@ -182,7 +182,7 @@ func build(path string, meta Meta, fill func(*Tx) error) (err error) {
 		func() error { return engine.prepare(c) },
 		func() error { return tx.PutMeta("ledger", value) },
 		func() error { return fill(tx) },
-		func() error { return tx.startHistory(0) },
+		func() error { return tx.startHistory() },
 	} {
 		if err := step(); err != nil {
 			return err

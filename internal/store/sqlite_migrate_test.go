@@ -45,7 +45,10 @@ func TestMigrateSQLite(t *testing.T) {
 	db := reopen(t, dir)
 	fill(t, db, 3)
 	err := db.Update(func(tx *Tx) error {
-		return revise(tx, 0, func() error { return tx.PutProduct(metering.Product{ID: 1, Seller: 1, Code: "code", Title: "title"}) })
+		return revise(tx, 0, func() error {
+			return errors.Join(tx.PutAccount(metering.Account{ID: 1, AccountID: 1, Seller: true}),
+				tx.PutProduct(metering.Product{ID: 1, Seller: 1, Code: "code", Title: "title", Type: metering.SaaS}))
+		})
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)

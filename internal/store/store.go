@@ -168,7 +168,8 @@ type Writer interface {
 // Tx is a transaction. It is only valid inside [Writer.Update] or [Create].
 type Tx struct {
 	tx
-	revision int64 // the puts of a catalogue's rows note it
+	revision int64    // the puts of a catalogue's rows note it
+	sum      Checksum // what they change of that of the catalogue
 }
 
 // tx is what the two stores do differently.
