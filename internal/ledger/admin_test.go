@@ -490,7 +490,11 @@ func TestOperatorNeeded(t *testing.T) {
 					args = append(args, reflect.Zero(in))
 				}
 			}
-			out := l.Method(i).Call(args)
+			call := l.Method(i).Call
+			if method.Type.IsVariadic() {
+				call = l.Method(i).CallSlice
+			}
+			out := call(args)
 			err, _ := out[len(out)-1].Interface().(error)
 			var refusal *metering.Error
 			if !errors.As(err, &refusal) || refusal.Kind != metering.AccessDenied {
@@ -554,9 +558,10 @@ func TestClock(t *testing.T) {
 		refused(t, err, metering.Validation, field)
 	}
 	m = newMarket(t, false)
-	_, err := m.l.Clock(m.op)
-	refused(t, err, metering.Conflict, "clock")
-	_, err = m.l.ChangeClock(m.op, adminapi.ClockChange{Advance: "1h"})
+	if _, err := m.l.Clock(m.op); err != nil {
+		t.Errorf("reading the clock of a production ledger: %v", err)
+	}
+	_, err := m.l.ChangeClock(m.op, adminapi.ClockChange{Advance: "1h"})
 	refused(t, err, metering.Conflict, "clock")
 }
 
