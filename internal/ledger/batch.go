@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/metering"
 )
 
@@ -119,7 +120,7 @@ func (b *batchWork) write(g *group, c *Call) error {
 		if outcome != Stored {
 			sent := ""
 			if line.Key.Buyer == 0 {
-				sent = b.in.Records[i].CustomerIdentifier + b.in.Records[i].CustomerAWSAccountID // one of them is empty
+				sent = iam.Redacted(b.in.Records[i].CustomerIdentifier + b.in.Records[i].CustomerAWSAccountID) // one of them is empty
 			}
 			c.audit.Detail = appendOutcome(c.audit.Detail, i, outcome, line, sent)
 		}
@@ -137,6 +138,7 @@ const (
 
 const (
 	maxAuditBody    = 2048 // bytes of a refused call's body that are kept
+	maxAuditRead    = 8192 // and of those before what looks like a secret has been left out
 	maxAuditMessage = 1024 // bytes of its message
 )
 

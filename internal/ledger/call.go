@@ -77,8 +77,8 @@ var actions = map[metering.Operation]iam.Action{
 	metering.ResolveCustomer: iam.ResolveCustomer,
 }
 
-// Refuse audits that the call was refused, with the start of its body, and returns why: the given reason, or that
-// the audit could not be written. Nothing else is stored.
+// Refuse audits that the call was refused, with the start of its body but for what looks like a secret, and returns why:
+// the given reason, or that the audit could not be written. Nothing else is stored.
 func (c *Call) Refuse(why *metering.Error, body []byte) *metering.Error {
 	c.refusal, c.body = why, body
 	if c.op == metering.ResolveCustomer {

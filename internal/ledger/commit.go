@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
 )
@@ -244,7 +245,7 @@ func (g *group) write(c *Call) error {
 	}
 	if c.refusal != nil {
 		a.Refusal = int(c.refusal.Kind)
-		a.Detail = appendRefusal(a.Detail[:0], c.refusal.Message, c.body)
+		a.Detail = appendRefusal(a.Detail[:0], iam.Redacted(c.refusal.Message), iam.RedactedBody(c.body[:min(len(c.body), maxAuditRead)]))
 	}
 	if len(a.Detail) == 0 {
 		a.Detail = nil

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/sigv4"
@@ -186,7 +187,7 @@ func (s *AWS) exception(e *metering.Error, id uuid.UUID) *sigv4.Error {
 	x := exceptionOf(e.Kind, s.ledger.Settings())
 	message := e.Message
 	if x.status == http.StatusInternalServerError {
-		s.log.Error("internal error", slog.Any("request", id), slog.String("error", e.Message))
+		s.log.Error("internal error", slog.Any("request", id), slog.String("error", iam.Redacted(e.Message)))
 		message = "An internal error occurred. Retry the request; if it persists, report request id " + id.String() + "."
 	}
 	return &sigv4.Error{Code: x.name, Status: x.status, Message: message}
@@ -340,6 +341,9 @@ func address(r *http.Request) string {
 }
 
 func (s *AWS) logRefusal(r *http.Request, id uuid.UUID, operation string, e *sigv4.Error) {
+	if !s.log.Enabled(r.Context(), slog.LevelDebug) {
+		return
+	}
 	s.log.LogAttrs(r.Context(), slog.LevelDebug, "refused", slog.String("request", id.String()), slog.String("operation", operation),
-		slog.String("code", e.Code), slog.String("message", e.Message), slog.String("source", r.RemoteAddr))
+		slog.String("code", e.Code), slog.String("message", iam.Redacted(e.Message)), slog.String("source", r.RemoteAddr))
 }

@@ -157,7 +157,7 @@ func TestStoresAnswerAlike(t *testing.T) {
 		},
 		"product": func(t *rapid.T) {
 			both.act(t, "POST", "/v1/products", adminapi.Product{ProductCode: mostly("").Draw(t, "code"), ProductID: mostly("").Draw(t, "id"), SellerAccountID: sandbox.Acme, Title: text.Draw(t, "title"),
-				Type: "container", Integration: "legacy", Dimensions: []string{text.Draw(t, "dimension"), text.Draw(t, "another")}})
+				Type: "saas", Integration: "legacy", Dimensions: []string{text.Draw(t, "dimension"), text.Draw(t, "another")}})
 		},
 		"dimension": func(t *rapid.T) {
 			both.act(t, "POST", "/v1/products/"+sandbox.Container+"/dimensions", map[string]string{"dimension": text.Draw(t, "dimension")})
