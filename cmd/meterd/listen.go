@@ -34,7 +34,7 @@ type serviceFlags struct {
 	Setting        map[string]string `env:"METERD_SETTING" placeholder:"NAME=VALUE" help:"Change a behaviour that AWS leaves open; docs/compatibility.md lists them. Repeatable."`
 	Limits         string            `default:"none" enum:"none,aws" env:"METERD_LIMITS" help:"Calls a second: none, or AWS's own quotas (aws)."`
 	MaxOpenRecords int               `default:"50000000" env:"METERD_MAX_OPEN_RECORDS" help:"Keys of the open window that the embedded store keeps in memory, about 40 bytes each; more are put into UnprocessedRecords."`
-	MaxConnections int               `default:"4096" env:"METERD_MAX_CONNECTIONS" help:"Connections to the AWS endpoint at once; the admin API and the operations endpoint take 256 of them at most. One more closes the one that has sent no request for longest."`
+	MaxConnections int               `default:"4096" env:"METERD_MAX_CONNECTIONS" help:"Connections to the AWS endpoint at once; the admin API and the operations endpoint take 256 of them at most. Those that have not authenticated take three quarters at most, and are dropped first."`
 	LogFormat      string            `default:"text" enum:"text,json" env:"METERD_LOG_FORMAT" help:"text or json, on standard error."`
 	LogLevel       string            `default:"info" enum:"debug,info,warn,error" env:"METERD_LOG_LEVEL" help:"debug, info, warn or error."`
 }
@@ -91,7 +91,7 @@ type service struct {
 type endpoint struct {
 	name     string
 	listener net.Listener
-	server   *http.Server
+	server   *server.Server
 	url      string
 }
 
@@ -142,11 +142,11 @@ func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger) (*service, erro
 		limits        server.Limits
 	}{
 		{"listen", f.Listen, server.NewAWS(server.AWSConfig{Ledger: l, Hosts: f.ExternalHost, Log: log, Metrics: metrics}),
-			server.Limits{Connections: f.MaxConnections, Header: 10 * time.Second, Request: time.Minute, Answer: 2 * time.Minute, Idle: 2 * time.Minute}},
+			server.Limits{Connections: f.MaxConnections, Header: 5 * time.Second, Request: time.Minute, Answer: 2 * time.Minute, Idle: 2 * time.Minute}},
 		{"admin-listen", f.AdminListen, server.Admin(server.AdminConfig{Ledger: l, Log: log, Endpoint: func() string { return s.outside(f) }}), // reports are large; an import takes longer, and sees to it
-			server.Limits{Connections: few, Header: 10 * time.Second, Request: time.Minute, Answer: 10 * time.Minute, Idle: 2 * time.Minute}},
+			server.Limits{Connections: few, Header: 5 * time.Second, Request: time.Minute, Answer: 10 * time.Minute, Idle: 2 * time.Minute}},
 		{"ops-listen", f.OpsListen, server.Ops(server.OpsConfig{Ledger: l, Metrics: metrics, Pprof: f.Pprof}), // profiles take as long as they are asked to
-			server.Limits{Connections: few, Header: 10 * time.Second, Request: time.Minute, Answer: 5 * time.Minute, Idle: 2 * time.Minute}},
+			server.Limits{Connections: few, Header: 5 * time.Second, Request: time.Minute, Answer: 5 * time.Minute, Idle: 2 * time.Minute}},
 	} {
 		listener, err := net.Listen("tcp", e.address)
 		if err != nil {

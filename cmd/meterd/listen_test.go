@@ -16,9 +16,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/marketplacemetering"
+	"github.com/aws/aws-sdk-go-v2/service/marketplacemetering/types"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/sandbox"
@@ -177,7 +182,7 @@ func (s *serving) gone(held []*client, most int) {
 func short(change func(*http.Server)) func(*service) {
 	return func(s *service) {
 		for _, e := range s.endpoints {
-			change(e.server)
+			change(e.server.Server)
 		}
 	}
 }
@@ -304,41 +309,88 @@ func TestManyConnections(t *testing.T) {
 	})
 }
 
-// TestConnectionsInUse: a connection with a request in hand is never closed for another one; the other is.
-func TestConnectionsInUse(t *testing.T) {
-	const most = 10
+// TestCallersAmongAttackers: twice as many clients as there are connections hold them without credentials, from another
+// address, and come again as soon as they are dropped. Every call of the AWS SDK, of an operator and of a monitor is
+// answered meanwhile, on a new connection each.
+func TestCallersAmongAttackers(t *testing.T) {
+	const most = 40
 	s := serve(t, serviceFlags{MaxConnections: most}, func(*service) {})
-	for range most {
-		s.dial(0) // makes room when those come that have something to say
+	d, err := sandbox.Describe(s.ledger, sandbox.Endpoints{AWS: s.aws(), Admin: s.admin(), Ops: s.ops()})
+	if err != nil {
+		t.Fatal(err)
 	}
-	var busy []*client
-	for range most {
-		c := s.dial(0)
-		c.send("POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
-		if line, err := c.answers.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
-			t.Fatal(line, err)
+	seller, buyer, subscription, dimension := firstRecord(d)
+	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	get := func(url string) error {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		if err != nil {
+			return err
 		}
-		if _, err := c.answers.ReadString('\n'); err != nil {
-			t.Fatal(err)
+		r.Header.Set("Authorization", "Bearer "+sandbox.AdminToken)
+		answer, err := web.Do(r)
+		if err != nil {
+			return err
 		}
-		busy = append(busy, c) // its body is being read
-	}
-	for range 3 {
-		if said := s.dial(0).closed(); said != "" {
-			t.Errorf("one too many is told %q", said)
+		defer answer.Body.Close()
+		if _, err = io.Copy(io.Discard, answer.Body); err == nil && answer.StatusCode != http.StatusOK {
+			err = errors.New(answer.Status)
 		}
+		return err
 	}
-	for _, c := range busy[1:] {
-		c.send("{}")
-		if status := c.status(); status != 400 {
-			t.Errorf("a request is answered with %d", status)
+	aws := marketplacemetering.New(marketplacemetering.Options{Region: d.Region, BaseEndpoint: &d.Endpoint, HTTPClient: web, RetryMaxAttempts: 1,
+		Credentials: credentials.NewStaticCredentialsProvider(seller.AccessKeyID, seller.SecretAccessKey, "")})
+	calls := []func(n int) error{
+		func(n int) error {
+			quantity, now := int32(n), time.Now()
+			_, err := aws.BatchMeterUsage(t.Context(), &marketplacemetering.BatchMeterUsageInput{ProductCode: &subscription.ProductCode,
+				UsageRecords: []types.UsageRecord{{Timestamp: &now, CustomerAWSAccountId: &buyer.AccountID, Dimension: &dimension, Quantity: &quantity}}})
+			return err
+		},
+		func(int) error { return get(s.admin() + "/v1/clock") },
+		func(int) error { return get(s.ops() + "/metrics") },
+	}
+	s.each(func(s *serving, i int) {
+		elsewhere := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+		over := make(chan struct{})
+		var dropped atomic.Int64
+		var attackers sync.WaitGroup
+		for n := range 2 * most {
+			attackers.Go(func() {
+				for {
+					select {
+					case <-over:
+						return
+					default:
+					}
+					c, err := elsewhere.Dial("tcp", s.endpoints[i].listener.Addr().String())
+					if err != nil {
+						continue
+					}
+					stop := make(chan struct{})
+					go func() {
+						select {
+						case <-over:
+						case <-stop:
+						}
+						c.Close()
+					}()
+					_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"[:61-n%2*10])
+					_, _ = io.Copy(io.Discard, c)
+					close(stop)
+					dropped.Add(1)
+				}
+			})
 		}
-	}
-	s.answers(0)
-	busy[0].send("{}")
-	if status := busy[0].status(); status != 400 {
-		t.Errorf("a request that took its time is answered with %d", status)
-	}
+		for n := range 20 {
+			for done := false; !done; done = dropped.Load() >= int64(n*most/4) { // they keep coming
+				if err := calls[i](n); err != nil {
+					s.Errorf("call %d: %v", n, err)
+				}
+			}
+		}
+		close(over)
+		attackers.Wait()
+	})
 }
 
 // TestManyConnectionsTLS: whether a client has shaken hands does not matter.

@@ -99,10 +99,12 @@ func (a *admin) authenticate(next http.Handler) http.Handler {
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		op, err := a.Ledger.Operator(token, address(r))
 		if err != nil {
+			dropBody(w, r)
 			w.Header().Set("WWW-Authenticate", `Bearer realm="meterd"`)
 			a.problem(http.MethodGet, err).write(w) // nothing was tried yet
 			return
 		}
+		connOf(r).prove()
 		w.Header().Set("Cache-Control", "no-store") // answers may hold secrets
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), operatorKey{}, op)))
 	})

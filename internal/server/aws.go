@@ -60,7 +60,7 @@ func NewAWS(cfg AWSConfig) *AWS {
 		s.large.most = 256 << 20
 	}
 	s.verifier = sigv4.Verifier[*ledger.Identity]{Service: "aws-marketplace", KnownRegion: cfg.Ledger.KnownRegion, Hosts: cfg.Hosts, Lookup: cfg.Ledger.Credential}
-	s.pool.New = func() any { return &exchange{body: make([]byte, 0, 8<<10), answer: make([]byte, 0, 8<<10)} }
+	s.pool.New = func() any { return &exchange{} }
 	return s
 }
 
@@ -68,6 +68,7 @@ func NewAWS(cfg AWSConfig) *AWS {
 type exchange struct {
 	body   []byte
 	large  int64 // bytes of the budget that body takes
+	held   bool  // whether body takes of what there is for connections that have not authenticated
 	answer []byte
 	in     wire.BatchMeterUsageInput
 	batch  metering.Batch
@@ -82,15 +83,18 @@ func (s *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "", http.StatusInternalServerError)
 		return
 	}
-	x := s.pool.Get().(*exchange)
+	x, connection := s.pool.Get().(*exchange), connOf(r)
 	defer func() {
 		s.large.give(x.large)
+		if x.held {
+			connection.release()
+		}
 		if cap(x.body) <= smallBody && cap(x.answer) <= smallBody { // let large ones go
 			s.pool.Put(x)
 		}
 	}()
 	status, code := http.StatusOK, noRefusal
-	operation, refusal := s.serve(x, r, id)
+	operation, refusal := s.serve(x, connection, r, id)
 	if refusal != nil {
 		status, code = refusal.Status, refusal.Code
 		x.answer = wire.AppendException(x.answer[:0], refusal.Code, refusal.Message)
@@ -127,18 +131,24 @@ func (d *date) header(now time.Time) []string {
 var contentType = []string{wire.ContentType}
 
 // serve runs one request and leaves its answer in x, or returns how it is refused.
-func (s *AWS) serve(x *exchange, r *http.Request, id uuid.UUID) (operation string, refusal *sigv4.Error) {
+func (s *AWS) serve(x *exchange, connection *conn, r *http.Request, id uuid.UUID) (operation string, refusal *sigv4.Error) {
 	source := address(r)
-	if err := x.read(r, &s.large); err != nil {
+	if err := x.read(r, connection, &s.large); err != nil {
+		if connection.isGone() {
+			panic(http.ErrAbortHandler) // there is nobody to answer, and no reason to wait for the answer to be taken
+		}
 		return "", s.exception(err, id)
 	}
+	connection.whole()
 	if !s.gate.enter() {
+		connection.refused()
 		return "", s.exception(metering.Errorf(metering.Throttling, "Rate exceeded: more calls come than can be taken. Retry with exponential backoff; nothing of this call was stored."), id)
 	}
 	defer s.gate.leave()
 	now := s.ledger.Wall()
 	caller, err := s.verifier.Verify(r, x.body, now)
 	if err != nil {
+		connection.refused()
 		if !s.failures.allow(source, sigv4.ClaimedKey(r.Header), now) {
 			return "", s.exception(metering.Errorf(metering.Throttling, "Too many requests from this address, or with this access key, could not be authenticated. Check the access key, the secret and the clock, then retry with exponential backoff."), id)
 		}
@@ -149,6 +159,7 @@ func (s *AWS) serve(x *exchange, r *http.Request, id uuid.UUID) (operation strin
 		}
 		return "", e
 	}
+	connection.prove()
 	target := r.Header.Get("X-Amz-Target")
 	operation, ok := wire.Operation(target)
 	op, known := metering.ParseOperation(operation)
@@ -296,25 +307,39 @@ func (b *budget) give(n int64) {
 	}
 }
 
+// firstBody is how much memory, in bytes, there is for a body before anything of it has come.
+const firstBody = 8 << 10
+
 // read reads the request's body, which must be less than 1 MB. Its memory grows with what has come: a length that is
 // only announced costs nothing.
-func (x *exchange) read(r *http.Request, large *budget) *metering.Error {
+func (x *exchange) read(r *http.Request, connection *conn, large *budget) *metering.Error {
 	tooLarge := metering.Errorf(metering.TooLarge, "The request body must be less than 1 MB (1,048,576 bytes). Send fewer records or fewer tags in one call.")
-	x.body = x.body[:0]
+	x.body, x.large, x.held = x.body[:0], 0, false
 	if r.ContentLength > metering.MaxBodyBytes {
 		_, _ = io.CopyN(io.Discard, r.Body, maxDrain) // many clients read no answer before they have written everything
 		return tooLarge
+	}
+	proven := connection.isProven()
+	if cap(x.body) == 0 || !proven && cap(x.body) > firstBody {
+		x.body = make([]byte, 0, firstBody)
 	}
 	for {
 		if len(x.body) == cap(x.body) {
 			announced := min(int(r.ContentLength)+1, smallBody)
 			size := min(max(2*cap(x.body), announced), metering.MaxBodyBytes+1)
-			if size > smallBody {
-				if !large.take(int64(size) - x.large) {
-					_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
-					return metering.Errorf(metering.Throttling, "Too many large requests are being sent at once. Retry with exponential backoff.")
+			enough := true
+			switch {
+			case !proven:
+				enough = connection.hold(int64(size - cap(x.body)))
+				x.held = true
+			case size > smallBody:
+				if enough = large.take(int64(size) - x.large); enough {
+					x.large = int64(size)
 				}
-				x.large = int64(size)
+			}
+			if !enough {
+				_, _ = io.CopyN(io.Discard, r.Body, maxDrain)
+				return metering.Errorf(metering.Throttling, "Too many large requests are being sent at once. Retry with exponential backoff.")
 			}
 			x.body = append(make([]byte, 0, size), x.body...)
 		}

@@ -78,7 +78,26 @@ func Ops(cfg OpsConfig) http.Handler {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		dropBody(w, r)
+		connection := connOf(r)
+		connection.whole()
+		mux.ServeHTTP(&answering{w, connection}, r)
+	})
+}
+
+// answering is the answer to a request that nobody had to authenticate for. While it is made its connection is not
+// dropped; when it is sent that may be, for its client need not take it.
+type answering struct {
+	http.ResponseWriter
+	connection *conn
+}
+
+func (a *answering) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (a *answering) Write(p []byte) (int, error) {
+	a.connection.refused()
+	return a.ResponseWriter.Write(p)
 }
 
 func health(w http.ResponseWriter, problem error) {
