@@ -164,6 +164,14 @@ var further = []row{
 		m.want(m.batch("", m.record(m.L1(), "requests", 3, "14:10")), notSubscribed)
 		m.meterRefused(m.Workload("ec2", 0), m.jobs(3, "14:10"), "CustomerNotEntitledException", 400)
 		suspend(false)
+		m.meter(m.Workload("ec2", 0), m.jobs(3, "14:10"))
+		m.register(m.Workload("ecs", 0), registration(2, ""))
+		suspend(true)
+		m.meterRefused(m.Workload("ec2", 0), m.jobs(3, "13:10"), "CustomerNotEntitledException", 400, "suspended")
+		_, err := m.Workload("ecs", 0).RegisterUsage(m.ctx, registration(2, ""), once)
+		refused(t, err, "CustomerNotEntitledException", 400, "suspended")
+		suspend(false)
+		m.meter(m.Workload("ec2", 0), m.jobs(3, "13:10"))
 		m.want(m.batch(P1, m.users(3, "14:10")), success)
 	}},
 	{id: "X19", what: "BatchMeterUsage and ResolveCustomer where only MeterUsage is offered (1.6)", test: func(t *testing.T, m *market) {
@@ -192,7 +200,7 @@ var further = []row{
 		in.UsageDimension = aws.String("vcpu_hours")
 		ids = append(ids, m.meter(w, in))
 		in = m.jobs(4, "14:10") // the SDK has put its token into the last one
-		in.ProductCode, in.UsageDimension = aws.String(P1), aws.String("users")
+		in.ProductCode, in.UsageDimension = aws.String(hourly), aws.String("hours")
 		ids = append(ids, m.meter(w, in))
 		slices.Sort(ids)
 		if len(slices.Compact(ids)) != 4 {
@@ -225,8 +233,7 @@ var further = []row{
 		m.meter(w, m.jobs(4, "14:10"))
 		m.register(w, registration(2, ""))
 		in := m.jobs(4, "14:10")
-		in.ProductCode, in.UsageDimension = aws.String(sandbox.OtherSeller), aws.String("units")
-		m.meterRefused(w, in, "CustomerNotEntitledException", 400)
+		m.meterRefused(m.newWorkload(m.Description.Sellers[1].AccountID, "ecs", "test-task", "us-east-1"), in, "CustomerNotEntitledException", 400)
 		m = openMarket(t, "", settings("publisher-preview", "false"))
 		w = m.newWorkload(acme, "ecs", "test-task", "us-east-1")
 		m.meterRefused(w, m.jobs(4, "14:10"), "CustomerNotEntitledException", 400)
@@ -541,5 +548,26 @@ var further = []row{
 			_, err := m.seller.BatchMeterUsage(m.ctx, input(P1, m.users(1, sent)), once)
 			refused(t, err, "TimestampOutOfBoundsException", 400, "closed at "+closed)
 		}
+	}},
+	{id: "X47", what: "suspended-workloads=meter (2.6)", config: settings("suspended-workloads", "meter"), test: func(t *testing.T, m *market) {
+		m.meter(m.Workload("ec2", 0), m.jobs(3, "14:10"))
+		if _, err := m.admin().ChangeBuyer(m.ctx, m.a.AccountID, adminapi.BuyerChange{Suspended: aws.Bool(true)}); err != nil {
+			t.Fatal(err)
+		}
+		m.meter(m.Workload("ec2", 0), m.jobs(3, "13:10"))
+		m.meterRefused(m.Workload("ec2", 1), m.jobs(3, "13:10"), "CustomerNotEntitledException", 400)
+	}},
+	{id: "X48", what: "MeterUsage and RegisterUsage of a SaaS product are refused, or allowed as a setting (3.5)", test: func(t *testing.T, m *market) {
+		in := m.jobs(4, "14:10")
+		in.ProductCode, in.UsageDimension = aws.String(P1), aws.String("users")
+		m.meterRefused(m.Workload("ecs", 0), in, "InvalidProductCodeException", 400, P1, "BatchMeterUsage")
+		register := registration(1, "")
+		register.ProductCode = aws.String(P1)
+		_, err := m.Workload("ecs", 0).RegisterUsage(m.ctx, register, once)
+		refused(t, err, "InvalidProductCodeException", 400, P1)
+		m = openMarket(t, "", settings("saas-workloads", "allow"))
+		m.meter(m.Workload("ecs", 0), in)
+		_, err = m.Workload("ecs", 0).RegisterUsage(m.ctx, register, once)
+		refused(t, err, "InvalidPublicKeyVersionException", 400)
 	}},
 }

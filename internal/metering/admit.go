@@ -202,7 +202,7 @@ func (c *Catalog) subscribed(product, buyer uint32, ts, now Instant) (bool, *Err
 // AdmitMeter decides a MeterUsage call of the workload in the region at the time now. The line it returns remains
 // to be checked for duplicates; its timestamp is rounded down to the hour only in its key (metering-api 2.6).
 func (c *Catalog) AdmitMeter(in *Meter, w *Workload, region Region, now Instant) (Line, *Error) {
-	product, err := c.workloadsProduct(in.ProductCode, in.HasProductCode)
+	product, err := c.workloadsProduct(in.ProductCode, in.HasProductCode, MeterUsage)
 	if err == nil {
 		err = in.validate()
 	}
@@ -252,8 +252,9 @@ func (in *Meter) validate() *Error {
 	return checkAmount(-1, in.Dimension, "UsageDimension", in.Quantity, "UsageQuantity", in.Allocations)
 }
 
-// workloadsProduct returns the product that a workload names.
-func (c *Catalog) workloadsProduct(code string, sent bool) (*Product, *Error) {
+// workloadsProduct returns the product that a workload names in a call of the operation, which is for software that runs
+// at the buyer's: AWS has SaaS metered by BatchMeterUsage (metering-api 2.6, 3.5).
+func (c *Catalog) workloadsProduct(code string, sent bool, op Operation) (*Product, *Error) {
 	if !sent {
 		return nil, constraint("productCode", "Member must not be null", "Send the product code of the listing.")
 	}
@@ -266,6 +267,9 @@ func (c *Catalog) workloadsProduct(code string, sent bool) (*Product, *Error) {
 			return nil, Errorf(InvalidProductCode, "%q is a product id, not a product code. Send the product code of the listing.", code)
 		}
 		return nil, Errorf(InvalidProductCode, "Product code %q does not exist. Send the product code of the listing.", code)
+	}
+	if p.Type == SaaS && c.Settings.SaaSWorkloads == "refuse" {
+		return nil, Errorf(InvalidProductCode, "Product %q is SaaS, and %v is for containers and AMIs. Meter it by BatchMeterUsage with the seller's own keys.", code, op)
 	}
 	return p, nil
 }
@@ -294,6 +298,9 @@ func (c *Catalog) checkWorkload(w *Workload, region Region, op Operation, p *Pro
 func (c *Catalog) entitled(w *Workload, p *Product, ts, now Instant) *Error {
 	if c.Settings.PublisherPreview && w.Account == p.Seller {
 		return nil
+	}
+	if c.isSuspended(w.Account) && c.Settings.SuspendedWorkloads == "refuse" {
+		return Errorf(CustomerNotEntitled, "Account %s is suspended: its usage is not taken until the suspension ends.", Number(c.Account(w.Account).AccountID))
 	}
 	if c.Registered(w.ID, p.ID) {
 		return c.agreed(p.ID, w.Account, ts, now)
@@ -346,7 +353,7 @@ type Register struct {
 // AdmitRegister decides a RegisterUsage call of the workload in the region at the time now. It returns the product
 // and the version of its key that signs the answer (metering-api 2.7).
 func (c *Catalog) AdmitRegister(in *Register, w *Workload, region Region, now Instant) (*Product, *PublicKey, *Error) {
-	product, err := c.workloadsProduct(in.ProductCode, in.HasProductCode)
+	product, err := c.workloadsProduct(in.ProductCode, in.HasProductCode, RegisterUsage)
 	switch {
 	case err != nil:
 		return nil, nil, err

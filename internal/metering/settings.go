@@ -28,6 +28,8 @@ type Settings struct {
 	DryRunStatus       int           // HTTP status of DryRunOperation, if that is an exception
 	DryRunDenied       string        // a dry run without permission: "unauthorized" or "access-denied"
 	PublisherPreview   bool          // the publishing account calls MeterUsage and RegisterUsage without an agreement
+	SuspendedWorkloads string        // a suspended buyer's workloads: "refuse" or "meter" those that are registered
+	SaaSWorkloads      string        // MeterUsage and RegisterUsage of SaaS products: "refuse" or "allow"
 	AgentCoreTags      string        // "refuse" or "ignore" usage allocations from AgentCore
 	ClaimsPascalCase   bool          // RegisterUsage tokens carry PascalCase claims beside the lower-camel ones
 	LegacyCustomerOnCA bool          // ResolveCustomer returns CustomerIdentifier for concurrent products too
@@ -80,6 +82,10 @@ var settings = []Setting{
 		func(s *Settings) any { return &s.DryRunDenied }},
 	{"publisher-preview", "true", yesNo, "Whether workloads of the product's own account may meter it without an agreement.", "metering-api 2.6",
 		func(s *Settings) any { return &s.PublisherPreview }},
+	{"suspended-workloads", "refuse", []string{"refuse", "meter"}, "What MeterUsage and RegisterUsage do for a suspended buyer's workload whose first call has succeeded before: CustomerNotEntitledException, or as if the buyer had unsubscribed.", "metering-api 2.3, 2.6",
+		func(s *Settings) any { return &s.SuspendedWorkloads }},
+	{"saas-workloads", "refuse", []string{"refuse", "allow"}, "What MeterUsage and RegisterUsage do with a SaaS product's code: InvalidProductCodeException, or take it.", "metering-api 2.6, 3.5",
+		func(s *Settings) any { return &s.SaaSWorkloads }},
 	{"agentcore-allocations", "refuse", []string{"refuse", "ignore"}, "What usage allocations from an AgentCore runtime get: InvalidUsageAllocationsException, or nothing.", "metering-api 2.5",
 		func(s *Settings) any { return &s.AgentCoreTags }},
 	{"claims-pascal-case", "true", yesNo, "Whether RegisterUsage tokens carry PascalCase claims beside the lower-camel ones.", "metering-api 0.3 D5",

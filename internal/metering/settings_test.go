@@ -16,7 +16,7 @@ func TestDefaultSettings(t *testing.T) {
 		ResendIdentical: "success", UnknownCustomer: "exception", DuplicateRecordID: true, MixedIdentifiers: "refuse",
 		BatchWindow: 24 * time.Hour, WindowFromHour: false, MonthClose: 6 * time.Hour, MonthGrace: false,
 		MeterWindow: 6 * time.Hour, FutureTolerance: 5 * time.Minute, FinalWindow: time.Hour, TokenLife: 4 * time.Hour,
-		ConflictStatus: 409, DryRun: "success", DryRunStatus: 400, DryRunDenied: "unauthorized", PublisherPreview: true, AgentCoreTags: "refuse", ClaimsPascalCase: true,
+		ConflictStatus: 409, DryRun: "success", DryRunStatus: 400, DryRunDenied: "unauthorized", PublisherPreview: true, SuspendedWorkloads: "refuse", SaaSWorkloads: "refuse", AgentCoreTags: "refuse", ClaimsPascalCase: true,
 	}
 	if got := *metering.DefaultSettings(); got != want {
 		t.Errorf("the defaults are\n%+v, want\n%+v", got, want)
