@@ -54,7 +54,11 @@ type sqliteStore struct {
 	lastAt   atomic.Int64  // its time
 	checker  *sqlite3.Conn // runs checkpoints beside the writer
 	wakeup   chan struct{} // a checkpoint is due
+	closing  chan struct{} // closed with the store
 	ended    sync.WaitGroup
+	watching sync.WaitGroup
+	files    []watched // see watch
+	log      *slog.Logger
 	readers  chan *sqliteReader // places for views; nil is one that has no connection yet. Closed with the store
 	walPages atomic.Int64
 	checked  atomic.Int64 // pages in the log when a checkpoint in the background got no further, 0 if it has begun anew
@@ -224,7 +228,7 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	if err != nil {
 		return nil, err
 	}
-	db := &sqliteStore{dir: dir, lock: lock, readers: make(chan *sqliteReader, maxReaders), wakeup: make(chan struct{}, 1), index: newIndex(nil, 0)}
+	db := &sqliteStore{dir: dir, lock: lock, readers: make(chan *sqliteReader, maxReaders), wakeup: make(chan struct{}, 1), closing: make(chan struct{}), log: o.Log, index: newIndex(nil, 0)}
 	for range maxReaders {
 		db.readers <- nil
 	}
@@ -307,9 +311,14 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 		db.lastAt.Store(int64(last.At))
 		db.tx.durable = *last
 	}
+	if db.files, err = watchFiles(dir); err != nil {
+		return fail(err)
+	}
 	db.sound.Store(true)
 	db.ended.Add(1)
 	go db.checkpoints()
+	db.watching.Add(1)
+	go db.watch()
 	return db, nil
 }
 
@@ -426,6 +435,8 @@ func (db *sqliteStore) Close() error {
 	}
 	close(db.readers)
 	close(db.wakeup)
+	close(db.closing)
+	db.watching.Wait()
 	db.ended.Wait()
 	db.index.clear()
 	if db.sound.Load() && db.unread() { // else the next start does it
@@ -474,6 +485,9 @@ func (db *sqliteStore) Update(f func(*Tx) error) (err error) {
 		return err
 	}
 	if err := db.tx.commit.Exec(); err != nil {
+		return db.lost(err)
+	}
+	if err := checkFiles(db.files[:2]); err != nil {
 		return db.lost(err)
 	}
 	db.tx.claimed = false
