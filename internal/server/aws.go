@@ -96,19 +96,38 @@ func (s *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	status, code := http.StatusOK, noRefusal
 	operation, refusal := s.serve(x, connection, r, id)
 	if refusal != nil {
-		status, code = refusal.Status, refusal.Code
-		x.answer = wire.AppendException(x.answer[:0], refusal.Code, refusal.Message)
-		w.Header()["X-Amzn-Errortype"] = []string{refusal.Code}
+		code = refusal.Code
+		status = x.refuse(w.Header(), r, id, refusal)
 		s.logRefusal(r, id, operation, refusal)
 	}
 	h := w.Header()
-	h["Content-Type"] = contentType
+	if h["Content-Type"] == nil {
+		h["Content-Type"] = contentType
+	}
 	h["X-Amzn-Requestid"] = []string{id.String()}
 	h["Content-Length"] = []string{strconv.Itoa(len(x.answer))}
 	h["Date"] = s.date.header(s.ledger.Wall()) // SDKs correct their clock by it
 	w.WriteHeader(status)
 	_, _ = w.Write(x.answer) // whoever has gone needs no answer
 	s.metrics.observe(operation, code, time.Since(started))
+}
+
+// refuse words a refusal in the protocol of the request, and returns the HTTP status.
+func (x *exchange) refuse(h http.Header, r *http.Request, id uuid.UUID, e *sigv4.Error) (status int) {
+	switch wire.ProtocolOf(r.Header.Get("Content-Type"), r.Header.Get("Smithy-Protocol"), r.Header.Get("X-Amz-Target")) {
+	case wire.Query:
+		code, status := wire.QueryError(e.Code, e.Status)
+		h["Content-Type"] = []string{"text/xml"}
+		x.answer = wire.AppendQueryError(x.answer[:0], code, e.Message, id.String(), status)
+		return status
+	case wire.CBOR:
+		h["Content-Type"], h["Smithy-Protocol"] = []string{"application/cbor"}, []string{"rpc-v2-cbor"}
+		x.answer = wire.AppendCBORException(x.answer[:0], e.Code, e.Message)
+		return e.Status
+	}
+	h["X-Amzn-Errortype"] = []string{e.Code}
+	x.answer = wire.AppendException(x.answer[:0], e.Code, e.Message)
+	return e.Status
 }
 
 // date is the Date header of the current second.
