@@ -43,6 +43,10 @@ func (p *plan) addRegion(in *adminapi.Region) (exists bool, err *metering.Error)
 	}
 	if r := p.region(in.Name); r != nil {
 		if in.Enabled != nil && *in.Enabled != r.Enabled {
+			if *in.Enabled && metering.OffAtAWS(r.Name) {
+				p.regions.change(uint32(r.ID)).Enabled = true
+				return false, nil
+			}
 			return true, conflict("enabled: region %s is there with enabled: %t, not %t: change it with: meterd admin region enable or disable", r.Name, r.Enabled, *in.Enabled)
 		}
 		return true, nil

@@ -330,7 +330,7 @@ func (l *Ledger) serveRegions() error {
 		switch r := l.catalog.RegionNamed(name); {
 		case r == nil:
 			return fmt.Errorf("region %q is not known; add it with: meterd admin region create %s", name, name)
-		case !r.Enabled:
+		case !r.Enabled && !metering.OffAtAWS(name):
 			return fmt.Errorf("region %q is not enabled; enable it with: meterd admin region enable %s", name, name)
 		}
 		serves[name] = true
@@ -345,7 +345,7 @@ func (l *Ledger) ServedRegions() []string {
 	defer l.mu.RUnlock()
 	served := []string{}
 	for _, r := range l.catalog.Regions() {
-		if r.Enabled && (l.catalog.Serves == nil || l.catalog.Serves(r.Name)) {
+		if l.catalog.ServesRegion(&r) {
 			served = append(served, r.Name)
 		}
 	}

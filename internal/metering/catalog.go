@@ -202,7 +202,7 @@ type pair struct{ a, b uint32 }
 // safe for concurrent use.
 type Catalog struct {
 	Settings *Settings
-	Serves   func(region string) bool // regions that are served here; all that are enabled if nil
+	Serves   func(region string) bool // regions that are served here; all that are enabled if nil: see ServesRegion
 
 	regions       []RegionInfo // by Region - 1, as are all slices below by their number
 	accounts      []Account
@@ -495,15 +495,27 @@ func (c *Catalog) CustomerCount() int { return len(c.customers) }
 // CheckRegion tells whether the operation is offered in the region to a caller on the platform (0 for sellers);
 // nil means yes. metering-api 1.6: elsewhere DisabledApiException.
 func (c *Catalog) CheckRegion(id Region, op Operation, p Platform) *Error {
-	r := c.Region(id)
-	if r == nil || !r.Enabled || c.Serves != nil && !c.Serves(r.Name) || !regionOffers(r.Name, op, p) {
-		name := "the region"
-		if r != nil {
-			name = r.Name
-		}
-		return Errorf(DisabledAPI, "%v is not offered in %s. Sign for and call a region that the service serves, such as us-east-1.", op, name)
+	const mend = "Sign for and call a region that the service serves, such as us-east-1"
+	switch r := c.Region(id); {
+	case r == nil:
+		return Errorf(DisabledAPI, "%v is not offered in the region. %s.", op, mend)
+	case !c.ServesRegion(r) && (r.Enabled || c.Serves != nil):
+		return Errorf(DisabledAPI, "%v is not offered in %s by this node. %s, or have the service's operator add %[2]s to --regions.", op, r.Name, mend)
+	case !c.ServesRegion(r):
+		return Errorf(DisabledAPI, "%v is not offered in %s. %s, or have the service's operator enable it: meterd admin region enable %[2]s.", op, r.Name, mend)
+	case !regionOffers(r.Name, op, p):
+		return Errorf(DisabledAPI, "AWS does not offer %v in %s to this kind of caller. %s.", op, r.Name, mend)
 	}
 	return nil
+}
+
+// ServesRegion reports whether calls are taken in the region: one that is enabled, and that the node serves if it was
+// told which. To tell it a region that AWS's list has without the service is to enable it there.
+func (c *Catalog) ServesRegion(r *RegionInfo) bool {
+	if c.Serves == nil {
+		return r.Enabled
+	}
+	return c.Serves(r.Name) && (r.Enabled || OffAtAWS(r.Name))
 }
 
 // FormatDuration writes a duration as people do: "24h", "90m".

@@ -88,6 +88,16 @@ func AWSRegions() []RegionInfo {
 	return all
 }
 
+// OffAtAWS reports whether the region is one of AWS's in which AWS does not offer the service.
+func OffAtAWS(name string) bool {
+	for _, r := range awsRegions {
+		if r.name == name {
+			return r.does == 0
+		}
+	}
+	return false
+}
+
 // regionOffers tells whether AWS offers the operation in the region to a caller on the platform (0 for sellers).
 // Regions that are not AWS's own offer everything: whoever runs the marketplace added them.
 func regionOffers(name string, op Operation, p Platform) bool {
