@@ -56,7 +56,7 @@ func (cmd *devCmd) Run(c *console) (err error) {
 	if err != nil {
 		return err
 	}
-	s, err := listen(&cmd.serviceFlags, l, log)
+	s, err := listen(&cmd.serviceFlags, l, log, true)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}

@@ -29,7 +29,7 @@ type serviceFlags struct {
 	Pprof          bool              `env:"METERD_PPROF" help:"Serve profiles of the process too, under /debug/pprof/ of --ops-listen."`
 	TLSCert        string            `env:"METERD_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate chain for every listener, PEM; read again when it changes."`
 	TLSKey         string            `env:"METERD_TLS_KEY" type:"path" placeholder:"FILE" help:"Its private key."`
-	ExternalHost   []string          `env:"METERD_EXTERNAL_HOST" placeholder:"HOST" help:"Host, with its port if it is not the default one, that signatures may name; any if not given. Repeatable."`
+	ExternalHost   []string          `env:"METERD_EXTERNAL_HOST" placeholder:"HOST" help:"Host, with its port if it is not the default one, that signatures may name; any if not given. Listeners on loopback, and all of the sandbox, answer to it beside localhost. Repeatable."`
 	Regions        []string          `env:"METERD_REGIONS" placeholder:"REGION" help:"Regions to serve; all that are enabled in the catalogue if not given."`
 	Setting        map[string]string `env:"METERD_SETTING" placeholder:"NAME=VALUE" help:"Change a behaviour that AWS leaves open; docs/compatibility.md lists them. Repeatable."`
 	Limits         string            `default:"none" enum:"none,aws" env:"METERD_LIMITS" help:"Calls a second: none, or AWS's own quotas (aws)."`
@@ -111,8 +111,9 @@ func warnOfFiles(connections int, log *slog.Logger) {
 	}
 }
 
-// listen opens every listener, so that a port in use is told before anything is served.
-func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger) (*service, error) {
+// listen opens every listener, so that a port in use is told before anything is served. A sandbox, whose keys are
+// published, answers to no name but its own wherever it listens.
+func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger, dev bool) (*service, error) {
 	var tlsConfig *tls.Config
 	scheme := "http"
 	if (f.TLSCert == "") != (f.TLSKey == "") {
@@ -138,26 +139,37 @@ func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger) (*service, erro
 	few := min(f.MaxConnections, fewConnections)
 	for _, e := range []struct {
 		name, address string
-		handler       http.Handler
+		handler       func(*server.Hosts) http.Handler
 		limits        server.Limits
 	}{
-		{"listen", f.Listen, server.NewAWS(server.AWSConfig{Ledger: l, Hosts: f.ExternalHost, Log: log, Metrics: metrics}),
-			server.Limits{Connections: f.MaxConnections, Header: 5 * time.Second, Request: time.Minute, Answer: 2 * time.Minute, Idle: 2 * time.Minute}},
-		{"admin-listen", f.AdminListen, server.Admin(server.AdminConfig{Ledger: l, Log: log, Endpoint: func() string { return s.outside(f) }}), // reports are large; an import takes longer, and sees to it
-			server.Limits{Connections: few, Header: 5 * time.Second, Request: time.Minute, Answer: 10 * time.Minute, Idle: 2 * time.Minute}},
-		{"ops-listen", f.OpsListen, server.Ops(server.OpsConfig{Ledger: l, Metrics: metrics, Pprof: f.Pprof}), // profiles take as long as they are asked to
-			server.Limits{Connections: few, Header: 5 * time.Second, Request: time.Minute, Answer: 5 * time.Minute, Idle: 2 * time.Minute}},
+		{"listen", f.Listen, func(only *server.Hosts) http.Handler {
+			hosts := f.ExternalHost
+			if dev {
+				hosts = nil // only decides, and lets this machine sign for itself
+			}
+			return server.NewAWS(server.AWSConfig{Ledger: l, Hosts: hosts, Only: only, Log: log, Metrics: metrics})
+		}, server.Limits{Connections: f.MaxConnections, Header: 5 * time.Second, Request: time.Minute, Answer: 2 * time.Minute, Idle: 2 * time.Minute}},
+		{"admin-listen", f.AdminListen, func(only *server.Hosts) http.Handler { // reports are large; an import takes longer, and sees to it
+			return server.Admin(server.AdminConfig{Ledger: l, Log: log, Only: only, Endpoint: func() string { return s.outside(f) }})
+		}, server.Limits{Connections: few, Header: 5 * time.Second, Request: time.Minute, Answer: 10 * time.Minute, Idle: 2 * time.Minute}},
+		{"ops-listen", f.OpsListen, func(only *server.Hosts) http.Handler { // profiles take as long as they are asked to
+			return server.Ops(server.OpsConfig{Ledger: l, Metrics: metrics, Pprof: f.Pprof, Only: only})
+		}, server.Limits{Connections: few, Header: 5 * time.Second, Request: time.Minute, Answer: 5 * time.Minute, Idle: 2 * time.Minute}},
 	} {
 		listener, err := net.Listen("tcp", e.address)
 		if err != nil {
 			s.closeListeners()
 			return nil, fmt.Errorf("--%s %s: %w", e.name, e.address, err)
 		}
+		var only *server.Hosts
+		if dev || loopback(listener.Addr().String()) {
+			only = &server.Hosts{External: f.ExternalHost}
+		}
 		if tlsConfig != nil {
 			listener = tls.NewListener(listener, tlsConfig)
 		}
 		s.endpoints = append(s.endpoints, endpoint{name: e.name, listener: listener, url: scheme + "://" + reachable(listener.Addr()),
-			server: server.New(e.handler, e.limits, log)})
+			server: server.New(e.handler(only), e.limits, log)})
 	}
 	return s, nil
 }

@@ -44,7 +44,7 @@ func serve(t *testing.T, flags serviceFlags, change func(*service)) *serving {
 		t.Fatal(err)
 	}
 	flags.Listen, flags.AdminListen, flags.OpsListen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
-	s, err := listen(&flags, l, log)
+	s, err := listen(&flags, l, log, true)
 	if err != nil {
 		t.Fatal(errors.Join(err, l.Close()))
 	}
@@ -121,7 +121,7 @@ func (c *client) send(format string, args ...any) {
 }
 
 // request is one that every listener answers, with status 400, 401 or 404, without closing the connection.
-const request = "POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+const request = "POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
 
 // status reads an answer.
 func (c *client) status() int {
@@ -192,7 +192,7 @@ func short(change func(*http.Server)) func(*service) {
 func TestSlowClients(t *testing.T) {
 	const instant = 50 * time.Millisecond
 	drip := func(c *client, end string) { // a byte each millisecond that nothing is heard
-		c.send("POST / HTTP/1.1\r\nHost: x\r\n%s", end)
+		c.send("POST / HTTP/1.1\r\nHost: localhost\r\n%s", end)
 		for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 			if err := c.SetReadDeadline(time.Now().Add(time.Millisecond)); err != nil {
 				c.Fatal(err)
@@ -212,10 +212,13 @@ func TestSlowClients(t *testing.T) {
 		short func(*http.Server)
 		slow  func(*client)
 	}{
-		"silence":                  {func(s *http.Server) { s.ReadHeaderTimeout = instant }, func(c *client) { c.closed() }},
-		"half a header":            {func(s *http.Server) { s.ReadHeaderTimeout = instant }, func(c *client) { c.send("POST / HTTP/1.1\r\nHo"); c.closed() }},
-		"a header byte by byte":    {func(s *http.Server) { s.ReadHeaderTimeout = instant }, func(c *client) { drip(c, "X: ") }},
-		"half a body":              {func(s *http.Server) { s.ReadTimeout = instant }, func(c *client) { c.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1234"); c.closed() }},
+		"silence":               {func(s *http.Server) { s.ReadHeaderTimeout = instant }, func(c *client) { c.closed() }},
+		"half a header":         {func(s *http.Server) { s.ReadHeaderTimeout = instant }, func(c *client) { c.send("POST / HTTP/1.1\r\nHo"); c.closed() }},
+		"a header byte by byte": {func(s *http.Server) { s.ReadHeaderTimeout = instant }, func(c *client) { drip(c, "X: ") }},
+		"half a body": {func(s *http.Server) { s.ReadTimeout = instant }, func(c *client) {
+			c.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n1234")
+			c.closed()
+		}},
 		"a body byte by byte":      {func(s *http.Server) { s.ReadTimeout = instant }, func(c *client) { drip(c, "Content-Length: 1000000\r\n\r\n") }},
 		"a chunk without end":      {func(s *http.Server) { s.ReadTimeout = instant }, func(c *client) { drip(c, "Transfer-Encoding: chunked\r\n\r\nfffff\r\n") }},
 		"silence behind a request": {func(s *http.Server) { s.IdleTimeout = instant }, func(c *client) { c.send(request); c.status(); c.closed() }},
@@ -236,7 +239,7 @@ func TestSlowImport(t *testing.T) {
 	const marketplace = `{"sellers":[{"account_id":"777788889999"}]}`
 	begin := func(token string) *client {
 		c := s.dial(1)
-		c.send("POST /v1/import HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", token, len(marketplace), marketplace[:9])
+		c.send("POST /v1/import HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", token, len(marketplace), marketplace[:9])
 		return c
 	}
 	slow := begin(sandbox.AdminToken)
@@ -276,7 +279,7 @@ func TestLargeHeaders(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			(&serving{t, s.service}).each(func(s *serving, i int) {
 				c := s.dial(i)
-				_, _ = fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\n%s\r\n", header) // it may be cut off before its end
+				_, _ = fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: localhost\r\n%s\r\n", header) // it may be cut off before its end
 				if said := c.closed(); said != "" && !strings.HasPrefix(said, "HTTP/1.1 431 ") {
 					s.Errorf("the answer is %.80q", said)
 				}
@@ -433,6 +436,56 @@ func TestProfiles(t *testing.T) {
 			if answer.StatusCode != want {
 				t.Errorf("--pprof=%v: %s is answered with %d, want %d", asked, path, answer.StatusCode, want)
 			}
+		}
+	}
+}
+
+// TestHosts: a listener that only this machine reaches answers to the names of the loopback interface, to those that
+// the operator gives, and to no other: a page in a browser may have any name stand for 127.0.0.1.
+func TestHosts(t *testing.T) {
+	s := serve(t, serviceFlags{MaxConnections: 100, ExternalHost: []string{"meter.example:4880", "Plain.example"}}, func(*service) {})
+	answered := []string{"localhost", "LOCALHOST:80", "localhost.:80", "app.localhost:4880", "127.0.0.1", "127.8.9.10:99", "[::1]:80", "meter.example:4880", "METER.example:4880", "plain.example:4880", ""}
+	refused := []string{"attacker.example", "attacker.example:4880", "meter.example", "meter.example:4881", "localhost.attacker.example", "127.0.0.1.attacker.example", "notlocalhost", "192.0.2.1:80", "0.0.0.0:80", "[2001:db8::1]"}
+	s.each(func(s *serving, i int) {
+		for _, c := range []struct {
+			hosts  []string
+			answer bool
+		}{{answered, true}, {refused, false}} {
+			for _, host := range c.hosts {
+				conn := s.dial(i)
+				if conn.send("GET /openapi.json HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", host); i == 0 {
+					said := conn.closed()
+					if got := !strings.Contains(said, "AccessDeniedException"); got != c.answer || got == strings.Contains(said, "--external-host") {
+						s.Errorf("Host %q is answered with %q", host, said)
+					}
+					continue
+				}
+				if status := conn.status(); (status != http.StatusForbidden) != c.answer {
+					s.Errorf("Host %q is answered with %d", host, status)
+				}
+			}
+		}
+	})
+}
+
+// TestHostsOfListeners: in production it is the listener's address that decides.
+func TestHostsOfListeners(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	l, err := sandbox.Open(ledger.Config{Store: t.TempDir(), Settings: metering.DefaultSettings(), Log: log}, sandbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := listen(&serviceFlags{Listen: "0.0.0.0:0", AdminListen: "127.0.0.1:0", OpsListen: "[::1]:0", MaxConnections: 10}, l, log, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.closeListeners()
+	for i, want := range []int{http.StatusNotFound, http.StatusForbidden, http.StatusForbidden} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/livez", nil)
+		r.Host = "attacker.example"
+		if s.endpoints[i].server.Handler.ServeHTTP(w, r); w.Code != want {
+			t.Errorf("--%s: a request to another host is answered with %d, want %d", s.endpoints[i].name, w.Code, want)
 		}
 	}
 }

@@ -224,7 +224,7 @@ func (cmd *serveCmd) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	s, err := listen(&cmd.serviceFlags, l, log)
+	s, err := listen(&cmd.serviceFlags, l, log, false)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}

@@ -28,6 +28,7 @@ import (
 type AdminConfig struct {
 	Ledger *ledger.Ledger
 	Log    *slog.Logger // slog.Default if nil
+	Only   *Hosts       // hosts that are answered; any if nil
 
 	Endpoint func() string // the AWS endpoint's URL, or "" if it is not known; nil if it never is
 }
@@ -84,7 +85,15 @@ func Admin(cfg AdminConfig) http.Handler {
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		newProblem(http.StatusForbidden, "the request comes from a page of another origin: the admin API takes none of those").write(w)
 	}))
-	return protection.Handler(a.authenticate(mux))
+	guarded := protection.Handler(a.authenticate(mux))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if why := cfg.Only.refuse(r); why != "" {
+			dropBody(w, r)
+			newProblem(http.StatusForbidden, why).write(w)
+			return
+		}
+		guarded.ServeHTTP(w, r)
+	})
 }
 
 type operatorKey struct{}

@@ -27,6 +27,7 @@ import (
 type AWS struct {
 	ledger   *ledger.Ledger
 	verifier sigv4.Verifier[*ledger.Identity]
+	hosts    *Hosts
 	log      *slog.Logger
 	metrics  *AWSMetrics
 	failures *failures
@@ -40,6 +41,7 @@ type AWS struct {
 type AWSConfig struct {
 	Ledger  *ledger.Ledger
 	Hosts   []string     // hosts that signatures may name; any if empty
+	Only    *Hosts       // hosts that are answered; any if nil
 	Log     *slog.Logger // slog.Default if nil
 	Metrics *AWSMetrics  // made if nil
 
@@ -49,7 +51,7 @@ type AWSConfig struct {
 
 // NewAWS returns the endpoint of a ledger.
 func NewAWS(cfg AWSConfig) *AWS {
-	s := &AWS{ledger: cfg.Ledger, log: cfg.Log, metrics: cfg.Metrics, failures: newFailures(), gate: newGate(gatePlaces, gatePatience)}
+	s := &AWS{ledger: cfg.Ledger, hosts: cfg.Only, log: cfg.Log, metrics: cfg.Metrics, failures: newFailures(), gate: newGate(gatePlaces, gatePatience)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -157,6 +159,9 @@ func (s *AWS) serve(x *exchange, connection *conn, r *http.Request, id uuid.UUID
 			panic(http.ErrAbortHandler) // there is nobody to answer, and no reason to wait for the answer to be taken
 		}
 		return "", s.exception(err, id)
+	}
+	if why := s.hosts.refuse(r); why != "" {
+		return "", s.exception(metering.Errorf(metering.AccessDenied, "%s", why), id)
 	}
 	connection.whole()
 	if !s.gate.enter() {

@@ -57,7 +57,8 @@ func (m *AWSMetrics) observe(operation, code string, took time.Duration) {
 type OpsConfig struct {
 	Ledger  *ledger.Ledger
 	Metrics *AWSMetrics
-	Pprof   bool // serve profiles of the process too
+	Pprof   bool   // serve profiles of the process too
+	Only    *Hosts // hosts that are answered; any if nil
 }
 
 // Ops returns the operations endpoint: /metrics, /livez, /readyz and, if asked for, /debug/pprof/. It has no
@@ -78,12 +79,12 @@ func Ops(cfg OpsConfig) http.Handler {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return cfg.Only.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		dropBody(w, r)
 		connection := connOf(r)
 		connection.whole()
 		mux.ServeHTTP(&answering{w, connection}, r)
-	})
+	}))
 }
 
 // answering is the answer to a request that nobody had to authenticate for. While it is made its connection is not
