@@ -1006,6 +1006,7 @@ type clockCmd struct {
 	Freeze  clockFreezeCmd  `cmd:"" help:"Stop the clock."`
 	Run     clockRunCmd     `cmd:"" help:"Let the clock run on from where it is."`
 	Reset   clockResetCmd   `cmd:"" help:"Follow the wall clock again."`
+	Accept  clockAcceptCmd  `cmd:"" help:"Say that the clock of a production ledger is right, though it has jumped ahead or ledger time is ahead of it."`
 }
 
 func clock(w io.Writer, k adminapi.Clock) error {
@@ -1060,6 +1061,12 @@ type clockRunCmd struct{}
 
 func (cmd *clockRunCmd) Run(c *console, a *adminCmd) error {
 	return changeClock(c, a, adminapi.ClockChange{Frozen: new(false)})
+}
+
+type clockAcceptCmd struct{}
+
+func (cmd *clockAcceptCmd) Run(c *console, a *adminCmd) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Clock, error) { return api.AcceptClock(ctx) }, clock)
 }
 
 type clockResetCmd struct{}

@@ -25,7 +25,7 @@ func TestCandidates(t *testing.T) {
 		"admin --endpoint ":           "",
 		"admin workload create 1 ":    "ec2 ecs eks agentcore",
 		"admin workload create 1 e":   "ec2 ecs eks",
-		"admin clock ":                "get set advance freeze run reset",
+		"admin clock ":                "get set advance freeze run reset accept",
 		"completion ":                 "bash zsh fish",
 		"dev --log":                   "--log-format --log-level",
 		"verify --data x --o":         "--output",

@@ -430,6 +430,11 @@ func (c *Client) Clock(ctx context.Context) (Clock, error) {
 	return get[Clock](ctx, c, path("clock"), nil)
 }
 
+// AcceptClock says that the clock of a production ledger is right, though it has jumped ahead or ledger time is ahead of it.
+func (c *Client) AcceptClock(ctx context.Context) (Clock, error) {
+	return call[Clock](ctx, c, http.MethodPost, path("clock", "accept"), nil, nil)
+}
+
 // ChangeClock moves, stops or starts the ledger clock of a sandbox.
 func (c *Client) ChangeClock(ctx context.Context, in ClockChange) (Clock, error) {
 	return call[Clock](ctx, c, http.MethodPut, path("clock"), nil, in)

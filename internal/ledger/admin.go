@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -260,6 +261,32 @@ func (l *Ledger) changeClock(op Operator, in adminapi.ClockChange) *metering.Err
 		} else if frozen {
 			what += ", frozen"
 		}
-		return l.moveClock(op, what, state)
+		return l.moveClock(op, what, state, false)
 	})
+}
+
+// acceptClock is how the act of AcceptClock begins in the audit.
+const acceptClock = "accept the clock at "
+
+// AcceptClock says that the clock of a production ledger is right, though it has jumped ahead, or ledger time is ahead of
+// it after it was wrong: ledger time is the clock's from then on. Where it goes back, records are judged by the windows
+// of that time again, and ClientTokens that were forgotten meanwhile stay so. Otherwise it is a Conflict.
+func (l *Ledger) AcceptClock(op Operator) (adminapi.Clock, error) {
+	if err := op.check(l); err != nil {
+		return adminapi.Clock{}, err
+	}
+	if l.Sandbox() {
+		return adminapi.Clock{}, conflict("clock: that of a sandbox is moved, and needs not be accepted")
+	}
+	err := l.exclusively(func() *metering.Error {
+		state, was, ok := l.clock.accepted()
+		if !ok {
+			return conflict("clock: ledger time is %v, as the clock says; there is nothing to accept", was)
+		}
+		return l.moveClock(op, fmt.Sprintf("%s%v; ledger time was %v", acceptClock, state.Accepted, was), state, true)
+	})
+	if err != nil {
+		return adminapi.Clock{}, err
+	}
+	return l.Clock(op)
 }

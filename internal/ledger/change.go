@@ -43,6 +43,8 @@ type adminWork struct {
 	enter func(*Ledger)
 	at    func() metering.Instant // the time of an act that moves the clock; nil otherwise
 	next  store.Revision          // that the act makes
+
+	accepts bool // it accepts the clock, which may have jumped
 }
 
 // administers tells whether the call is an act of administration.
@@ -111,14 +113,14 @@ func (op Operator) check(l *Ledger) *metering.Error {
 	return nil
 }
 
-// moveClock is the act of moving the clock. The caller holds l.administration.
-func (l *Ledger) moveClock(op Operator, act string, s clockState) *metering.Error {
+// moveClock is the act of moving or accepting the clock. The caller holds l.administration.
+func (l *Ledger) moveClock(op Operator, act string, s clockState, accepts bool) *metering.Error {
 	value, err := json.Marshal(s)
 	if err != nil {
 		return metering.Errorf(metering.Internal, "%v", err)
 	}
 	return l.administer(op, adminWork{
-		act:   act,
+		act: act, accepts: accepts,
 		puts:  func(tx *store.Tx) error { return tx.PutMeta(clockValue, value) },
 		enter: func(l *Ledger) { l.clock.set(s) },
 		at:    func() metering.Instant { return l.clock.at(s) },

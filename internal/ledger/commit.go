@@ -131,6 +131,10 @@ func (k *committer) commit(calls []*Call) {
 		refuse(calls, errStopped)
 		return
 	}
+	if k.l.distrusts(calls) {
+		refuse(calls, errStopped)
+		return
+	}
 	k.writer.Know(*k.l.revision.Load())
 	if err := k.writer.Update(func(tx *store.Tx) error { return k.write(tx, calls) }); err != nil {
 		k.failed(calls, err)
@@ -144,6 +148,18 @@ func (k *committer) commit(calls []*Call) {
 		k.l.mu.Unlock()
 	}
 	k.l.Metrics.group(calls, time.Since(started))
+}
+
+// distrusts reports whether the clock cannot be believed, unless the group is the act that accepts it.
+func (l *Ledger) distrusts(calls []*Call) bool {
+	err := l.clock.jumped()
+	switch told := l.distrusted.Swap(err != nil); {
+	case err != nil && !told:
+		l.cfg.Log.Error("taking no more calls", slog.Any("error", err))
+	case err == nil && told:
+		l.cfg.Log.Info("the clock is right again")
+	}
+	return err != nil && !calls[0].admin.accepts
 }
 
 // failed answers the calls of a group that was not committed.

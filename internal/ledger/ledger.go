@@ -27,20 +27,21 @@ import (
 
 // Config is what a ledger is opened with. The zero value of a field is its default.
 type Config struct {
-	Store          string             // the folder of the embedded store, or the URL of a PostgreSQL database
-	MasterKey      []byte             // 32 bytes; secrets at rest are sealed under it
-	Sandbox        bool               // open a sandbox ledger, whose clock can be moved; a production ledger otherwise
-	SandboxToken   string             // a bearer token that a sandbox's admin API takes besides those stored
-	Settings       *metering.Settings // metering.DefaultSettings if nil
-	Regions        []string           // regions to enable on this node; those enabled in the catalogue if empty
-	Now            func() time.Time   // the wall clock; time.Now if nil
-	DatabaseClock  bool               // ledger time follows the clock of a shared store, which is one for all nodes
-	Random         io.Reader          // crypto/rand if nil
-	Log            *slog.Logger       // slog.Default if nil
-	MaxOpenRecords int                // keys that the embedded store keeps in memory; 50 million if 0
-	MaxQueue       int                // calls that may wait for the committer; 4,096 if 0
-	Limits         Limits             // calls a second; unlimited where 0
-	Faults         Faults             // injected faults; none if zero
+	Store          string               // the folder of the embedded store, or the URL of a PostgreSQL database
+	MasterKey      []byte               // 32 bytes; secrets at rest are sealed under it
+	Sandbox        bool                 // open a sandbox ledger, whose clock can be moved; a production ledger otherwise
+	SandboxToken   string               // a bearer token that a sandbox's admin API takes besides those stored
+	Settings       *metering.Settings   // metering.DefaultSettings if nil
+	Regions        []string             // regions to enable on this node; those enabled in the catalogue if empty
+	Now            func() time.Time     // the wall clock; time.Now if nil
+	Steady         func() time.Duration // the time since some moment, by a clock that nobody sets; the machine's if nil and Now is nil too, and jumps of Now are believed otherwise
+	DatabaseClock  bool                 // ledger time follows the clock of a shared store, which is one for all nodes
+	Random         io.Reader            // crypto/rand if nil
+	Log            *slog.Logger         // slog.Default if nil
+	MaxOpenRecords int                  // keys that the embedded store keeps in memory; 50 million if 0
+	MaxQueue       int                  // calls that may wait for the committer; 4,096 if 0
+	Limits         Limits               // calls a second; unlimited where 0
+	Faults         Faults               // injected faults; none if zero
 }
 
 // Limits bounds calls a second, for each account, region and operation (metering-api 2.9). Those that are denied for want
@@ -80,6 +81,7 @@ type Ledger struct {
 	queue      chan *Call
 	acts       chan *Call            // of administration; the same as queue if there is one committer
 	failure    atomic.Pointer[error] // set once: the store has failed, nothing more is taken
+	distrusted atomic.Bool           // the clock has jumped ahead, and this has been told
 	lost       chan struct{}         // closed when a shared store has gone back in time
 	trouble    atomic.Pointer[error] // why a shared store cannot be used at the moment
 	followed   atomic.Int64          // when the catalogue was last known to be the shared store's, monotonic
@@ -149,6 +151,9 @@ func (cfg *Config) setDefaults() {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+		if cfg.Steady == nil {
+			cfg.Steady = steadyClock
+		}
 	}
 	if cfg.Random == nil {
 		cfg.Random = rand.Reader
@@ -308,11 +313,14 @@ func (l *Ledger) startClock(pulse store.Pulse) error {
 		pulse.Last = 0
 	}
 	l.clock.wall = l.cfg.Now
+	if !l.cfg.Sandbox { // whose clock is moved anyway, and which may sleep with the machine that it is tried on
+		l.clock.steady = l.cfg.Steady
+	}
 	if err := l.clock.restore(state, pulse.Last); err != nil {
 		return err
 	}
 	if l.cfg.DatabaseClock && l.db.Shared() {
-		l.clock.follow(pulse.Now)
+		l.clock.begin(pulse.Now)
 	}
 	if ahead := l.clock.ahead(); ahead > maxAhead {
 		l.cfg.Log.Error("ledger time is ahead of the clock and does not run backwards", slog.Duration("ahead", ahead))
@@ -402,8 +410,11 @@ func (l *Ledger) Ready() error {
 	if err := l.following(); err != nil {
 		return err
 	}
+	if err := l.clock.jumped(); err != nil {
+		return err
+	}
 	if ahead := l.clock.ahead(); ahead > maxAhead {
-		return fmt.Errorf("ledger time is %v ahead of the machine's clock and does not run backwards: the machine's clock was ahead when something was committed; records will be judged by that time until the clock has caught up", ahead.Round(time.Second))
+		return fmt.Errorf("ledger time is %v ahead of the clock and does not run backwards: the clock was ahead when something was committed; records are judged by that time until the clock has caught up, or until an operator takes it back: once the clock is right, with meterd admin clock accept", ahead.Round(time.Second))
 	}
 	l.admission.RLock()
 	defer l.admission.RUnlock()
@@ -412,9 +423,6 @@ func (l *Ledger) Ready() error {
 	}
 	return nil
 }
-
-// maxAhead is how far ledger time may be ahead of the machine's clock before the service is not ready.
-const maxAhead = 5 * time.Minute
 
 // fail stops the ledger for good: after a failed commit or sync nothing may be acknowledged, because what is in
 // memory may not be what is on disk.

@@ -596,6 +596,9 @@ func (a *admin) usage() {
 	handle(a, "PUT", "/v1/clock", "Move, stop or start the ledger clock of a sandbox", func(op ledger.Operator, in *input[adminapi.ClockChange]) (adminapi.Clock, error) {
 		return l.ChangeClock(op, in.Body)
 	})
+	handle(a, "POST", "/v1/clock/accept", "Say that the clock of a production ledger is right", func(op ledger.Operator, _ *struct{}) (adminapi.Clock, error) {
+		return l.AcceptClock(op)
+	})
 }
 
 // Accept is what a client wants of an answer that can be JSON or CSV.

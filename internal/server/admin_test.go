@@ -328,6 +328,9 @@ func TestAdmin(t *testing.T) {
 	_, err := c.Call(ctx, "0199f0a0-0000-7000-8000-000000000000")
 	problem(t, err, 404, "")
 
+	_, err = c.AcceptClock(ctx)
+	problem(t, err, 409, "clock")
+	o.answered["POST /v1/clock/accept"] = true      // only a production ledger's clock is accepted
 	o.answered["GET /v1/calls/{request_id}"] = true // an act's request id is in the log and the audit only
 	for _, op := range o.operations() {
 		if name := op.method + " " + op.path; !o.answered[name] {
@@ -401,6 +404,7 @@ func TestAdminRefusals(t *testing.T) {
 		{"POST", "/v1/sellers", "application/json", ``, 400, ""},
 		{"POST", "/v1/sellers", "text/plain", `{"account_id":"111122223333"}`, 415, ""},
 		{"PUT", "/v1/clock", "application/json", `{"advance":"1h"}`, 409, "clock"},
+		{"POST", "/v1/clock/accept", "application/json", `{}`, 409, "clock"},
 		{"POST", "/v1/agreements/agmt-x/cancel", "", "", 404, "agreement_id: there is no"}, // its body may be left out
 		{"DELETE", "/v1/sellers", "", "", 404, "there is no DELETE"},
 		{"GET", "/v1/calls/x", "", "", 422, ""},

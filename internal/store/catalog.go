@@ -413,6 +413,15 @@ func (r *Reader) Call(seq int64) (found *Call, err error) {
 	return found, err
 }
 
+// CallsOf calls f for each audit row of an operation, in the order of Seq.
+func (r *Reader) CallsOf(operation uint8, f func(*Call) error) error {
+	return r.query(callColumns+"WHERE operation = $1 ORDER BY seq", func(c columns) error {
+		var call Call
+		scanCall(c, &call)
+		return f(&call)
+	}, int(operation))
+}
+
 // Value returns the named value, or nil.
 func (r *Reader) Value(name string) (value []byte, err error) {
 	err = r.query("SELECT value FROM meta WHERE name = $1", func(c columns) error {
