@@ -135,6 +135,7 @@ func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger, dev bool) (*ser
 	}
 	warnOfFiles(f.MaxConnections, log)
 	metrics := server.NewAWSMetrics()
+	name, revision := built()
 	s := &service{log: log, ledger: l}
 	few := min(f.MaxConnections, fewConnections)
 	for _, e := range []struct {
@@ -153,7 +154,7 @@ func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger, dev bool) (*ser
 			return server.Admin(server.AdminConfig{Ledger: l, Log: log, Only: only, Endpoint: func() string { return s.outside(f) }})
 		}, server.Limits{Connections: few, Header: 5 * time.Second, Request: time.Minute, Answer: 10 * time.Minute, Idle: 2 * time.Minute}},
 		{"ops-listen", f.OpsListen, func(only *server.Hosts) http.Handler { // profiles take as long as they are asked to
-			return server.Ops(server.OpsConfig{Ledger: l, Metrics: metrics, Pprof: f.Pprof, Only: only})
+			return server.Ops(server.OpsConfig{Ledger: l, Metrics: metrics, Pprof: f.Pprof, Only: only, Version: name, Revision: revision})
 		}, server.Limits{Connections: few, Header: 5 * time.Second, Request: time.Minute, Answer: 5 * time.Minute, Idle: 2 * time.Minute}},
 	} {
 		listener, err := net.Listen("tcp", e.address)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/pprof"
+	"runtime"
 	"time"
 
 	"github.com/meterd/meterd/internal/ledger"
@@ -59,6 +60,8 @@ type OpsConfig struct {
 	Metrics *AWSMetrics
 	Pprof   bool   // serve profiles of the process too
 	Only    *Hosts // hosts that are answered; any if nil
+
+	Version, Revision string // of the program and of its source, for meterd_build_info
 }
 
 // Ops returns the operations endpoint: /metrics, /livez, /readyz and, if asked for, /debug/pprof/. It has no
@@ -68,6 +71,10 @@ func Ops(cfg OpsConfig) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), cfg.Metrics.requests, cfg.Metrics.seconds)
 	cfg.Ledger.Metrics.Register(registry)
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "meterd_build_info", Help: "1; the labels say which version of meterd this is.",
+		ConstLabels: prometheus.Labels{"version": cfg.Version, "revision": cfg.Revision, "goversion": runtime.Version()}})
+	build.Set(1)
+	registry.MustRegister(build)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { health(w, nil) })
