@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,16 +40,24 @@ type serviceFlags struct {
 	LogLevel       string            `default:"info" enum:"debug,info,warn,error" env:"METERD_LOG_LEVEL" help:"debug, info, warn or error."`
 }
 
+// logger logs to w, which must not hold up those who log.
 func (f *serviceFlags) logger(w io.Writer) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
 		level = slog.LevelInfo
 	}
 	options := &slog.HandlerOptions{Level: level}
+	log := slog.New(slog.NewTextHandler(w, options))
 	if f.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, options))
+		log = slog.New(slog.NewJSONHandler(w, options))
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	signal.Ignore(syscall.SIGPIPE) // whoever read the log may go, and the service goes on
+	if lines, ok := w.(*lineWriter); ok {
+		lines.reportLost(func(n int) {
+			log.Warn("lines of the log were lost, for nobody read them in time", slog.Int("lines", n))
+		})
+	}
+	return log
 }
 
 // config returns the part of a ledger's configuration that the flags set.

@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/google/uuid"
@@ -53,8 +54,10 @@ func main() {
 	}
 	uuid.EnableRandPool() // request ids need not be secret, and each would cost a system call
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	stderr := newLineWriter(os.Stderr)
+	code := run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, stderr)
 	stop()
+	stderr.close(time.Second)
 	os.Exit(code)
 }
 
