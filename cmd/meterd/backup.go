@@ -25,6 +25,11 @@ func (cmd *backupCmd) Run(c *console) error {
 		return err
 	}
 	_, err = fmt.Fprintf(c.stdout, "Backed up the ledger in %s to %s, %d bytes.\nThe master key is not part of it: keep a copy of that too, in another place. Without it no secret can be read.\nRestore it: meterd restore %s --data NEW-DIR\n", cmd.Data, cmd.File, size, cmd.File)
+	for _, left := range store.Interrupted(cmd.File) {
+		if err == nil {
+			_, err = fmt.Fprintf(c.stdout, "%s was left by a backup that was interrupted, and can be deleted.\n", left)
+		}
+	}
 	return err
 }
 

@@ -1,13 +1,19 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
 )
@@ -21,19 +27,18 @@ func Backup(ctx context.Context, dir, to string) (size int64, err error) {
 	if err := vacant(to); err != nil {
 		return 0, err
 	}
-	temp := ""
+	temp := to + ".new"
+	var held *os.File // while it is made
 	defer func() {
-		if err != nil && temp != "" {
-			removeDatabase(temp)
+		if err != nil && held != nil {
+			err = errors.Join(err, removeDatabase(temp))
+		}
+		if held != nil {
+			held.Close()
 		}
 	}()
 	err = Read(dir, func(r *Reader, _ Meta) error {
-		f, err := os.CreateTemp(filepath.Dir(to), filepath.Base(to)+".*.new")
-		if err != nil {
-			return err
-		}
-		temp = f.Name()
-		if err := f.Close(); err != nil {
+		if held, err = beginFile(temp); err != nil {
 			return err
 		}
 		return explain(copyPages(ctx, r.reader.(*sqliteReader).c, temp))
@@ -53,6 +58,64 @@ func Backup(ctx context.Context, dir, to string) (size int64, err error) {
 	}
 	return size, SyncDir(filepath.Dir(to))
 }
+
+// beginFile makes a file that holds nothing yet, in the place of one that an interrupted command has left, and locks it, so
+// that it is not taken for such a one.
+func beginFile(path string) (*os.File, error) {
+	switch left, err := interrupted(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case !left:
+		return nil, fmt.Errorf("%s is being written by another command; wait for it, or choose another name", path)
+	default:
+		if err := removeDatabase(path); err != nil {
+			return nil, err
+		}
+	}
+	f, err := CreateOwn(path)
+	if err == nil {
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { // another one takes it away just now
+			err = errors.Join(fmt.Errorf("%s is being written by another command (%w)", path, err), f.Close())
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// interrupted reports whether a file that was being made is not made any more.
+func interrupted(path string) (bool, error) {
+	f, err := OpenOwn(path, os.O_RDONLY)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil, nil
+}
+
+// Interrupted returns the files beside a backup that interrupted backups have left, to other names: they hold a part of a
+// ledger, and can be deleted.
+func Interrupted(backup string) (left []string) {
+	names, _ := filepath.Glob(filepath.Join(globbed.Replace(filepath.Dir(backup)), "*.new"))
+	for _, name := range names {
+		var magic [16]byte
+		f, err := OpenOwn(name, os.O_RDONLY)
+		if err != nil {
+			continue
+		}
+		_, err = f.ReadAt(magic[:], 0)
+		f.Close()
+		if is, bad := interrupted(name); err == nil && bad == nil && is && string(magic[:]) == "SQLite format 3\x00" {
+			left = append(left, name)
+		}
+	}
+	return left
+}
+
+// globbed writes a path as a pattern that only it matches.
+var globbed = strings.NewReplacer("\\", "\\\\", "*", "\\*", "?", "\\?", "[", "\\[")
 
 // vacant fails if there is something of that name.
 func vacant(path string) error {
@@ -101,6 +164,9 @@ func Restore(ctx context.Context, from, dir string) error {
 		if errors.Is(err, sqlite3.IOERR_DATA) {
 			err = bad(errors.New("a page does not match its checksum, the medium has changed data"))
 		}
+		if errors.Is(err, errZeros) {
+			err = bad(err)
+		}
 		if err == nil {
 			_, err = syncPath(temp)
 		}
@@ -119,13 +185,16 @@ func copyPages(ctx context.Context, src *sqlite3.Conn, to string) (err error) {
 		return err
 	}
 	// A crash leaves nothing that anybody would use, so no journal has to be kept nor anything synced on the way.
-	b, err := src.BackupInit("main", uri(to, "_pragma=journal_mode(off)&_pragma=synchronous(off)"))
+	b, err := src.BackupInit("main", uri(to, "nolock=1&_pragma=journal_mode(off)&_pragma=synchronous(off)"))
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if closed := b.Close(); err == nil { // else it is the same error
 			err = closed
+		}
+		if err == nil {
+			err = checkZeros(to)
 		}
 	}()
 	const pages = 1024 // between two looks at the context
@@ -139,10 +208,77 @@ func copyPages(ctx context.Context, src *sqlite3.Conn, to string) (err error) {
 	}
 }
 
+// errZeros says that a database has a page of zeros. The checksum of zeros is zero, so it holds.
+var errZeros = errors.New("all bytes are zero, which no page of a ledger is: the medium has lost it; keep a copy of the folder and restore a backup")
+
+// checkZeros fails if a database that has no log has a page of zeros, but for those that hold nothing: free ones, and the
+// one at 1 GB that SQLite leaves out.
+func checkZeros(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	const leftOut = 1<<30/pageSize + 1
+	var zeros []uint32
+	chunk := make([]byte, 256*pageSize)
+	for page := uint32(1); ; {
+		n, err := io.ReadFull(f, chunk)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		for b := range slices.Chunk(chunk[:n], pageSize) {
+			if b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1]) && page != leftOut {
+				zeros = append(zeros, page)
+			}
+			page++
+		}
+	}
+	if len(zeros) == 0 {
+		return nil
+	}
+	free, err := freePages(f)
+	for _, page := range zeros {
+		if _, is := free[page]; !is {
+			return errors.Join(fmt.Errorf("page %d: %w", page, errZeros), err)
+		}
+	}
+	return err
+}
+
+// freePages returns the pages of a database that are free: each of a chain of pages lists some.
+func freePages(f *os.File) (map[uint32]struct{}, error) {
+	free := map[uint32]struct{}{}
+	b := make([]byte, pageSize)
+	if _, err := f.ReadAt(b, 0); err != nil {
+		return nil, err
+	}
+	words := binary.BigEndian
+	next, most := words.Uint32(b[32:]), words.Uint32(b[36:])
+	for next != 0 && uint32(len(free)) < most {
+		if _, err := f.ReadAt(b, int64(next-1)*pageSize); err != nil {
+			return nil, err
+		}
+		free[next] = struct{}{}
+		listed := min(words.Uint32(b[4:]), pageSize/4-2)
+		for i := range listed {
+			free[words.Uint32(b[8+4*i:])] = struct{}{}
+		}
+		next = words.Uint32(b)
+	}
+	if uint32(len(free)) != most { // a page of the chain is one of zeros
+		return nil, fmt.Errorf("%w: %d pages are free, but %d are listed", errZeros, most, len(free))
+	}
+	return free, nil
+}
+
 // withChecksums makes an empty file a database whose pages have checksums: pages that come before the first one, which
 // says so, would get none.
 func withChecksums(path string) error {
-	c, err := open(path, sqlite3.OPEN_READWRITE)
+	c, err := open(uri(path, "nolock=1"), sqlite3.OPEN_READWRITE|sqlite3.OPEN_URI)
 	if err != nil {
 		return err
 	}

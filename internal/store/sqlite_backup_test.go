@@ -3,12 +3,14 @@ package store
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -96,6 +98,139 @@ func refuseBackup(t *testing.T, content []byte, what string, n int) {
 	}
 	if existsSQLite(dir) {
 		t.Errorf("%s %d: a ledger was made of it", what, n)
+	}
+}
+
+// TestBackupZeros: a page of zeros, whose checksum holds, is no page, unless nothing is in it.
+func TestBackupZeros(t *testing.T) {
+	dir := create(t)
+	db := reopen(t, dir)
+	fill(t, db, 600)
+	err := db.Update(func(tx *Tx) error {
+		err := errors.Join(tx.PutMeta("long", bytes.Repeat([]byte("long "), 5000)), tx.exec("CREATE TABLE gone (x)")) // pages that only hold the rest of a value
+		for range 100 {
+			err = errors.Join(err, tx.exec("INSERT INTO gone VALUES (zeroblob($1))", 3000))
+		}
+		return err
+	})
+	err = errors.Join(err, db.Update(func(tx *Tx) error { return tx.exec("DROP TABLE gone") }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	backup := filepath.Join(t.TempDir(), "backup")
+	if _, err := Backup(t.Context(), dir, backup); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	free, err := freePages(f)
+	if err != nil || len(free) < 100 {
+		t.Fatalf("%d pages are free: %v", len(free), err)
+	}
+	trunk := int(binary.BigEndian.Uint32(content[32:]))
+	taken := 0
+	for page := 1; page <= len(content)/pageSize; page++ {
+		damaged := bytes.Clone(content)
+		clear(damaged[(page-1)*pageSize : page*pageSize])
+		if _, is := free[uint32(page)]; is && page != trunk {
+			if taken++; taken > 3 {
+				continue
+			}
+			again, to := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "restored")
+			if err := errors.Join(os.WriteFile(again, damaged, 0o600), Restore(t.Context(), again, to), Read(to, func(r *Reader, _ Meta) error { return intact(r) })); err != nil {
+				t.Errorf("page %d, which holds nothing: %v", page, err)
+			}
+			continue
+		}
+		refuseBackup(t, damaged, "zeros for page", page)
+	}
+
+	// Nor does a backup vouch for one.
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	last, err := os.OpenFile(filepath.Join(dir, file), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer last.Close()
+	if content, err = os.ReadFile(last.Name()); err != nil {
+		t.Fatal(err)
+	}
+	long := bytes.LastIndex(content, []byte("long long ")) / pageSize
+	if _, err := last.WriteAt(make([]byte, pageSize), int64(long)*pageSize); err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(t.TempDir(), "backup")
+	if _, err := Backup(t.Context(), dir, to); !errors.Is(err, errZeros) {
+		t.Errorf("a backup of a ledger with a page of zeros: %v", err)
+	}
+	if got := files(t, filepath.Dir(to)); len(got) != 0 {
+		t.Errorf("that left %q", got)
+	}
+}
+
+// TestInterruptedBackup: what a killed backup or restore has left is taken away by the next to the same name, and named by
+// the next to another one; what one that goes on is writing is let be.
+func TestInterruptedBackup(t *testing.T) {
+	backup, db := backedUp(t)
+	dir, above := db.dir, t.TempDir()
+	to := filepath.Join(above, "one[1]")
+	content, err := os.ReadFile(backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := content[:len(content)/2]
+	for name, content := range map[string][]byte{"one[1].new": half, "one[1].new-journal": half, "two.new": half, "letters.new": []byte("somebody's letters"), "old": half} {
+		if err := os.WriteFile(filepath.Join(above, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held, err := os.Open(to + ".new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX); err != nil { // as a backup does that goes on
+		t.Fatal(err)
+	}
+	if _, err := Backup(t.Context(), dir, to); err == nil || !strings.Contains(err.Error(), "one[1].new is being written by another command") {
+		t.Errorf("beside another one: %v", err)
+	}
+	if now, err := os.ReadFile(to + ".new"); err != nil || !bytes.Equal(now, half) {
+		t.Errorf("what another one writes: %d bytes, %v", len(now), err)
+	}
+	held.Close()
+	if _, err := Backup(t.Context(), dir, to); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := files(t, above), []string{"letters.new", "old", "one[1]", "two.new"}; !slices.Equal(got, want) {
+		t.Errorf("there are %q, want %q", got, want)
+	}
+	if got, want := Interrupted(to), []string{filepath.Join(above, "two.new")}; !slices.Equal(got, want) {
+		t.Errorf("named are %q, want %q", got, want)
+	}
+
+	restored := filepath.Join(t.TempDir(), "restored")
+	if err := os.Mkdir(restored, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"lock", "ledger.db.new", "ledger.db.new-journal"} {
+		if err := os.WriteFile(filepath.Join(restored, name), half, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := Restore(t.Context(), to, restored); err != nil {
+		t.Fatal(err)
+	}
+	if got := files(t, restored); !slices.Equal(got, []string{file, lockFile}) {
+		t.Errorf("the restored folder holds %q", got)
 	}
 }
 
