@@ -134,6 +134,16 @@ func private(dir string) error {
 	return nil
 }
 
+// notEverybodys refuses a folder in which everybody may put another file in the place of one of meterd's. In one like /tmp
+// they may not.
+func notEverybodys(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode()&0o002 == 0 || info.Mode()&fs.ModeSticky != 0 {
+		return err
+	}
+	return fmt.Errorf("everybody may write into %s (mode %04o) and put another file in the place of one that is made there; choose a folder where only you may", dir, info.Mode().Perm())
+}
+
 // ours refuses the folder of a ledger in which one of its names is somebody else's.
 func ours(dir string) error {
 	path := filepath.Join(dir, file)

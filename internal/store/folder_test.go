@@ -191,6 +191,9 @@ func TestModes(t *testing.T) {
 	if err := Create(shared, Meta{}, nothing); err == nil || !strings.Contains(err.Error(), "can be written to by others (mode 0777)") || !strings.Contains(err.Error(), "choose a folder in it that does not exist yet") {
 		t.Errorf("a ledger in a folder of everybody's: %v", err)
 	}
+	if _, err := Backup(t.Context(), dir, filepath.Join(shared, "backup")); err == nil || !strings.Contains(err.Error(), "everybody may write into "+shared) {
+		t.Errorf("a backup in a folder of everybody's: %v", err)
+	}
 	if now := tree(t, shared); fmt.Sprint(now) != fmt.Sprint(was) {
 		t.Errorf("before %v, after %v", was, now)
 	}

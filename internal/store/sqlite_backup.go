@@ -27,6 +27,9 @@ func Backup(ctx context.Context, dir, to string) (size int64, err error) {
 	if err := vacant(to); err != nil {
 		return 0, err
 	}
+	if err := notEverybodys(filepath.Dir(to)); err != nil {
+		return 0, err
+	}
 	temp := to + ".new"
 	var held *os.File // while it is made
 	defer func() {
