@@ -17,10 +17,11 @@ var leaseTime = 30 * time.Second
 var errLeaseLost = errors.New("another node holds the lease")
 
 // lease is the right to do what only one node may do at a time. A holder that was away for longer than the lease, and
-// does not know that it has lost it, is stopped by the token, which every transaction of the work checks.
+// does not know that it has lost it, is stopped by the token, which every transaction of the work checks. It checks the
+// holder too, for a database that has gone back in time gives tokens again.
 type lease struct {
-	name  string
-	token int64
+	name, holder string
+	token        int64
 }
 
 // onConn is a connection or a pool.
@@ -35,7 +36,7 @@ func takeLease(ctx context.Context, conn onConn, name, holder string) (*lease, e
 	if _, err := conn.Exec(ctx, "INSERT INTO lease (name, holder, token, expires) VALUES ($1, '', 0, clock_timestamp()) ON CONFLICT (name) DO NOTHING", name); err != nil {
 		return nil, err
 	}
-	l := &lease{name: name}
+	l := &lease{name: name, holder: holder}
 	err := conn.QueryRow(ctx, "UPDATE lease SET holder = $2, token = token + 1, expires = clock_timestamp() + $3 WHERE name = $1 AND (expires <= clock_timestamp() OR holder = $2) RETURNING token", name, holder, leaseTime).Scan(&l.token)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
@@ -61,7 +62,7 @@ func waitForLease(ctx context.Context, conn *pgx.Conn, name, holder string) (*le
 // do runs f in a transaction that is only committed if the lease is still held; it is renewed by that.
 func (l *lease) do(ctx context.Context, conn onConn, f func(pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, "UPDATE lease SET expires = clock_timestamp() + $3 WHERE name = $1 AND token = $2", l.name, l.token, leaseTime)
+		tag, err := tx.Exec(ctx, "UPDATE lease SET expires = clock_timestamp() + $3 WHERE name = $1 AND token = $2 AND holder = $4", l.name, l.token, leaseTime, l.holder)
 		if err != nil {
 			return err
 		}
@@ -74,7 +75,7 @@ func (l *lease) do(ctx context.Context, conn onConn, f func(pgx.Tx) error) error
 
 // release ends the lease early.
 func (l *lease) release(ctx context.Context, conn onConn) error {
-	_, err := conn.Exec(ctx, "UPDATE lease SET holder = '', expires = clock_timestamp() WHERE name = $1 AND token = $2", l.name, l.token)
+	_, err := conn.Exec(ctx, "UPDATE lease SET holder = '', expires = clock_timestamp() WHERE name = $1 AND token = $2 AND holder = $3", l.name, l.token, l.holder)
 	return err
 }
 

@@ -147,6 +147,14 @@ func TestLease(t *testing.T) {
 	if take("third") != nil {
 		t.Error("who has lost a lease has released it")
 	}
+	db.mustExec(t, "UPDATE lease SET token = token - 1, holder = 'first'") // a backup from before the second's time is restored
+	if other := take("first"); other.token != second.token {
+		t.Fatalf("tokens %+v and %+v", other, second)
+	}
+	if err := write(second, "d"); !errors.Is(err, errLeaseLost) {
+		t.Errorf("who holds a lease by its token alone writes: %v", err)
+	}
+	db.mustExec(t, "UPDATE lease SET holder = 'second'")
 	if err := second.release(ctx, db.pool); err != nil || take("third") == nil {
 		t.Errorf("a released lease cannot be taken: %v", err)
 	}
