@@ -26,13 +26,5 @@ func Mine(info fs.FileInfo) bool {
 	return !known || uid == 0 || uid == os.Geteuid()
 }
 
-// linksOf returns how many names a file has, -1 if that is not known.
-func linksOf(info fs.FileInfo) int {
-	if s, known := info.Sys().(*syscall.Stat_t); known {
-		return int(s.Nlink)
-	}
-	return -1
-}
-
 // KeepPrivate has all files that the process makes from now on be read by nobody but their owner, whoever makes them.
 func KeepPrivate() { syscall.Umask(0o077) }
