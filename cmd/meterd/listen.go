@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strconv"
@@ -20,6 +21,7 @@ import (
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/server"
+	"github.com/meterd/meterd/internal/sigv4"
 )
 
 // serviceFlags are the flags that dev and serve share.
@@ -31,6 +33,9 @@ type serviceFlags struct {
 	TLSCert        string            `env:"METERD_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate chain for every listener, PEM; read again when it changes."`
 	TLSKey         string            `env:"METERD_TLS_KEY" type:"path" placeholder:"FILE" help:"Its private key."`
 	ExternalHost   []string          `env:"METERD_EXTERNAL_HOST" placeholder:"HOST" help:"Host, with its port if it is not the default one, that signatures may name; any if not given. Listeners on loopback, and all of the sandbox, answer to it beside localhost. Repeatable."`
+	BasePath       string            `env:"METERD_BASE_PATH" placeholder:"/PATH" help:"Path in the endpoint that clients use, whether or not a proxy takes it off."`
+	TrustedProxy   []string          `env:"METERD_TRUSTED_PROXY" placeholder:"ADDRESS" help:"Address, or network as 10.0.0.0/8, of proxies whose X-Forwarded-Prefix is believed and whose headers need not be signed. Repeatable."`
+	ProxyHeader    []string          `env:"METERD_PROXY_HEADER" placeholder:"NAME" help:"Name, or its beginning, of a header that those proxies add although it looks like one of AWS's, such as x-amz-cf-id. Repeatable."`
 	Regions        []string          `env:"METERD_REGIONS" placeholder:"REGION" help:"Regions to serve; all that are enabled in the catalogue if not given."`
 	Setting        map[string]string `env:"METERD_SETTING" placeholder:"NAME=VALUE" help:"Change a behaviour that AWS leaves open; docs/compatibility.md lists them. Repeatable."`
 	Limits         string            `default:"none" enum:"none,aws" env:"METERD_LIMITS" help:"Calls a second: none, or AWS's own quotas (aws)."`
@@ -89,6 +94,36 @@ func (f *serviceFlags) checkAddresses() error {
 	return nil
 }
 
+// proxies returns what the flags say of proxies in front of the AWS endpoint.
+func (f *serviceFlags) proxies() (server.Proxies, error) {
+	p := server.Proxies{BasePath: strings.TrimRight(f.BasePath, "/"), Headers: f.ProxyHeader}
+	if p.BasePath != "" {
+		if err := sigv4.CheckPath(p.BasePath); err != nil {
+			return p, fmt.Errorf("--base-path: %w", err)
+		}
+	}
+	for _, text := range f.TrustedProxy {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			var ip netip.Addr
+			if ip, err = netip.ParseAddr(text); err != nil {
+				return p, fmt.Errorf("--trusted-proxy %s: must be an address, 10.0.0.1, or a network, 10.0.0.0/8", text)
+			}
+			network = netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen())
+		}
+		p.Trusted = append(p.Trusted, network)
+	}
+	for _, name := range f.ProxyHeader {
+		if err := sigv4.CheckProxyHeader(name); err != nil {
+			return p, fmt.Errorf("--proxy-header: %w", err)
+		}
+	}
+	if len(p.Headers) > 0 && len(p.Trusted) == 0 {
+		return p, errors.New("--proxy-header needs --trusted-proxy: name the addresses of the proxies that add the headers")
+	}
+	return p, nil
+}
+
 // service is the three endpoints of a ledger, listening but not yet serving.
 type service struct {
 	log       *slog.Logger
@@ -139,6 +174,10 @@ func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger, dev bool) (*ser
 	if err := f.checkAddresses(); err != nil {
 		return nil, err
 	}
+	proxies, err := f.proxies()
+	if err != nil {
+		return nil, err
+	}
 	if f.MaxConnections < 1 {
 		return nil, fmt.Errorf("--max-connections %d: must be 1 or more", f.MaxConnections)
 	}
@@ -157,7 +196,7 @@ func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger, dev bool) (*ser
 			if dev {
 				hosts = nil // only decides, and lets this machine sign for itself
 			}
-			return server.NewAWS(server.AWSConfig{Ledger: l, Hosts: hosts, Only: only, Log: log, Metrics: metrics})
+			return server.NewAWS(server.AWSConfig{Ledger: l, Hosts: hosts, Only: only, Proxies: proxies, Log: log, Metrics: metrics})
 		}, server.Limits{Connections: f.MaxConnections, Header: 5 * time.Second, Request: time.Minute, Answer: 2 * time.Minute, Idle: 2 * time.Minute}},
 		{"admin-listen", f.AdminListen, func(only *server.Hosts) http.Handler { // reports are large; an import takes longer, and sees to it
 			return server.Admin(server.AdminConfig{Ledger: l, Log: log, Only: only, Endpoint: func() string { return s.outside(f) }})

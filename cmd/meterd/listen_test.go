@@ -13,6 +13,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -486,6 +488,85 @@ func TestHostsOfListeners(t *testing.T) {
 		r.Host = "attacker.example"
 		if s.endpoints[i].server.Handler.ServeHTTP(w, r); w.Code != want {
 			t.Errorf("--%s: a request to another host is answered with %d, want %d", s.endpoints[i].name, w.Code, want)
+		}
+	}
+}
+
+// TestProxies: the AWS SDK calls through a proxy that changes the path, the host or the headers.
+func TestProxies(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		flags  serviceFlags
+		path   string // in the client's endpoint
+		change func(*httputil.ProxyRequest)
+		says   string // "" for accepted
+	}{
+		{"nothing", serviceFlags{}, "", func(p *httputil.ProxyRequest) { p.Out.Host = p.In.Host }, ""},
+		{"host", serviceFlags{}, "", func(*httputil.ProxyRequest) {}, "but the request came with Host"},
+		{"base path", serviceFlags{BasePath: "/metering"}, "/metering", func(p *httputil.ProxyRequest) { p.Out.Host = p.In.Host }, ""},
+		{"base path taken off", serviceFlags{BasePath: "/metering"}, "/metering", func(p *httputil.ProxyRequest) { p.Out.Host, p.Out.URL.Path = p.In.Host, "/" }, ""},
+		{"path taken off", serviceFlags{}, "/metering", func(p *httputil.ProxyRequest) {
+			p.Out.Host, p.Out.URL.Path = p.In.Host, "/"
+			p.Out.Header.Set("X-Forwarded-Prefix", "/metering")
+		}, "right for path '/metering"},
+		{"path taken off by a trusted proxy", serviceFlags{TrustedProxy: []string{"127.0.0.0/8"}}, "/metering", func(p *httputil.ProxyRequest) {
+			p.Out.Host, p.Out.URL.Path = p.In.Host, "/"
+			p.Out.Header.Set("X-Forwarded-Prefix", "/metering")
+		}, ""},
+		{"header", serviceFlags{}, "", func(p *httputil.ProxyRequest) {
+			p.Out.Host = p.In.Host
+			p.Out.Header.Set("X-Amz-Cf-Id", "abc")
+		}, "--proxy-header"},
+		{"header of a trusted proxy", serviceFlags{TrustedProxy: []string{"127.0.0.1"}, ProxyHeader: []string{"x-amz-cf-"}}, "", func(p *httputil.ProxyRequest) {
+			p.Out.Host = p.In.Host
+			p.Out.Header.Set("X-Amz-Cf-Id", "abc")
+		}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.flags.MaxConnections = 100
+			s := serve(t, c.flags, func(*service) {})
+			target, err := url.Parse(s.aws())
+			if err != nil {
+				t.Fatal(err)
+			}
+			transport := &http.Transport{DisableKeepAlives: true}
+			proxy := httptest.NewServer(&httputil.ReverseProxy{Transport: transport, Rewrite: func(p *httputil.ProxyRequest) {
+				p.SetURL(target)
+				p.Out.Header["X-Forwarded-Host"] = []string{p.In.Host}
+				c.change(p)
+			}})
+			defer proxy.Close()
+			d, err := sandbox.Describe(s.ledger, sandbox.Endpoints{AWS: s.aws(), Admin: s.admin(), Ops: s.ops()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			seller, buyer, subscription, dimension := firstRecord(d)
+			endpoint, now, quantity := proxy.URL+c.path, time.Now(), int32(1)
+			client := marketplacemetering.New(marketplacemetering.Options{Region: d.Region, BaseEndpoint: &endpoint, HTTPClient: &http.Client{Transport: transport}, RetryMaxAttempts: 1,
+				Credentials: credentials.NewStaticCredentialsProvider(seller.AccessKeyID, seller.SecretAccessKey, "")})
+			_, err = client.BatchMeterUsage(t.Context(), &marketplacemetering.BatchMeterUsageInput{ProductCode: &subscription.ProductCode,
+				UsageRecords: []types.UsageRecord{{Timestamp: &now, CustomerAWSAccountId: &buyer.AccountID, Dimension: &dimension, Quantity: &quantity}}})
+			if (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Errorf("answered with %v, want %q", err, c.says)
+			}
+		})
+	}
+}
+
+// TestProxyFlags: what is wrong with a flag is said at start.
+func TestProxyFlags(t *testing.T) {
+	for _, c := range []struct {
+		flags serviceFlags
+		says  string
+	}{
+		{serviceFlags{BasePath: "/a b"}, "--base-path"},
+		{serviceFlags{BasePath: "metering"}, "--base-path"},
+		{serviceFlags{TrustedProxy: []string{"proxy.example"}}, "--trusted-proxy proxy.example"},
+		{serviceFlags{ProxyHeader: []string{"x-amz-cf-"}}, "needs --trusted-proxy"},
+		{serviceFlags{TrustedProxy: []string{"::1"}, ProxyHeader: []string{"x-amz-"}}, "--proxy-header"},
+	} {
+		if _, err := c.flags.proxies(); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%+v: %v, want %s", c.flags, err, c.says)
 		}
 	}
 }

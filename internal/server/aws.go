@@ -28,6 +28,7 @@ type AWS struct {
 	ledger   *ledger.Ledger
 	verifier sigv4.Verifier[*ledger.Identity]
 	hosts    *Hosts
+	names    []string // by which clients may know it
 	log      *slog.Logger
 	metrics  *AWSMetrics
 	failures *failures
@@ -40,8 +41,9 @@ type AWS struct {
 // AWSConfig configures the endpoint.
 type AWSConfig struct {
 	Ledger  *ledger.Ledger
-	Hosts   []string     // hosts that signatures may name; any if empty
-	Only    *Hosts       // hosts that are answered; any if nil
+	Hosts   []string // hosts that signatures may name; any if empty
+	Only    *Hosts   // hosts that are answered; any if nil
+	Proxies Proxies
 	Log     *slog.Logger // slog.Default if nil
 	Metrics *AWSMetrics  // made if nil
 
@@ -51,7 +53,7 @@ type AWSConfig struct {
 
 // NewAWS returns the endpoint of a ledger.
 func NewAWS(cfg AWSConfig) *AWS {
-	s := &AWS{ledger: cfg.Ledger, hosts: cfg.Only, log: cfg.Log, metrics: cfg.Metrics, failures: newFailures(), gate: newGate(gatePlaces, gatePatience)}
+	s := &AWS{ledger: cfg.Ledger, hosts: cfg.Only, names: cfg.Hosts, log: cfg.Log, metrics: cfg.Metrics, failures: newFailures(), gate: newGate(gatePlaces, gatePatience)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -61,7 +63,11 @@ func NewAWS(cfg AWSConfig) *AWS {
 	if s.large.most = cfg.BodyMemory; s.large.most == 0 {
 		s.large.most = 256 << 20
 	}
-	s.verifier = sigv4.Verifier[*ledger.Identity]{Service: "aws-marketplace", KnownRegion: cfg.Ledger.KnownRegion, Hosts: cfg.Hosts, Lookup: cfg.Ledger.Credential}
+	s.verifier = sigv4.Verifier[*ledger.Identity]{Service: "aws-marketplace", KnownRegion: cfg.Ledger.KnownRegion, Hosts: cfg.Hosts, Lookup: cfg.Ledger.Credential,
+		BasePath: cfg.Proxies.BasePath, FromProxy: cfg.Proxies.trusts, ProxyHeaders: cfg.Proxies.Headers}
+	if cfg.Only != nil {
+		s.names = append(s.names, cfg.Only.External...)
+	}
 	s.pool.New = func() any { return &exchange{} }
 	return s
 }
@@ -170,7 +176,8 @@ func (s *AWS) serve(x *exchange, connection *conn, r *http.Request, id uuid.UUID
 	}
 	defer s.gate.leave()
 	now := s.ledger.Wall()
-	caller, err := s.verifier.Verify(r, x.body, s.signingTime(r.Header.Get("X-Amz-Date"), now))
+	at := s.signingTime(r.Header.Get("X-Amz-Date"), now)
+	caller, err := s.verifier.Verify(r, x.body, at)
 	if err != nil {
 		connection.refused()
 		if !s.failures.allow(source, sigv4.ClaimedKey(r.Header), now) {
@@ -180,6 +187,9 @@ func (s *AWS) serve(x *exchange, connection *conn, r *http.Request, id uuid.UUID
 		if !errors.As(err, &e) {
 			s.log.Error("looking up a credential", slog.Any("request", id), slog.Any("error", err))
 			return "", s.exception(metering.Errorf(metering.Internal, "%v", err), id)
+		}
+		if e.Mismatch() && s.ledger.Sandbox() {
+			e = s.explain(e, r, x.body, at, id)
 		}
 		return "", e
 	}

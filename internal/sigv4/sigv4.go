@@ -54,6 +54,17 @@ type Verifier[P any] struct {
 	// means 5 minutes; there is no way to switch the check off.
 	MaxSkew time.Duration
 
+	// BasePath, if not empty, is a path that clients may have in their endpoint,
+	// "/metering", whether or not a proxy takes it off on the way; see CheckPath.
+	BasePath string
+
+	// FromProxy reports whether a request comes from a proxy that is trusted.
+	// Its X-Forwarded-Prefix then says what it took off the path, and headers
+	// whose lower-case names begin with one of ProxyHeaders are its own, so need
+	// not be signed; see CheckProxyHeader. Nil trusts none.
+	FromProxy    func(*http.Request) bool
+	ProxyHeaders []string
+
 	// Lookup returns the credential of an access key id; sessionToken is empty
 	// for a request without X-Amz-Security-Token. It must refuse a temporary
 	// key without its token and a permanent key with any. Its error should be
@@ -79,58 +90,64 @@ type Identity[P any] struct {
 
 // Error is a refusal in AWS's words.
 type Error struct {
-	Code    string // the AWS exception's name
-	Status  int    // the HTTP status
-	Message string
+	Code     string // the AWS exception's name
+	Status   int    // the HTTP status
+	Message  string
+	mismatch bool
 }
+
+// Mismatch reports whether the request is well-formed, but its signature not
+// the one that was calculated. Explain may know why.
+func (e *Error) Mismatch() bool { return e.mismatch }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
 // The exceptions of this package. All are 400, as AWS's JSON services answer
 // (metering-api 1.4), except a request for anything but "POST /", which is 404.
 func incomplete(format string, args ...any) *Error {
-	return &Error{"IncompleteSignatureException", http.StatusBadRequest, fmt.Sprintf(format, args...)}
+	return &Error{Code: "IncompleteSignatureException", Status: http.StatusBadRequest, Message: fmt.Sprintf(format, args...)}
 }
 
 func invalid(format string, args ...any) *Error {
-	return &Error{"InvalidSignatureException", http.StatusBadRequest, fmt.Sprintf(format, args...)}
+	return &Error{Code: "InvalidSignatureException", Status: http.StatusBadRequest, Message: fmt.Sprintf(format, args...)}
 }
 
 // MissingAuthenticationToken is the refusal of a request without an
 // Authorization header.
 func MissingAuthenticationToken() *Error {
-	return &Error{"MissingAuthenticationTokenException", http.StatusBadRequest,
-		"Missing Authentication Token. Sign the request with AWS Signature Version 4 in an Authorization header."}
+	return &Error{Code: "MissingAuthenticationTokenException", Status: http.StatusBadRequest,
+		Message: "Missing Authentication Token. Sign the request with AWS Signature Version 4 in an Authorization header."}
 }
 
 // UnrecognizedClient is the refusal of an access key id nobody has, or of a
 // session token that does not belong to it.
 func UnrecognizedClient() *Error {
-	return &Error{"UnrecognizedClientException", http.StatusBadRequest,
-		"The security token included in the request is invalid."}
+	return &Error{Code: "UnrecognizedClientException", Status: http.StatusBadRequest,
+		Message: "The security token included in the request is invalid."}
 }
 
 // ExpiredToken is the refusal of temporary credentials past their time. AWS uses
 // the name ExpiredTokenException for ResolveCustomer's registration tokens too;
 // only the text tells them apart (metering-api 1.4).
 func ExpiredToken() *Error {
-	return &Error{"ExpiredTokenException", http.StatusBadRequest,
-		"The security token included in the request is expired. Ask for new temporary credentials."}
+	return &Error{Code: "ExpiredTokenException", Status: http.StatusBadRequest,
+		Message: "The security token included in the request is expired. Ask for new temporary credentials."}
 }
 
 func unknownOperation(format string, args ...any) *Error {
-	return &Error{"UnknownOperationException", http.StatusNotFound, fmt.Sprintf(format, args...)}
+	return &Error{Code: "UnknownOperationException", Status: http.StatusNotFound, Message: fmt.Sprintf(format, args...)}
 }
 
 // Verify checks the signature of r, a request as net/http's server received it,
 // with the body the caller has read from it, against the clock now. The error is
 // an *Error, or whatever else Lookup returned.
 //
-// It does not keep r or body. It looks at no X-Forwarded-* header and tries one
-// Host and one path only.
+// It does not keep r or body. It tries one Host only, and one path unless
+// BasePath or a trusted proxy's X-Forwarded-Prefix gives others.
 func (v *Verifier[P]) Verify(r *http.Request, body []byte, now time.Time) (Identity[P], error) {
 	s := scratches.Get().(*scratch)
 	defer s.free()
+	s.tabs = false
 	claim, e := v.read(s, r, body, now)
 	if e != nil {
 		return Identity[P]{}, e
@@ -144,16 +161,28 @@ func (v *Verifier[P]) Verify(r *http.Request, body []byte, now time.Time) (Ident
 		id, secret = "", "nobody"
 	}
 	key := v.keys.get(keyScope{id, claim.day, claim.region}, secret, v.Service)
-	want := key.sign(s.text)
-	match := subtle.ConstantTimeCompare(want[:], claim.signature[:]) == 1
+	match := key.matches(s.text, claim)
+	if !match {
+		for _, f := range v.otherForms(r, s) {
+			_ = s.write(r, claim, f) // it could be written once
+			match = key.matches(s.text, claim) || match
+		}
+	}
 	switch {
 	case err != nil:
 		return Identity[P]{}, err
 	case !match:
-		return Identity[P]{}, invalid("The request signature we calculated does not match the signature you provided." +
+		e := invalid("The request signature we calculated does not match the signature you provided." +
 			" Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
+		e.mismatch = true
+		return Identity[P]{}, e
 	}
 	return Identity[P]{credential.Principal, claim.accessKeyID, claim.region}, nil
+}
+
+func (k *signingKey) matches(text []byte, c claim) bool {
+	want := k.sign(text)
+	return subtle.ConstantTimeCompare(want[:], c.signature[:]) == 1
 }
 
 // ClaimedKey returns the access key id that the Authorization header names, or ""
@@ -182,6 +211,7 @@ func (v *Verifier[P]) lookup(c claim) (Credential[P], error) {
 type claim struct {
 	authorization
 	sessionToken string
+	dateHeader   string // Date or X-Amz-Date
 }
 
 // read checks all that needs no secret, and leaves the string to sign in s.text.
@@ -191,9 +221,10 @@ func (v *Verifier[P]) read(s *scratch, r *http.Request, body []byte, now time.Ti
 	if r.Method != http.MethodPost {
 		return claim{}, unknownOperation("This service answers POST only, not %s.", quote(r.Method))
 	}
-	if r.RequestURI != "/" {
-		return claim{}, unknownOperation("This service answers POST / only, not %s."+
-			" Send no other path, no query string, no presigned URL and no absolute URL.", quote(r.RequestURI))
+	if r.RequestURI != "/" && (v.BasePath == "" || strings.TrimSuffix(r.RequestURI, "/") != v.BasePath) {
+		root := v.BasePath + "/"
+		return claim{}, unknownOperation("This service answers POST %s only, not %s."+
+			" Send no other path, no query string, no presigned URL and no absolute URL.", root, quote(r.RequestURI))
 	}
 
 	values := r.Header["Authorization"]
@@ -224,27 +255,18 @@ func (v *Verifier[P]) read(s *scratch, r *http.Request, body []byte, now time.Ti
 
 	bodyHash := sha256.Sum256(body)
 	s.hash = hex.AppendEncode(s.hash[:0], bodyHash[:])
-	s.text = append(s.text[:0], "POST\n/\n\n"...)
-	if e := s.appendHeaders(r, auth.signedHeaders, dateHeader); e != nil {
+	c := claim{authorization: auth, dateHeader: dateHeader}
+	if e := s.write(r, c, form{host: r.Host, path: r.RequestURI, hash: s.hash}); e != nil {
 		return claim{}, e
+	}
+	if s.unsigned {
+		if e := v.checkUnsigned(r, auth.signedHeaders); e != nil {
+			return claim{}, e
+		}
 	}
 	if e := checkContentHash(r.Header, s.hash); e != nil {
 		return claim{}, e
 	}
-	s.text = append(s.text, '\n')
-	s.text = append(s.text, auth.signedHeaders...)
-	s.text = append(s.text, '\n')
-	s.text = append(s.text, s.hash...)
-
-	canonicalHash := sha256.Sum256(s.text)
-	s.text = append(s.text[:0], algorithm+"\n"...)
-	s.text = append(s.text, s.date...)
-	s.text = append(s.text, '\n')
-	s.text = append(s.text, auth.scope...)
-	s.text = append(s.text, '\n')
-	s.text = hex.AppendEncode(s.text, canonicalHash[:])
-
-	c := claim{authorization: auth}
 	if token := r.Header["X-Amz-Security-Token"]; len(token) > 0 {
 		if token[0] == "" { // must not look like a request without one
 			return claim{}, UnrecognizedClient()
@@ -338,9 +360,12 @@ func minutes(d time.Duration) string {
 }
 
 func checkContentHash(h http.Header, hash []byte) *Error {
-	values := h["X-Amz-Content-Sha256"] // at most one: appendHeaders has seen to it
-	if len(values) == 0 || values[0] == string(hash) {
+	values := h["X-Amz-Content-Sha256"]
+	if len(values) == 0 || len(values) == 1 && values[0] == string(hash) {
 		return nil
+	}
+	if len(values) > 1 {
+		return invalid("The request has %d 'x-amz-content-sha256' headers. Send exactly one.", len(values))
 	}
 	if value := values[0]; value == "UNSIGNED-PAYLOAD" || strings.HasPrefix(value, "STREAMING-") {
 		return invalid("Header 'x-amz-content-sha256' is %s, but this service takes no unsigned or streamed payload."+
@@ -497,6 +522,9 @@ type scratch struct {
 	key  []byte // a header name in net/http's form
 	date []byte
 	hash []byte
+	tabs bool // whether a signed value has a tab
+
+	unsigned bool // whether there is an X-Amz-* header that is not signed
 }
 
 var scratches = sync.Pool{New: func() any { return &scratch{text: make([]byte, 0, 2048)} }}
@@ -508,8 +536,10 @@ func (s *scratch) free() {
 }
 
 // appendHeaders appends the canonical headers to s.text and makes sure that all
-// that matters is signed: Host, the header the date came from, every X-Amz-*.
-func (s *scratch) appendHeaders(r *http.Request, signedHeaders, dateHeader string) *Error {
+// that matters is signed: Host and the header the date came from. It leaves in
+// s.unsigned whether there are X-Amz-* headers that are not.
+func (s *scratch) appendHeaders(r *http.Request, c claim, f form) *Error {
+	signedHeaders, dateHeader := c.signedHeaders, c.dateHeader
 	var host, date bool
 	amz := 0
 	for name := range strings.SplitSeq(signedHeaders, ";") {
@@ -520,7 +550,7 @@ func (s *scratch) appendHeaders(r *http.Request, signedHeaders, dateHeader strin
 		switch {
 		case name == "host":
 			host = true
-			s.text = appendTrimmed(s.text, r.Host)
+			s.text = appendTrimmed(s.text, f.host, f.spaces)
 			s.text = append(s.text, '\n')
 			continue
 		case isAmz(name):
@@ -536,7 +566,8 @@ func (s *scratch) appendHeaders(r *http.Request, signedHeaders, dateHeader strin
 				if i > 0 {
 					s.text = append(s.text, ',')
 				}
-				s.text = appendTrimmed(s.text, value)
+				s.tabs = s.tabs || strings.IndexByte(value, '\t') >= 0
+				s.text = appendTrimmed(s.text, value, f.spaces)
 			}
 		// net/http keeps these two in fields, and not always in the header too.
 		case name == "content-length" && r.ContentLength >= 0:
@@ -567,22 +598,30 @@ func (s *scratch) appendHeaders(r *http.Request, signedHeaders, dateHeader strin
 			amz--
 		}
 	}
-	if amz < 0 {
-		return unsignedAmz(r.Header, signedHeaders)
-	}
+	s.unsigned = amz < 0
 	return nil
 }
 
-func unsignedAmz(h http.Header, signedHeaders string) *Error {
+// checkUnsigned refuses X-Amz-* headers that are not signed, but for the body's
+// hash, which is checked against the body, and what a trusted proxy adds.
+func (v *Verifier[P]) checkUnsigned(r *http.Request, signedHeaders string) *Error {
 	signed := strings.Split(signedHeaders, ";")
+	trusted := v.FromProxy != nil && v.FromProxy(r)
 	var names []string
-	for key := range h {
-		if name := strings.ToLower(key); isAmz(name) && !slices.Contains(signed, name) {
+	for key := range r.Header {
+		name := strings.ToLower(key)
+		ofProxy := trusted && slices.ContainsFunc(v.ProxyHeaders, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+		known := key == http.CanonicalHeaderKey(name) && (slices.Contains(signed, name) || name == "x-amz-content-sha256")
+		if isAmz(name) && !known && !ofProxy {
 			names = append(names, name)
 		}
 	}
+	if names == nil {
+		return nil
+	}
 	slices.Sort(names) // so that the message is always the same
-	return invalid("Every x-amz-* header must be a 'SignedHeader' in the AWS Authorization; not signed: %s.", quote(strings.Join(names, ", ")))
+	return invalid("Every x-amz-* header must be a 'SignedHeader' in the AWS Authorization; not signed: %s."+
+		" If a proxy on the way adds it, have the operator trust the proxy and name the header (--trusted-proxy, --proxy-header).", quote(strings.Join(names, ", ")))
 }
 
 func isAmz(name string) bool {
@@ -604,18 +643,24 @@ func appendCanonicalName(b []byte, name string) []byte {
 	return b
 }
 
-// appendTrimmed appends value without the spaces around it and with single
-// spaces for runs of them.
-func appendTrimmed(b []byte, value string) []byte {
+// appendTrimmed appends value without the white space around it and with single
+// spaces for runs of it: of spaces and tabs, as botocore and the SDKs for
+// JavaScript and Java write it, or of spaces only, as those for Go do.
+func appendTrimmed(b []byte, value string, spaces bool) []byte {
 	value = strings.Trim(value, " \t")
-	if !strings.Contains(value, "  ") {
+	if !strings.Contains(value, "  ") && (spaces || strings.IndexByte(value, '\t') < 0) {
 		return append(b, value...)
 	}
+	white := false
 	for i := range len(value) {
-		if value[i] == ' ' && value[i-1] == ' ' { // value[0] is no space
-			continue
+		c := value[i]
+		if c == '\t' && !spaces {
+			c = ' '
 		}
-		b = append(b, value[i])
+		if c != ' ' || !white {
+			b = append(b, c)
+		}
+		white = c == ' '
 	}
 	return b
 }

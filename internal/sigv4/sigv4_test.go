@@ -414,6 +414,11 @@ func TestVerifyAcceptsRaw(t *testing.T) {
 		{"headers in other order", func(q *raw) { slices.Reverse(q.headers) }},
 		{"unsigned ordinary header added", func(q *raw) { q.add("Via", "1.1 proxy") }},
 		{"more spaces in a value", func(q *raw) { q.set("Amz-Sdk-Request", "  attempt=1;    max=3 ") }},
+		{"unsigned x-amz-content-sha256 of the body", func(q *raw) { q.add("X-Amz-Content-Sha256", hexHash(q.body)) }},
+		{"tabs in a value, signed as single spaces", func(q *raw) {
+			q.add("X-Amz-Meta", "a\t\tb \t c  d")
+			q.resign(credential, "host;x-amz-date;x-amz-meta;x-amz-target", amzDate)
+		}},
 		{"Date beside X-Amz-Date is not looked at", func(q *raw) { q.add("Date", "yesterday") }},
 		{"Date in ISO form instead of X-Amz-Date", func(q *raw) {
 			q.del("X-Amz-Date")
@@ -623,7 +628,12 @@ func TestVerifyRefuses(t *testing.T) {
 		{"target not signed", nil, func(q *raw) { q.resign(credential, "host;x-amz-date", amzDate) }, invalid, "not signed: 'x-amz-target'"},
 		{"unsigned x-amz- header added", nil, func(q *raw) { q.add("X-Amz-Meta-Any", "1") }, invalid, "not signed: 'x-amz-meta-any'"},
 		{"unsigned x-amz- header in odd case", nil, func(q *raw) { q.add("x-aMZ-meta", "") }, invalid, "not signed: 'x-amz-meta'"},
-		{"unsigned x-amz-content-sha256", nil, func(q *raw) { q.add("X-Amz-Content-Sha256", hexHash(q.body)) }, invalid, "not signed: 'x-amz-content-sha256'"},
+		{"unsigned x-amz-content-sha256 of another body", nil, func(q *raw) { q.add("X-Amz-Content-Sha256", hexHash("another")) }, invalid, "does not match what was computed"},
+		{"unsigned x-amz-content-sha256 twice", nil, func(q *raw) {
+			q.add("X-Amz-Content-Sha256", hexHash(q.body))
+			q.add("X-Amz-Content-Sha256", hexHash(q.body))
+		}, invalid, "2 'x-amz-content-sha256' headers"},
+		{"unsigned UNSIGNED-PAYLOAD", nil, func(q *raw) { q.add("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD") }, invalid, "no unsigned or streamed payload"},
 		{"signed header absent", nil, func(q *raw) { q.del("Content-Type") }, invalid, "SignedHeaders has 'content-type', but the request has no such header"},
 		{"signed header absent, taken as empty", nil, func(q *raw) {
 			q.resign(credential, "host;x-amz-date;x-amz-target;x-custom", amzDate)

@@ -1,0 +1,88 @@
+package server
+
+import (
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/meterd/meterd/internal/sigv4"
+)
+
+// Proxies are those in front of the AWS endpoint.
+type Proxies struct {
+	// BasePath is the path that clients have in their endpoint, "/metering", whether or not a proxy takes it off; none
+	// if empty.
+	BasePath string
+
+	// Trusted are the networks of proxies whose X-Forwarded-Prefix is believed.
+	Trusted []netip.Prefix
+
+	// Headers are the beginnings of the names, in lower case, of X-Amz-* headers that those proxies add.
+	Headers []string
+}
+
+// trusts reports whether a request comes from one of the proxies.
+func (p *Proxies) trusts(r *http.Request) bool {
+	ip, err := netip.ParseAddr(address(r))
+	if err != nil {
+		return false
+	}
+	ip = ip.Unmap().WithZone("")
+	for _, network := range p.Trusted {
+		if network.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// explain adds to the refusal of a signature that does not match what a sandbox can find out about why.
+func (s *AWS) explain(e *sigv4.Error, r *http.Request, body []byte, at time.Time, id uuid.UUID) *sigv4.Error {
+	why, canonical := s.verifier.Explain(r, body, at, s.hints(r))
+	s.log.Warn("a signature does not match this canonical request, as it was received", slog.String("request", id.String()),
+		slog.String("why", why), slog.String("canonical", canonical))
+	if why == "" {
+		why = "The sandbox's log has the canonical request that it calculated, under request id " + id.String() + "; compare it with the client's. If they are the same, the secret access key is another one."
+	}
+	return &sigv4.Error{Code: e.Code, Status: e.Status, Message: e.Message + " " + why}
+}
+
+// hints are hosts and paths that a proxy may have changed.
+func (s *AWS) hints(r *http.Request) sigv4.Hints {
+	var h sigv4.Hints
+	for _, name := range []string{"X-Forwarded-Host", "X-Original-Host"} {
+		for _, value := range r.Header.Values(name) {
+			for part := range strings.SplitSeq(value, ",") {
+				h.Hosts = append(h.Hosts, strings.TrimSpace(part))
+			}
+		}
+	}
+	if name, _, err := net.SplitHostPort(r.Host); err == nil {
+		h.Hosts = append(h.Hosts, name)
+	} else {
+		h.Hosts = append(h.Hosts, r.Host+":80", r.Host+":443")
+	}
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		if _, port, err := net.SplitHostPort(local.String()); err == nil {
+			h.Hosts = append(h.Hosts, local.String(), "localhost:"+port, "127.0.0.1:"+port)
+		}
+	}
+	h.Hosts = append(h.Hosts, s.names...)
+	if _, scope, ok := strings.Cut(r.Header.Get("Authorization"), "Credential="); ok {
+		if parts := strings.SplitN(scope, "/", 4); len(parts) == 4 {
+			h.Hosts = append(h.Hosts, "metering.marketplace."+parts[2]+".amazonaws.com")
+		}
+	}
+	for _, name := range []string{"X-Forwarded-Prefix", "X-Original-Uri", "X-Forwarded-Uri", "X-Envoy-Original-Path"} {
+		if value := r.Header.Get(name); strings.HasPrefix(value, "/") {
+			value = strings.TrimRight(value, "/")
+			h.Paths = append(h.Paths, value+"/", value)
+		}
+	}
+	h.Hosts, h.Paths = h.Hosts[:min(len(h.Hosts), 16)], h.Paths[:min(len(h.Paths), 8)] // each pair is tried
+	return h
+}
