@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,15 +22,18 @@ import (
 
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/report"
+	"github.com/meterd/meterd/internal/sandbox"
 )
 
 // adminCmd administers a running service through its admin API.
 type adminCmd struct {
 	Endpoint  string `default:"http://127.0.0.1:4881" env:"METERD_ADMIN_ENDPOINT" placeholder:"URL" help:"Admin API of the service."`
-	Token     string `env:"METERD_ADMIN_TOKEN" help:"Admin token; other users of the machine can see command lines, so prefer the environment."`
+	Token     string `env:"METERD_ADMIN_TOKEN" help:"Admin token, not needed for a sandbox on this machine; other users of the machine can see command lines, so prefer the environment."`
 	TokenFile string `type:"path" env:"METERD_ADMIN_TOKEN_FILE" placeholder:"FILE" help:"File that holds the admin token."`
 	CAFile    string `name:"ca-file" type:"path" env:"METERD_ADMIN_CA_FILE" placeholder:"FILE" help:"Certificates of authorities to trust beside the system's, PEM; for a service whose certificate is from one of your own."`
 	Output    string `default:"table" enum:"table,json,csv" short:"o" help:"table, json, or csv (usage only)."`
+
+	assumed bool // no token was given, so it is the published one of a sandbox on this machine
 
 	Seller     sellerCmd     `cmd:"" help:"Accounts that publish products."`
 	Buyer      buyerCmd      `cmd:"" help:"Accounts that buy them."`
@@ -62,7 +66,11 @@ func (a *adminCmd) client() (*adminapi.Client, error) {
 		token = strings.TrimSpace(string(b))
 	}
 	if token == "" {
-		return nil, errors.New("there is no admin token; set METERD_ADMIN_TOKEN, or give --token-file; meterd init prints the first one")
+		u, err := url.Parse(a.Endpoint)
+		if err != nil || !loopback(net.JoinHostPort(u.Hostname(), "0")) {
+			return nil, errNoToken
+		}
+		token, a.assumed = sandbox.AdminToken, true // which is no secret, if it is no sandbox there
 	}
 	client := adminapi.New(a.Endpoint, token)
 	if a.CAFile != "" {
@@ -74,6 +82,8 @@ func (a *adminCmd) client() (*adminapi.Client, error) {
 	}
 	return client, nil
 }
+
+var errNoToken = errors.New("there is no admin token; set METERD_ADMIN_TOKEN, or give --token-file; meterd init prints the first one, and meterd dev prints a sandbox's, which this machine's needs not be told")
 
 // trusting returns a transport that trusts the authorities of the file beside the system's.
 func trusting(file string) (*http.Transport, error) {
@@ -117,6 +127,10 @@ func ask[T any](c *console, a *adminCmd, call func(context.Context, *adminapi.Cl
 
 // failed says what to do when the service cannot be reached.
 func (a *adminCmd) failed(err error) error {
+	var refused *adminapi.Problem
+	if a.assumed && errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
+		return errNoToken
+	}
 	var dial *net.OpError
 	var unknown x509.UnknownAuthorityError
 	var noTLS tls.RecordHeaderError

@@ -246,7 +246,7 @@ func TestAdminFailures(t *testing.T) {
 		{"seller list -o csv", "", `meterd: --output csv is for meterd admin usage only`},
 		{"clock advance soon", "", `meterd: advance: "soon" is not a duration`},
 		{"seller list --token x", "", `meterd: --token and --token-file exclude each other`},
-		{"seller list --token-file " + empty, "", `meterd: there is no admin token; set METERD_ADMIN_TOKEN`},
+		{"seller list --endpoint http://meterd.invalid:4881 --token-file " + empty, "", `meterd: there is no admin token; set METERD_ADMIN_TOKEN`},
 		{"seller list --endpoint http://127.0.0.1:1", "", `meterd: Get "http://127.0.0.1:1/v1/sellers?limit=1000": `},
 	} {
 		out, problems := o.admin(1, c.stdin, strings.Fields(c.args)...)
@@ -257,6 +257,31 @@ func TestAdminFailures(t *testing.T) {
 			t.Errorf("meterd admin %s asks whether the service is running, or does not: %s", c.args, problems)
 		}
 	}
+}
+
+// TestSandboxToken: a sandbox on this machine is administered without a token, and a production service is not.
+func TestSandboxToken(t *testing.T) {
+	tried := func(url string, code int, want string) {
+		t.Helper()
+		var out, problems bytes.Buffer
+		if got := run(t.Context(), []string{"admin", "--endpoint", url, "seller", "list"}, nil, nil, &out, &problems); got != code || !strings.Contains(out.String()+problems.String(), want) {
+			t.Errorf("exit code %d, want %d: %s%s, want %s", got, code, out.String(), problems.String(), want)
+		}
+	}
+	tried(newOperator(t).url, 0, sandbox.Acme)
+
+	cfg := ledger.Config{Store: filepath.Join(t.TempDir(), "ledger"), MasterKey: make([]byte, 32), Log: slog.New(slog.DiscardHandler)}
+	if err := ledger.Create(cfg); err != nil {
+		t.Fatal(err)
+	}
+	l, err := ledger.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s := httptest.NewServer(server.Admin(server.AdminConfig{Ledger: l, Log: cfg.Log}))
+	defer s.Close()
+	tried(s.URL, 1, "meterd: there is no admin token; set METERD_ADMIN_TOKEN")
 }
 
 // TestImportFaults: all that is wrong with a file is told at once, what is found in reading it and what the service
