@@ -46,7 +46,10 @@ func TestDev(t *testing.T) {
 		}
 		text, err := os.ReadFile(file)
 		var d sandbox.Description
-		if err = json.Unmarshal(text, &d); err != nil {
+		if err == nil {
+			err = json.Unmarshal(text, &d)
+		}
+		if err != nil {
 			t.Errorf("the description: %v", err)
 		}
 		for _, address := range []string{d.Endpoint, d.AdminEndpoint, d.OpsEndpoint} {

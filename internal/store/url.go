@@ -91,15 +91,15 @@ func RedactedText(text string) string {
 	})
 }
 
-// malformed says how to write a URL, and nothing of the one that was given.
-var malformed = errors.New("the URL of the database is not well formed: write postgres://user@host:5432/database, " +
+// errURL says how to write a URL, and nothing of the one that was given.
+var errURL = errors.New("the URL of the database is not well formed: write postgres://user@host:5432/database, " +
 	"with %40 for @, %2F for /, %3A for :, %20 for a blank, %3D for = and %25 for % in a user, password or parameter, or leave the password to PGPASSWORD or PGPASSFILE")
 
 // parseURL reads a URL as the driver does. Its errors show nothing of what might be the password.
 func parseURL(url string) (*pgx.ConnConfig, error) {
 	scheme, userinfo, rest, plain := splitURL(url)
 	if !plain || strings.Contains(url, "`") { // with which the driver quotes what it was given
-		return nil, malformed
+		return nil, errURL
 	}
 	c, err := pgx.ParseConfig(scheme + userinfo + rest)
 	if err == nil {
@@ -108,7 +108,7 @@ func parseURL(url string) (*pgx.ConnConfig, error) {
 	// The driver says first what it was given, and leaves out what it takes for the password.
 	at := strings.LastIndex(err.Error(), "`: ")
 	if at < 0 || strings.Contains(err.Error()[at:], "parse as URL") || strings.Contains(err.Error()[at:], "invalid port") {
-		return nil, malformed
+		return nil, errURL
 	}
 	return nil, fmt.Errorf("the URL of the database cannot be used: %s", err.Error()[at+len("`: "):])
 }
