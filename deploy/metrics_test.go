@@ -25,7 +25,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
 )
@@ -186,7 +185,7 @@ func TestMetrics(t *testing.T) {
 		for _, selectors := range parser.ExtractSelectors(e) {
 			name := ""
 			for _, m := range selectors {
-				if m.Name == labels.MetricName {
+				if m.Name == model.MetricNameLabel {
 					name = m.Value
 				}
 			}
@@ -202,7 +201,7 @@ func TestMetrics(t *testing.T) {
 			for _, m := range selectors {
 				values, ok := of[m.Name]
 				switch {
-				case m.Name == labels.MetricName:
+				case m.Name == model.MetricNameLabel:
 				case !ok:
 					t.Errorf("%s: %s has no label %s", where, name, m.Name)
 				case m.Name == "code":
