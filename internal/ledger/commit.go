@@ -2,7 +2,9 @@ package ledger
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/meterd/meterd/internal/iam"
@@ -50,6 +52,8 @@ type committer struct {
 	held   *Call // taken from the queue, but not to be in a group with those before it
 	asked  map[metering.TokenKey]struct{}
 	group  group
+	since  atomic.Int64          // when the first commit began that has not succeeded, none having succeeded since; 0 if there is none
+	why    atomic.Pointer[error] // the last one has failed
 }
 
 // group is the calls that are committed in one transaction, in the making.
@@ -86,7 +90,7 @@ func (k *committer) run() {
 func (k *committer) gather() bool {
 	first, open := k.held, true
 	if k.held = nil; first == nil {
-		if first, open = <-k.queue; !open {
+		if first, open = k.next(); !open {
 			return false
 		}
 	}
@@ -109,6 +113,20 @@ func (k *committer) gather() bool {
 		}
 	}
 	return true
+}
+
+// next waits for a call. While nothing can be committed it tries by itself, for calls may go to other nodes.
+func (k *committer) next() (c *Call, open bool) {
+	for k.l.db.Shared() && k.since.Load() != 0 {
+		select {
+		case c, open = <-k.queue:
+			return c, open
+		case <-time.After(rehearseEvery):
+			k.rehearse()
+		}
+	}
+	c, open = <-k.queue
+	return c, open
 }
 
 // joins tells whether the call may be in the group. An act of administration is a group of its own; two calls with
@@ -135,8 +153,14 @@ func (k *committer) commit(calls []*Call) {
 		refuse(calls, errStopped)
 		return
 	}
+	k.since.CompareAndSwap(0, started.UnixNano())
 	k.writer.Know(*k.l.revision.Load())
-	if err := k.writer.Update(func(tx *store.Tx) error { return k.write(tx, calls) }); err != nil {
+	err := k.writer.Update(func(tx *store.Tx) error { return k.write(tx, calls) })
+	if err == nil || errors.Is(err, store.ErrStale) {
+		k.since.Store(0)
+	}
+	if err != nil {
+		k.why.Store(&err)
 		k.failed(calls, err)
 		return
 	}
@@ -160,6 +184,56 @@ func (l *Ledger) distrusts(calls []*Call) bool {
 		l.cfg.Log.Info("the clock is right again")
 	}
 	return err != nil && !calls[0].admin.accepts
+}
+
+// A node whose calls have not been committed for maxUncommitted is not ready, whatever the reason. It is ready again when
+// one has been, or when a rehearsal shows that one would be.
+const (
+	maxUncommitted = 3 * time.Second
+	rehearseEvery  = time.Second
+)
+
+// committing returns nil if calls are committed, or why not. Acts of administration may take longer, and are not asked.
+func (l *Ledger) committing() error {
+	for _, k := range l.metering {
+		since := k.since.Load()
+		if since == 0 || time.Now().UnixNano()-since < int64(maxUncommitted) {
+			continue
+		}
+		reason := errors.New("the database does not answer")
+		if why := k.why.Load(); why != nil {
+			reason = *why
+		}
+		return fmt.Errorf("calls have not been committed for %v: %w", time.Duration(time.Now().UnixNano()-since).Round(time.Second), reason)
+	}
+	return nil
+}
+
+// rehearse finds out whether calls would be committed: it has a call with a record, which no call could have sent, be
+// written and taken back, and commits nothing.
+func (k *committer) rehearse() {
+	if k.l.failure.Load() != nil || k.l.following() != nil {
+		return
+	}
+	now := k.l.clock.now()
+	k.writer.Know(*k.l.revision.Load())
+	err := k.writer.Rehearse(func(tx *store.Tx) error {
+		seq := k.writer.NextCall()
+		claims := []store.Claim{{Usage: store.Usage{Seq: store.UsageSeq(seq, 0), Hour: now.Hour(), Timestamp: now}}}
+		return errors.Join(tx.Window(openHours(k.l.settings, now)), tx.Claim(claims),
+			tx.AppendCall(&store.Call{Seq: seq, At: now, Operation: uint8(metering.BatchMeterUsage), Refusal: store.NoRefusal, UsageRows: 1}))
+	})
+	if err == nil {
+		err = k.writer.Update(func(*store.Tx) error { return nil })
+	}
+	switch {
+	case err == nil:
+		k.since.Store(0)
+	case errors.Is(err, store.ErrWentBack):
+		k.l.fail(err)
+	default:
+		k.why.Store(&err)
+	}
 }
 
 // failed answers the calls of a group that was not committed.

@@ -41,6 +41,7 @@ type Config struct {
 	MaxOpenRecords int                  // keys that the embedded store keeps in memory; 50 million if 0
 	MaxQueue       int                  // calls that may wait for the committer; 4,096 if 0
 	Limits         Limits               // calls a second; unlimited where 0
+	FailureGrace   time.Duration        // how long a ledger whose store has failed says so before it is [Ledger.Lost]; 10 s if 0
 	Faults         Faults               // injected faults; none if zero
 }
 
@@ -82,7 +83,8 @@ type Ledger struct {
 	acts       chan *Call            // of administration; the same as queue if there is one committer
 	failure    atomic.Pointer[error] // set once: the store has failed, nothing more is taken
 	distrusted atomic.Bool           // the clock has jumped ahead, and this has been told
-	lost       chan struct{}         // closed when a shared store has gone back in time
+	lost       chan struct{}         // closed when the store has gone back in time, or has failed some time ago
+	metering   []*committer          // of a shared store, those that do not administer
 	trouble    atomic.Pointer[error] // why a shared store cannot be used at the moment
 	followed   atomic.Int64          // when the catalogue was last known to be the shared store's, monotonic
 	committers sync.WaitGroup
@@ -164,6 +166,9 @@ func (cfg *Config) setDefaults() {
 	if cfg.MaxOpenRecords == 0 {
 		cfg.MaxOpenRecords = 50_000_000
 	}
+	if cfg.FailureGrace == 0 {
+		cfg.FailureGrace = 10 * time.Second
+	}
 	if cfg.MaxQueue == 0 {
 		cfg.MaxQueue = 4096
 	}
@@ -212,12 +217,15 @@ func (l *Ledger) start() {
 		l.acts = make(chan *Call, cap(l.queue))
 	}
 	for i, w := range writers {
-		queue := l.queue
+		k := newCommitter(l, w, l.queue)
 		if i == 0 {
-			queue = l.acts
+			k.queue = l.acts
+		}
+		if i > 0 {
+			l.metering = append(l.metering, k)
 		}
 		l.committers.Add(1)
-		go newCommitter(l, w, queue).run()
+		go k.run()
 	}
 	if l.db.Shared() {
 		l.stopped.Add(1)
@@ -404,10 +412,16 @@ func (l *Ledger) Ready() error {
 	}
 	if !l.db.Shared() {
 		if _, err := l.db.Pulse(store.Revision{}); err != nil {
+			if !l.ending() {
+				l.fail(err)
+			}
 			return fmt.Errorf("the store has failed and nothing more is taken until a restart: %w", err)
 		}
 	}
 	if err := l.following(); err != nil {
+		return err
+	}
+	if err := l.committing(); err != nil {
 		return err
 	}
 	if err := l.clock.jumped(); err != nil {
@@ -416,12 +430,17 @@ func (l *Ledger) Ready() error {
 	if ahead := l.clock.ahead(); ahead > maxAhead {
 		return fmt.Errorf("ledger time is %v ahead of the clock and does not run backwards: the clock was ahead when something was committed; records are judged by that time until the clock has caught up, or until an operator takes it back: once the clock is right, with meterd admin clock accept", ahead.Round(time.Second))
 	}
-	l.admission.RLock()
-	defer l.admission.RUnlock()
-	if l.closed || l.draining.Load() {
+	if l.ending() {
 		return errors.New("the service is shutting down")
 	}
 	return nil
+}
+
+// ending reports whether the ledger is about to be closed, or is closed.
+func (l *Ledger) ending() bool {
+	l.admission.RLock()
+	defer l.admission.RUnlock()
+	return l.closed || l.draining.Load()
 }
 
 // fail stops the ledger for good: after a failed commit or sync nothing may be acknowledged, because what is in
@@ -431,12 +450,15 @@ func (l *Ledger) fail(err error) {
 		l.cfg.Log.Error("the store has failed; taking no more calls until a restart", slog.Any("error", err))
 		if errors.Is(err, store.ErrWentBack) {
 			close(l.lost)
+		} else {
+			time.AfterFunc(l.cfg.FailureGrace, func() { close(l.lost) })
 		}
 	}
 }
 
-// Lost is closed when a shared store has gone back in time. The ledger takes nothing more then, as what it knows may
-// not be so, and is to be closed; one that is opened anew goes on from what the store holds.
+// Lost is closed when a shared store has gone back in time, and FailureGrace after the store has failed. The ledger
+// takes nothing more then, as what it knows may not be so, and is to be closed; one that is opened anew goes on from what
+// the store holds.
 func (l *Ledger) Lost() <-chan struct{} { return l.lost }
 
 // derive returns a name made from the ledger's secret: the same parts give the same bytes in every copy of it.

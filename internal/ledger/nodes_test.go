@@ -1,13 +1,16 @@
 package ledger_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
@@ -318,6 +321,58 @@ func TestNodesSkewed(t *testing.T) {
 			if edge.taken && (stored[i].Load() != 1 || n != 1) {
 				t.Errorf("round %d, %v old: stored %d times under %d ids", round, edge.age, stored[i].Load(), n)
 			}
+		}
+	}
+}
+
+// TestNotCommitting: a node of which the database refuses what it writes is not ready, says why, and is ready again when
+// it would be committed, also if no calls come.
+func TestNotCommitting(t *testing.T) {
+	for name, c := range map[string]struct{ does, undoes, says string }{
+		"a key dropped":  {"ALTER TABLE usage DROP CONSTRAINT usage_pkey", "ALTER TABLE usage ADD CONSTRAINT usage_pkey PRIMARY KEY (hour, subject, meter)", "42P10"},
+		"a column gone":  {"ALTER TABLE call RENAME COLUMN source TO source2", "ALTER TABLE call RENAME COLUMN source2 TO source", "42703"},
+		"a trigger":      {"CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END'; CREATE TRIGGER no BEFORE INSERT ON call EXECUTE FUNCTION no()", "DROP TRIGGER no ON call", "P0001"},
+		"a table locked": {"", "", "have not been committed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			place := pgtest.URL(t, t.Name())
+			s := newShopIn(t, place)
+			conn, err := pgx.Connect(t.Context(), place)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(context.Background())
+			if c.does == "" {
+				c.does, c.undoes = "BEGIN; LOCK TABLE call", "ROLLBACK"
+			}
+			if _, err := conn.Exec(t.Context(), c.does); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, refusal := s.meter("agentcore", "pods", 7, "token"); refusal == nil {
+				t.Fatal("a call was taken")
+			}
+			within(t, "not ready", func() bool { err := s.l.Ready(); return err != nil && strings.Contains(err.Error(), c.says) })
+			if _, err := conn.Exec(t.Context(), c.undoes); err != nil {
+				t.Fatal(err)
+			}
+			within(t, "ready again", func() bool { return s.l.Ready() == nil })
+			if _, _, refusal := s.meter("agentcore", "pods", 7, "token"); refusal != nil {
+				t.Errorf("then a call is refused: %v", refusal)
+			}
+			if r := verify(t, s.dir, ledger.VerifyOptions{}); r.ProblemCount != 0 {
+				t.Errorf("verify: %q", r.Problems)
+			}
+		})
+	}
+}
+
+// within asks until something is so.
+func within(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for began := time.Now(); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			t.Fatalf("%s: not within a minute", what)
 		}
 	}
 }

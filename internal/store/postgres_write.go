@@ -114,6 +114,30 @@ func (w *postgresWriter) Update(f func(*Tx) error) error {
 	}
 }
 
+// errRehearsed ends a transaction that is taken back.
+var errRehearsed = errors.New("rehearsed")
+
+func (w *postgresWriter) Rehearse(f func(*Tx) error) error {
+	err := w.Update(func(tx *Tx) error {
+		t := tx.tx.(*postgresTx)
+		err := f(tx)
+		if err == nil {
+			err = t.finish()
+		}
+		if err == nil {
+			err = t.flush()
+		}
+		if err == nil {
+			err = errRehearsed
+		}
+		return err
+	})
+	if errors.Is(err, errRehearsed) {
+		err = nil
+	}
+	return err
+}
+
 // attempt runs one transaction, or finds out what has become of the last one.
 func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error) (err error) {
 	deadline := until
@@ -402,13 +426,21 @@ func (t *postgresTx) results(r pgx.BatchResults, n int) error {
 	return nil
 }
 
-// commit sends what is queued with COMMIT.
-func (t *postgresTx) commit() error {
+// finish queues what has been gathered.
+func (t *postgresTx) finish() error {
 	if err := t.putTokens(); err != nil {
 		return err
 	}
 	t.queueRegistrations()
 	t.calls.queue(&t.batch)
+	return nil
+}
+
+// commit sends what is queued with COMMIT.
+func (t *postgresTx) commit() error {
+	if err := t.finish(); err != nil {
+		return err
+	}
 	t.batch.Queue("COMMIT")
 	n := t.batch.Len()
 	t.sent = true

@@ -461,6 +461,8 @@ func closeConn(c *sqlite3.Conn) error {
 func (db *sqliteStore) Know(Revision) {}
 
 // NextCall returns the Seq after the last row's.
+func (db *sqliteStore) Rehearse(func(*Tx) error) error { return nil }
+
 func (db *sqliteStore) NextCall() int64 { return db.lastCall.Load() + 1 }
 
 // Update returns a [CommitError] for anything that may have left in memory what is not on disk. Nothing is written

@@ -157,6 +157,11 @@ type Writer interface {
 	// Other errors are a [CommitError], an [UnavailableError], or that of a statement that the database refuses.
 	Update(f func(*Tx) error) error
 
+	// Rehearse runs f in a transaction of a shared store, has the database take all that f writes, and takes it back. A
+	// nil error means that f would have been committed, as far as that can be known before. The embedded store does
+	// nothing: whether it can be written to is known from its last transaction.
+	Rehearse(f func(*Tx) error) error
+
 	// NextCall returns the Seq that the first call of the next transaction gets.
 	NextCall() int64
 
