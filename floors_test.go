@@ -27,8 +27,8 @@ const floors = `
 5  internal/sandbox
 4  internal/server  internal/console  internal/notify  internal/relay
 3  internal/ledger
-2  internal/store  internal/report
-1  internal/adminapi  internal/pgtest
+2  internal/store
+1  internal/adminapi  internal/table  internal/pgtest
 0  . internal/metering  internal/iam  internal/sigv4  internal/wire
 `
 

@@ -21,8 +21,8 @@ import (
 	"time"
 
 	"github.com/meterd/meterd/internal/adminapi"
-	"github.com/meterd/meterd/internal/report"
 	"github.com/meterd/meterd/internal/sandbox"
+	"github.com/meterd/meterd/internal/table"
 )
 
 // adminCmd administers a running service through its admin API.
@@ -103,8 +103,8 @@ func trusting(file string) (*http.Transport, error) {
 	return transport, nil
 }
 
-// ask calls the admin API and shows the answer: as JSON, or with table.
-func ask[T any](c *console, a *adminCmd, call func(context.Context, *adminapi.Client) (T, error), table func(io.Writer, T) error) error {
+// ask calls the admin API and shows the answer: as JSON, or with show.
+func ask[T any](c *console, a *adminCmd, call func(context.Context, *adminapi.Client) (T, error), show func(io.Writer, T) error) error {
 	if a.Output == "csv" {
 		return errors.New("--output csv is for meterd admin usage only; take table or json")
 	}
@@ -122,7 +122,7 @@ func ask[T any](c *console, a *adminCmd, call func(context.Context, *adminapi.Cl
 		e.SetIndent("", "  ")
 		return e.Encode(answer)
 	}
-	return table(c.stdout, answer)
+	return show(c.stdout, answer)
 }
 
 // failed says what to do when the service cannot be reached.
@@ -181,7 +181,7 @@ func (t columns[T]) many(w io.Writer, p adminapi.Page[T]) error {
 	for i := range p.Items {
 		rows[i] = t.row(&p.Items[i])
 	}
-	return report.Table(w, t.header, rows)
+	return table.Text(w, t.header, rows)
 }
 
 func when(t *time.Time) string {
@@ -369,10 +369,10 @@ func (cmd *productDimensionCmd) Run(c *console, a *adminCmd) error {
 
 // keys shows public keys: what can be typed in a table, and the keys themselves below.
 func keys(w io.Writer, p adminapi.Page[adminapi.PublicKey]) error {
-	table := columns[adminapi.PublicKey]{[]string{"version", "expired", "created", "replaced"}, func(k *adminapi.PublicKey) []string {
+	shown := columns[adminapi.PublicKey]{[]string{"version", "expired", "created", "replaced"}, func(k *adminapi.PublicKey) []string {
 		return []string{strconv.Itoa(int(k.Version)), yes(k.Expired), when(k.CreatedAt), when(k.RotatedAt)}
 	}}
-	if err := table.many(w, p); err != nil {
+	if err := shown.many(w, p); err != nil {
 		return err
 	}
 	for _, k := range p.Items {
@@ -853,14 +853,14 @@ func (cmd *importCmd) Run(c *console, a *adminCmd) error {
 		}
 		return out, err
 	}, func(w io.Writer, r adminapi.ImportResult) error {
-		table := columns[adminapi.ImportResult]{[]string{"regions", "sellers", "products", "buyers", "agreements", "users", "roles", "workloads", "tokens"}, func(r *adminapi.ImportResult) []string {
+		shown := columns[adminapi.ImportResult]{[]string{"regions", "sellers", "products", "buyers", "agreements", "users", "roles", "workloads", "tokens"}, func(r *adminapi.ImportResult) []string {
 			var counts []string
 			for _, n := range []int{r.Regions, r.Sellers, r.Products, r.Buyers, r.Agreements, r.Users, r.Roles, r.Workloads, r.Tokens} {
 				counts = append(counts, strconv.Itoa(n))
 			}
 			return counts
 		}}
-		if err := table.one(w, r); err != nil || len(r.Keys) == 0 {
+		if err := shown.one(w, r); err != nil || len(r.Keys) == 0 {
 			return err
 		}
 		fmt.Fprintln(w)
@@ -960,7 +960,11 @@ func (cmd *usageCmd) Run(c *console, a *adminCmd) error {
 		if err != nil {
 			return a.failed(err)
 		}
-		return report.Sums(c.stdout, a.Output, cmd.By, sums)
+		header, rows, err := sums.Table(cmd.By)
+		if err != nil {
+			return err
+		}
+		return table.Write(c.stdout, a.Output, header, rows, sums)
 	}
 	out := adminapi.UsagePage{Records: []adminapi.UsageRecord{}}
 	list := adminapi.List{}
@@ -982,7 +986,11 @@ func (cmd *usageCmd) Run(c *console, a *adminCmd) error {
 			break
 		}
 	}
-	return report.Records(c.stdout, a.Output, out)
+	header, rows, err := out.Table()
+	if err != nil {
+		return err
+	}
+	return table.Write(c.stdout, a.Output, header, rows, out)
 }
 
 type callCmd struct {
@@ -1002,7 +1010,7 @@ func (cmd *callCmd) Run(c *console, a *adminCmd) error {
 					set = append(set, r)
 				}
 			}
-			if err := report.Table(w, []string{"member", "value"}, set); err != nil || len(k.Results) == 0 {
+			if err := table.Text(w, []string{"member", "value"}, set); err != nil || len(k.Results) == 0 {
 				return err
 			}
 			fmt.Fprintln(w)

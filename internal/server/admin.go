@@ -21,7 +21,7 @@ import (
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
-	"github.com/meterd/meterd/internal/report"
+	"github.com/meterd/meterd/internal/table"
 )
 
 // AdminConfig is what the admin API needs.
@@ -544,7 +544,7 @@ func (a *admin) identities() {
 // usage adds the operations on usage, the audit and the clock.
 func (a *admin) usage() {
 	l := a.Ledger
-	table(a, "/v1/usage", "List usage records in the order in which they were accepted", reflect.TypeFor[adminapi.UsagePage](), func(op ledger.Operator, in *struct {
+	handleTable(a, "/v1/usage", "List usage records in the order in which they were accepted", reflect.TypeFor[adminapi.UsagePage](), func(op ledger.Operator, in *struct {
 		adminapi.UsageFilter
 		Paging
 		Accept
@@ -561,9 +561,9 @@ func (a *admin) usage() {
 			next.RawQuery = query.Encode()
 			out.Link = "<" + next.RequestURI() + `>; rel="next"`
 		}
-		return out, out.write(&in.Accept, p, func(w io.Writer) error { return report.Records(w, "csv", p) })
+		return out, out.write(&in.Accept, p, p.Table)
 	})
-	table(a, "/v1/usage/sum", "Sum up usage", reflect.TypeFor[adminapi.UsageSums](), func(op ledger.Operator, in *struct {
+	handleTable(a, "/v1/usage/sum", "Sum up usage", reflect.TypeFor[adminapi.UsageSums](), func(op ledger.Operator, in *struct {
 		adminapi.UsageFilter
 		By []string `query:"by,explode" doc:"what to group by, repeated or separated by commas: product_code, license_arn, customer_aws_account_id, customer_identifier, dimension, hour, region, workload"`
 		Accept
@@ -581,7 +581,7 @@ func (a *admin) usage() {
 			return nil, err
 		}
 		out := &answer{}
-		return out, out.write(&in.Accept, s, func(w io.Writer) error { return report.Sums(w, "csv", by, s) })
+		return out, out.write(&in.Accept, s, func() ([]string, [][]string, error) { return s.Table(by) })
 	})
 	handle(a, "GET", "/v1/calls/{request_id}", "Get the audit of a call", func(op ledger.Operator, in *struct {
 		RequestID string `path:"request_id"`
@@ -629,11 +629,16 @@ type answer struct {
 	Body        []byte
 }
 
-func (out *answer) write(in *Accept, v any, csv func(io.Writer) error) error {
+// write makes the answer of v or, if the caller asks for CSV, of v's table.
+func (out *answer) write(in *Accept, v any, tabulate func() (header []string, rows [][]string, err error)) error {
 	var b bytes.Buffer
 	if in.csv {
 		out.ContentType = "text/csv; charset=utf-8"
-		if err := csv(&b); err != nil {
+		header, rows, err := tabulate()
+		if err == nil {
+			err = table.CSV(&b, header, rows)
+		}
+		if err != nil {
 			return err
 		}
 	} else {
@@ -646,8 +651,8 @@ func (out *answer) write(in *Accept, v any, csv func(io.Writer) error) error {
 	return nil
 }
 
-// table adds an operation that answers in JSON or CSV.
-func table[I any](a *admin, path, summary string, shape reflect.Type, f func(ledger.Operator, *I) (*answer, error)) {
+// handleTable adds an operation that answers in JSON or CSV.
+func handleTable[I any](a *admin, path, summary string, shape reflect.Type, f func(ledger.Operator, *I) (*answer, error)) {
 	operation := describe("GET", path, summary)
 	operation.Responses = map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{
 		"application/json": {Schema: a.api.OpenAPI().Components.Schemas.Schema(shape, true, "")},

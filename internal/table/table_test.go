@@ -1,16 +1,17 @@
-package report_test
+package table_test
 
 import (
 	"encoding/csv"
 	"encoding/json"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/meterd/meterd/internal/adminapi"
-	"github.com/meterd/meterd/internal/report"
+	"github.com/meterd/meterd/internal/table"
 )
 
 var (
@@ -24,6 +25,22 @@ var (
 	}}
 )
 
+func records(w io.Writer, format string, p adminapi.UsagePage) error {
+	header, rows, err := p.Table()
+	if err != nil {
+		return err
+	}
+	return table.Write(w, format, header, rows, p)
+}
+
+func sum(w io.Writer, format string, by []string, s adminapi.UsageSums) error {
+	header, rows, err := s.Table(by)
+	if err != nil {
+		return err
+	}
+	return table.Write(w, format, header, rows, s)
+}
+
 func write(t *testing.T, f func(*strings.Builder) error) string {
 	t.Helper()
 	var b strings.Builder
@@ -34,7 +51,7 @@ func write(t *testing.T, f func(*strings.Builder) error) string {
 }
 
 func TestRecordsTable(t *testing.T) {
-	got := write(t, func(b *strings.Builder) error { return report.Records(b, "table", page) })
+	got := write(t, func(b *strings.Builder) error { return records(b, "table", page) })
 	want := `TIMESTAMP                 PRODUCT_CODE               CUSTOMER_AWS_ACCOUNT_ID  CUSTOMER_IDENTIFIER  DIMENSION             QUANTITY  REGION     USAGE_ALLOCATIONS                                                                METERING_RECORD_ID
 2026-11-23T12:04:53.776Z  cqcvf9f0ugw8rkbgmf1c9dxyz             222222222222                       users                        7  us-east-1                                                                                   35155d37-56cb-823f-8554-5c4f3e3ff56d
 2026-11-23T12:00:00.000Z  cqcvf9f0ugw8rkbgmf1c9dxyz             333333333333  @cust                =cmd|' /C calc'!A0  2147483647  us-east-1  [{"allocated_usage_quantity":2147483647,"tags":{"team":"a,\"b\""}}]  45155d37-56cb-823f-8554-5c4f3e3ff56d
@@ -44,11 +61,11 @@ func TestRecordsTable(t *testing.T) {
 	}
 }
 
-// squeeze makes runs of spaces one; alignment is TestTable's business.
+// squeeze makes runs of spaces one; alignment is TestText's business.
 func squeeze(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func TestRecordsCSV(t *testing.T) {
-	got := write(t, func(b *strings.Builder) error { return report.Records(b, "csv", page) })
+	got := write(t, func(b *strings.Builder) error { return records(b, "csv", page) })
 	if lines := strings.Count(got, "\r\n"); lines != 3 || strings.Count(got, "\n") != 3 {
 		t.Errorf("lines do not end with CRLF: %q", got)
 	}
@@ -68,7 +85,7 @@ func TestRecordsCSV(t *testing.T) {
 }
 
 func TestRecordsJSON(t *testing.T) {
-	got := write(t, func(b *strings.Builder) error { return report.Records(b, "json", page) })
+	got := write(t, func(b *strings.Builder) error { return records(b, "json", page) })
 	var back adminapi.UsagePage
 	if err := json.Unmarshal([]byte(got), &back); err != nil {
 		t.Fatal(err)
@@ -93,22 +110,22 @@ func TestSums(t *testing.T) {
 		{"table", []string{"dimension", "workload"}, "DIMENSION  WORKLOAD  RECORDS    QUANTITY\nusers      w               2           9\n-1+1                       1  4294967296\n"},
 		{"table", nil, "RECORDS    QUANTITY\n      2           9\n      1  4294967296\n"},
 	} {
-		if got := write(t, func(b *strings.Builder) error { return report.Sums(b, test.format, test.by, sums) }); got != test.want {
+		if got := write(t, func(b *strings.Builder) error { return sum(b, test.format, test.by, sums) }); got != test.want {
 			t.Errorf("%s by %v: got\n%q\nwant\n%q", test.format, test.by, got, test.want)
 		}
 	}
-	if err := report.Sums(new(strings.Builder), "csv", []string{"colour"}, sums); err == nil || !strings.Contains(err.Error(), `"colour"`) {
+	if err := sum(new(strings.Builder), "csv", []string{"colour"}, sums); err == nil || !strings.Contains(err.Error(), `"colour"`) {
 		t.Errorf("by colour: %v", err)
 	}
 }
 
 func TestUnknownFormat(t *testing.T) {
-	if err := report.Records(new(strings.Builder), "xml", page); err == nil || !strings.Contains(err.Error(), "table, csv, json") {
+	if err := records(new(strings.Builder), "xml", page); err == nil || !strings.Contains(err.Error(), "table, csv, json") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestTable(t *testing.T) {
+func TestText(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		header []string
@@ -122,7 +139,7 @@ func TestTable(t *testing.T) {
 		{"wide", []string{"name", "b"}, [][]string{{"東京", "x"}, {"Zu\u0308rich", "y"}, {"🚀", "z"}}, "NAME    B\n東京    x\nZu\u0308rich  y\n🚀      z\n"},
 		{"control", []string{"a"}, [][]string{{"\x1b[31mred\x07"}, {"\u202edrow"}, {"\xff"}}, "A\n\uFFFD[31mred\uFFFD\n\uFFFDdrow\n\uFFFD\n"},
 	} {
-		if got := write(t, func(b *strings.Builder) error { return report.Table(b, test.header, test.rows) }); got != test.want {
+		if got := write(t, func(b *strings.Builder) error { return table.Text(b, test.header, test.rows) }); got != test.want {
 			t.Errorf("%s: got\n%s\nwant\n%s", test.name, got, test.want)
 		}
 	}
@@ -141,8 +158,8 @@ func (f *full) Write(p []byte) (int, error) {
 }
 
 func TestWriteError(t *testing.T) {
-	for _, format := range report.Formats {
-		if err := report.Records(&full{10}, format, page); !errors.Is(err, errFull) {
+	for _, format := range table.Formats {
+		if err := records(&full{10}, format, page); !errors.Is(err, errFull) {
 			t.Errorf("%s: got %v", format, err)
 		}
 	}

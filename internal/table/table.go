@@ -1,9 +1,9 @@
-// Package report shows usage to people and to other programs: as an aligned table, as CSV and as JSON.
+// Package table writes rows for people and for other programs: as text in columns, as CSV and as JSON.
 //
 // CSV follows RFC 4180. A cell that begins with = + - @, a tab or a carriage return is given a ' in front, because
 // spreadsheets would run it as a formula: dimensions, tags and identifiers are other people's words. JSON is the
-// exact form. Times are RFC 3339, UTC, with milliseconds.
-package report
+// exact form.
+package table
 
 import (
 	"encoding/csv"
@@ -11,94 +11,32 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/meterd/meterd/internal/adminapi"
 )
 
-// Formats lists the formats of [Records] and [Sums].
+// Formats lists the formats of [Write].
 var Formats = []string{"table", "csv", "json"}
 
-// Records writes a page of usage records in one of [Formats]. In a table, columns that are empty in all records
-// are left out; only JSON says that there is a next page.
-func Records(w io.Writer, format string, p adminapi.UsagePage) error {
-	header := []string{"timestamp", "product_code", "license_arn", "customer_aws_account_id", "customer_identifier", "dimension", "quantity",
-		"region", "workload", "platform", "usage_allocations", "metering_record_id"}
-	rows := make([][]string, 0, len(p.Records))
-	for i := range p.Records {
-		r := &p.Records[i]
-		allocations := ""
-		if len(r.Allocations) > 0 {
-			b, err := json.Marshal(r.Allocations)
-			if err != nil {
-				return err
-			}
-			allocations = string(b)
-		}
-		rows = append(rows, []string{timestamp(r.Timestamp), r.ProductCode, r.LicenseARN, r.CustomerAWSAccountID, r.CustomerIdentifier, r.Dimension,
-			strconv.FormatInt(r.Quantity, 10), r.Region, r.Workload, r.Platform, allocations, r.MeteringRecordID})
-	}
-	return write(w, format, header, rows, p)
-}
-
-// Sums writes sums that were grouped by the given names in one of [Formats], with a column for each name.
-func Sums(w io.Writer, format string, by []string, s adminapi.UsageSums) error {
-	rows := make([][]string, len(s.Sums))
-	for i := range s.Sums {
-		sum := &s.Sums[i]
-		for _, name := range by {
-			var cell string
-			switch name {
-			case "product_code":
-				cell = sum.ProductCode
-			case "license_arn":
-				cell = sum.LicenseARN
-			case "customer_aws_account_id":
-				cell = sum.CustomerAWSAccountID
-			case "customer_identifier":
-				cell = sum.CustomerIdentifier
-			case "dimension":
-				cell = sum.Dimension
-			case "hour":
-				if sum.Hour != nil {
-					cell = timestamp(*sum.Hour)
-				}
-			case "region":
-				cell = sum.Region
-			case "workload":
-				cell = sum.Workload
-			default:
-				return fmt.Errorf("sums cannot be grouped by %q; use %s", name, strings.Join(adminapi.GroupBy, ", "))
-			}
-			rows[i] = append(rows[i], cell)
-		}
-		rows[i] = append(rows[i], strconv.FormatInt(sum.Records, 10), strconv.FormatInt(sum.Quantity, 10))
-	}
-	return write(w, format, append(slices.Clone(by), "records", "quantity"), rows, s)
-}
-
-func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
-
-func write(w io.Writer, format string, header []string, rows [][]string, exact any) error {
+// Write writes rows under a header in one of [Formats]. The value is what the rows were made from: it is what JSON shows.
+func Write(w io.Writer, format string, header []string, rows [][]string, value any) error {
 	switch format {
 	case "table":
-		return Table(w, header, rows)
+		return Text(w, header, rows)
 	case "csv":
-		return writeCSV(w, header, rows)
+		return CSV(w, header, rows)
 	case "json":
 		e := json.NewEncoder(w)
 		e.SetEscapeHTML(false)
 		e.SetIndent("", "  ")
-		return e.Encode(exact)
+		return e.Encode(value)
 	}
 	return fmt.Errorf("there is no format %q; use %s", format, strings.Join(Formats, ", "))
 }
 
-func writeCSV(w io.Writer, header []string, rows [][]string) error {
+// CSV writes the header and the rows as CSV, every line with CRLF at its end.
+func CSV(w io.Writer, header []string, rows [][]string) error {
 	c := csv.NewWriter(w)
 	c.UseCRLF = true
 	if err := c.Write(header); err != nil {
@@ -119,10 +57,10 @@ func writeCSV(w io.Writer, header []string, rows [][]string) error {
 	return c.Error()
 }
 
-// Table writes rows under a header, in columns that are aligned on a terminal: numbers to the right, anything else
+// Text writes rows under a header, in columns that are aligned on a terminal: numbers to the right, anything else
 // to the left. Columns that are empty in all rows are left out, unless there are no rows. Characters that control
 // the terminal or the direction of text are shown as U+FFFD. A row may be shorter than the header, not longer.
-func Table(w io.Writer, header []string, rows [][]string) error {
+func Text(w io.Writer, header []string, rows [][]string) error {
 	type column struct {
 		cells []string // the header's first
 		width int
