@@ -33,12 +33,13 @@ test: deps check ## run all checks and tests; installs what they need
 deps: ## install what the tests need (Debian: apt-get and npm)
 	@scripts/test-deps
 
-check: ## gofmt, go vet, staticcheck
+check: ## gofmt, go vet, staticcheck, and builds for other systems
 	@files="$$(gofmt -l .)"; test -z "$$files" || { echo "not formatted, run make fmt:"; echo "$$files"; exit 1; } >&2
 	$(GO) vet -tags soak ./...
 	$(GO) vet -C deploy ./...
 	$(TOOL) staticcheck -tags soak ./...
 	cd deploy && $(GO) tool -modfile=../tools/go.mod staticcheck ./...
+	for os in darwin freebsd windows; do GOOS=$$os CGO_ENABLED=0 $(GO) build ./cmd/meterd ./meterdtest || exit; done
 
 bench: ## measure speed; ARGS="-against COMMIT" compares two builds
 	$(GO) run ./internal/bench $(ARGS)

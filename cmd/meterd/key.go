@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/meterd/meterd/internal/store"
 )
@@ -115,7 +114,7 @@ func readOrMakeKey(file string) (key []byte, made bool, err error) {
 		return nil, false, fmt.Errorf("master key: %w", err)
 	}
 	defer f.Close()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+	if err := store.Lock(f); err != nil {
 		return nil, false, fmt.Errorf("master key: locking %s: %w", file, err)
 	}
 	if info, err := f.Stat(); err != nil || info.Size() > 0 { // another one was quicker

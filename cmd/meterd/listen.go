@@ -145,13 +145,10 @@ const fewConnections = 256
 // warnOfFiles says so if the process may not open as many files as connections, so that the store could fail to open
 // its own.
 func warnOfFiles(connections int, log *slog.Logger) {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return
-	}
-	if need := uint64(connections) + 2*fewConnections + 256; limit.Cur < need {
+	limit, known := openFiles()
+	if need := uint64(connections) + 2*fewConnections + 256; known && limit < need {
 		log.Warn("the process may open too few files for so many connections; raise its limit (ulimit -n, LimitNOFILE) or lower --max-connections",
-			slog.Uint64("limit", limit.Cur), slog.Uint64("needed", need), slog.Int("max-connections", connections))
+			slog.Uint64("limit", limit), slog.Uint64("needed", need), slog.Int("max-connections", connections))
 	}
 }
 

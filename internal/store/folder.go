@@ -121,7 +121,7 @@ func asOwnerOf(dir, path string, f func() error) error {
 // one that was made for more than a ledger.
 func private(dir string) error {
 	info, err := os.Stat(dir)
-	if err != nil || info.Mode()&othersMay == 0 {
+	if err != nil || !hasModes || info.Mode()&othersMay == 0 {
 		return err
 	}
 	err = errors.New("it holds other things than a ledger")
@@ -138,7 +138,7 @@ func private(dir string) error {
 // they may not.
 func notEverybodys(dir string) error {
 	info, err := os.Stat(dir)
-	if err != nil || info.Mode()&0o002 == 0 || info.Mode()&fs.ModeSticky != 0 {
+	if err != nil || !hasModes || info.Mode()&0o002 == 0 || info.Mode()&fs.ModeSticky != 0 {
 		return err
 	}
 	return fmt.Errorf("everybody may write into %s (mode %04o) and put another file in the place of one that is made there; choose a folder where only you may", dir, info.Mode().Perm())
@@ -177,7 +177,7 @@ func tend(path string) error {
 			return fmt.Errorf("%s belongs to user %d, its folder to user %d: a command run as root may have left it; give it back with chown (%w)", path, is, uid, err)
 		}
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	if hasModes && info.Mode().Perm()&0o077 != 0 {
 		if err := os.Chmod(path, ownFile); err != nil {
 			return fmt.Errorf("%s can be read by others (mode %04o): it holds buyers' names and usage; make it private with chmod 600 (%w)", path, info.Mode().Perm(), err)
 		}
@@ -222,16 +222,6 @@ func makeDir(dir string) error {
 		return err
 	}
 	return SyncDir(parent)
-}
-
-// SyncDir makes the names in the folder durable: of files that were made, renamed or removed.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return syncFile(d)
 }
 
 var syncFile = (*os.File).Sync

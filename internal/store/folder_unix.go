@@ -8,6 +8,9 @@ import (
 	"syscall"
 )
 
+// hasModes is that files have modes, which say who may read and write them.
+const hasModes = true
+
 // noFollow has a file not be opened through a symbolic link.
 const noFollow = syscall.O_NOFOLLOW
 
@@ -28,3 +31,13 @@ func Mine(info fs.FileInfo) bool {
 
 // KeepPrivate has all files that the process makes from now on be read by nobody but their owner, whoever makes them.
 func KeepPrivate() { syscall.Umask(0o077) }
+
+// SyncDir makes the names in the folder durable: of files that were made, renamed or removed.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return syncFile(d)
+}

@@ -3,10 +3,8 @@ package store
 import (
 	"cmp"
 	"encoding/binary"
-	"fmt"
 	"math/bits"
 	"slices"
-	"syscall"
 	"unsafe"
 
 	"github.com/meterd/meterd/internal/metering"
@@ -110,22 +108,6 @@ func (t *keyTable) release() {
 		free(slab)
 	}
 	*t = keyTable{}
-}
-
-// allocate returns memory that is not Go's, all zeros.
-func allocate(size int) []byte {
-	b, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
-	if err != nil {
-		panic(fmt.Sprintf("out of memory for the index: %v", err))
-	}
-	return b
-}
-
-// free gives memory back that allocate has returned.
-func free(b []byte) {
-	if b != nil {
-		_ = syscall.Munmap(b) // it was mapped
-	}
 }
 
 // at returns the segment of a hash and the first slot to look at.

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/meterd/meterd/internal/metering"
@@ -565,12 +564,12 @@ func (db *sqliteStore) copyLog(c *sqlite3.Conn) (ran bool, copied int64, err err
 		return true, db.copied.Load(), nil
 	}
 	ran, copied, err = checkpoint(c)
-	return ran, copied, errors.Join(err, syscall.Flock(int(db.folder.Fd()), syscall.LOCK_UN))
+	return ran, copied, errors.Join(err, lock(db.folder, unlock))
 }
 
 // unread reports whether nobody reads the folder from outside, and keeps readers waiting then.
 func (db *sqliteStore) unread() bool {
-	return syscall.Flock(int(db.folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
+	return lock(db.folder, tryAlone) == nil
 }
 
 // checkpoint tells whether it ran, which it does not while another connection makes one, and how many pages of the

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
 )
@@ -78,7 +77,7 @@ func beginFile(path string) (*os.File, error) {
 	}
 	f, err := CreateOwn(path)
 	if err == nil {
-		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { // another one takes it away just now
+		if err = lock(f, tryAlone); err != nil { // another one takes it away just now
 			err = errors.Join(fmt.Errorf("%s is being written by another command (%w)", path, err), f.Close())
 		}
 	}
@@ -95,7 +94,7 @@ func interrupted(path string) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
-	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil, nil
+	return lock(f, tryAlone) == nil, nil
 }
 
 // Interrupted returns the files beside a backup that interrupted backups have left, to other names: they hold a part of a

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/ncruces/go-sqlite3"
@@ -67,7 +66,7 @@ func takeSnapshot(dir string, served func(dir string) bool) (_ *snapshot, err er
 			s.Close()
 		}
 	}()
-	if s.folder, err = lockFolder(dir, syscall.LOCK_SH); err != nil {
+	if s.folder, err = lockFolder(dir); err != nil {
 		return nil, err
 	}
 	if s.db, err = OpenOwn(s.path, os.O_RDONLY); err != nil {
@@ -161,22 +160,17 @@ func isServed(dir string) bool {
 		return false
 	}
 	defer f.Close()
-	return syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) != nil
+	return lock(f, tryShared) != nil
 }
 
-// lockFolder opens a folder, and locks it for reading (LOCK_SH) or for copying pages of the log (LOCK_EX). Its own lock
-// is another one than the lock's file, for a file would have to be made.
-func lockFolder(dir string, how int) (*os.File, error) {
-	d, err := os.Open(dir)
+// lockFolder opens a folder, and locks it for reading; who copies pages of the log has the lock alone. It is another one
+// than that of the lock's file, for a file would have to be made.
+func lockFolder(dir string) (*os.File, error) {
+	d, err := openToLock(dir)
 	if err != nil {
 		return nil, err
 	}
-	for {
-		if err = syscall.Flock(int(d.Fd()), how); err != syscall.EINTR {
-			break
-		}
-	}
-	if err != nil {
+	if err := lock(d, lockBeside); err != nil {
 		d.Close()
 		return nil, fmt.Errorf("locking the folder %s: %w", dir, err)
 	}

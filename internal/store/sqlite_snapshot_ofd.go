@@ -13,7 +13,7 @@ import (
 func lockShared(f *os.File, start, n int64) error {
 	for {
 		lock := unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart, Start: start, Len: n}
-		if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLKW, &lock); err != unix.EINTR {
+		if err := unix.FcntlFlock(f.Fd(), waitForOwnLock, &lock); err != unix.EINTR {
 			return err
 		}
 	}

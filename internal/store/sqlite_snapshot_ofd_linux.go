@@ -1,0 +1,5 @@
+package store
+
+import "golang.org/x/sys/unix"
+
+const waitForOwnLock = unix.F_OFD_SETLKW
