@@ -131,7 +131,7 @@ func dangers(tables string) string {
 	return "concat_ws(', ', CASE WHEN current_setting('fsync', true) = 'off' THEN 'fsync=off' END, CASE WHEN current_setting('full_page_writes', true) = 'off' THEN 'full_page_writes=off' END, " +
 		"CASE WHEN current_setting('data_sync_retry', true) = 'on' THEN 'data_sync_retry=on' END, CASE WHEN current_setting('zero_damaged_pages', true) = 'on' THEN 'zero_damaged_pages=on' END, " +
 		"CASE WHEN current_setting('ignore_checksum_failure', true) = 'on' THEN 'ignore_checksum_failure=on' END, " +
-		"(SELECT 'the table ' || min(c.relname::text) || ' is unlogged' FROM pg_class c WHERE c.relpersistence = 'u' AND (c.oid IN (SELECT to_regclass(n) FROM unnest(" + tables + "::text[]) AS t (n)) OR c.oid IN (SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = to_regclass('usage')))))"
+		"(SELECT 'the table ' || min(c.relname::text) || ' is unlogged' FROM pg_class c WHERE c.relpersistence = 'u' AND c.oid = ANY (ARRAY(SELECT to_regclass(n)::oid FROM unnest(" + tables + "::text[]) AS t (n) UNION ALL SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = to_regclass('usage')))))"
 }
 
 // errUnsafe says that the database may lose what it acknowledges.
