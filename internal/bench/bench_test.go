@@ -126,7 +126,7 @@ type service struct {
 
 func newService() *service {
 	return &service{stored: map[string]int32{}, spoil: func(int, *wire.BatchMeterUsageOutput) {}, verifier: sigv4.Verifier[string]{
-		Service: "aws-marketplace", KnownRegion: func(r string) bool { return r == region },
+		Services: []string{"aws-marketplace"}, KnownRegion: func(r string) bool { return r == region },
 		Lookup: func(id, _ string) (sigv4.Credential[string], error) {
 			return sigv4.Credential[string]{Secret: "secret", Principal: id}, nil
 		},

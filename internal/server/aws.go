@@ -63,7 +63,7 @@ func NewAWS(cfg AWSConfig) *AWS {
 	if s.large.most = cfg.BodyMemory; s.large.most == 0 {
 		s.large.most = 256 << 20
 	}
-	s.verifier = sigv4.Verifier[*ledger.Identity]{Service: "aws-marketplace", KnownRegion: cfg.Ledger.KnownRegion, Hosts: cfg.Hosts, Lookup: cfg.Ledger.Credential,
+	s.verifier = sigv4.Verifier[*ledger.Identity]{Services: []string{"aws-marketplace"}, KnownRegion: cfg.Ledger.KnownRegion, Hosts: cfg.Hosts, Lookup: cfg.Ledger.Credential,
 		BasePath: cfg.Proxies.BasePath, FromProxy: cfg.Proxies.trusts, ProxyHeaders: cfg.Proxies.Headers}
 	if cfg.Only != nil {
 		s.names = append(s.names, cfg.Only.External...)

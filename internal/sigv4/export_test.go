@@ -11,7 +11,7 @@ func (v *Verifier[P]) Keys() int { return len(v.keys.keys) }
 // FillKeys derives n signing keys nobody uses.
 func (v *Verifier[P]) FillKeys(n int) {
 	for i := range n {
-		v.keys.get(keyScope{strings.Repeat("A", i%100+1), strings.Repeat("1", i/100+1), "r"}, "secret", "s")
+		v.keys.get(keyScope{strings.Repeat("A", i%100+1), strings.Repeat("1", i/100+1), "r", "s"}, "secret")
 	}
 }
 

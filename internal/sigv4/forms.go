@@ -120,7 +120,7 @@ func (v *Verifier[P]) Explain(r *http.Request, body []byte, now time.Time, hints
 	received := form{host: r.Host, path: r.RequestURI, hash: s.hash}
 	signed := func(secret string, f form) bool {
 		_ = s.write(r, c, f) // it could be written once
-		return deriveKey(secret, c.day, c.region, v.Service).matches(s.text, c)
+		return deriveKey(secret, c.day, c.region, c.service).matches(s.text, c)
 	}
 	paths := append([]string{r.RequestURI}, hints.Paths...)
 	for _, host := range append([]string{r.Host}, hints.Hosts...) {

@@ -11,9 +11,9 @@ import (
 // maxKeys bounds keyCache, to about 2 MB.
 const maxKeys = 4096
 
-// keyScope is what a signing key depends on besides the secret and the service.
+// keyScope is what a signing key depends on besides the secret.
 type keyScope struct {
-	accessKeyID, day, region string
+	accessKeyID, day, region, service string
 }
 
 // keyCache holds signing keys, which cost more to derive than the rest of a
@@ -25,14 +25,14 @@ type keyCache struct {
 
 // get returns the signing key for secret, which the caller has just looked up:
 // a deleted access key never gets here, and a changed secret derives anew.
-func (c *keyCache) get(scope keyScope, secret, service string) *signingKey {
+func (c *keyCache) get(scope keyScope, secret string) *signingKey {
 	c.mu.RLock()
 	key := c.keys[scope]
 	c.mu.RUnlock()
 	if key != nil && subtle.ConstantTimeCompare([]byte(key.secret), []byte(secret)) == 1 {
 		return key
 	}
-	key = deriveKey(secret, scope.day, scope.region, service)
+	key = deriveKey(secret, scope.day, scope.region, scope.service)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.keys == nil {
@@ -45,7 +45,7 @@ func (c *keyCache) get(scope keyScope, secret, service string) *signingKey {
 		}
 	}
 	// The strings share the request's header; don't keep all of that alive.
-	scope = keyScope{strings.Clone(scope.accessKeyID), strings.Clone(scope.day), strings.Clone(scope.region)}
+	scope = keyScope{strings.Clone(scope.accessKeyID), strings.Clone(scope.day), strings.Clone(scope.region), strings.Clone(scope.service)}
 	c.keys[scope] = key
 	return key
 }

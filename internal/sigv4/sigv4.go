@@ -37,11 +37,12 @@ const (
 // Set the fields, then use it from any number of goroutines; don't change or
 // copy it after the first call of Verify.
 type Verifier[P any] struct {
-	// Service is the only service name accepted in the credential scope,
-	// "aws-marketplace" for metering.
-	Service string
+	// Services are the service names accepted in the credential scope,
+	// "aws-marketplace" for metering. Whoever routes the request must still see
+	// that it goes to a service of the name that [Identity] has.
+	Services []string
 
-	// KnownRegion tells whether region may stand in the credential scope. Nil
+	// KnownRegion reports whether region may stand in the credential scope. Nil
 	// knows none.
 	KnownRegion func(region string) bool
 
@@ -86,6 +87,7 @@ type Identity[P any] struct {
 	Principal   P
 	AccessKeyID string
 	Region      string // from the credential scope; KnownRegion said yes to it
+	Service     string // from the credential scope; one of Services
 }
 
 // Error is a refusal in AWS's words.
@@ -110,6 +112,12 @@ func incomplete(format string, args ...any) *Error {
 
 func invalid(format string, args ...any) *Error {
 	return &Error{Code: "InvalidSignatureException", Status: http.StatusBadRequest, Message: fmt.Sprintf(format, args...)}
+}
+
+// WrongService is the refusal of a credential scope that names another service
+// than those.
+func WrongService(right ...string) *Error {
+	return invalid("Credential should be scoped to correct service: '%s'.", strings.Join(right, "' or '"))
 }
 
 // MissingAuthenticationToken is the refusal of a request without an
@@ -160,7 +168,7 @@ func (v *Verifier[P]) Verify(r *http.Request, body []byte, now time.Time) (Ident
 	if err != nil {
 		id, secret = "", "nobody"
 	}
-	key := v.keys.get(keyScope{id, claim.day, claim.region}, secret, v.Service)
+	key := v.keys.get(keyScope{id, claim.day, claim.region, claim.service}, secret)
 	match := key.matches(s.text, claim)
 	if !match {
 		for _, f := range v.otherForms(r, s) {
@@ -177,7 +185,7 @@ func (v *Verifier[P]) Verify(r *http.Request, body []byte, now time.Time) (Ident
 		e.mismatch = true
 		return Identity[P]{}, e
 	}
-	return Identity[P]{credential.Principal, claim.accessKeyID, claim.region}, nil
+	return Identity[P]{credential.Principal, claim.accessKeyID, claim.region, claim.service}, nil
 }
 
 func (k *signingKey) matches(text []byte, c claim) bool {
@@ -330,8 +338,8 @@ func (v *Verifier[P]) checkScope(a authorization, date []byte) *Error {
 	case v.KnownRegion == nil || !v.KnownRegion(a.region):
 		return invalid("Credential should be scoped to a valid region, not %s."+
 			" Set the client's region to one this service has enabled.", quote(a.region))
-	case a.service != v.Service:
-		return invalid("Credential should be scoped to correct service: '%s'.", v.Service)
+	case !slices.Contains(v.Services, a.service):
+		return WrongService(v.Services...)
 	}
 	return nil
 }

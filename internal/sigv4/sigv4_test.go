@@ -59,7 +59,7 @@ func lookup(id, sessionToken string) (sigv4.Credential[string], error) {
 
 func newVerifier() *sigv4.Verifier[string] {
 	return &sigv4.Verifier[string]{
-		Service:     service,
+		Services:    []string{service},
 		KnownRegion: func(r string) bool { return r == region || r == "eu-west-1" },
 		Lookup:      lookup,
 	}
@@ -152,9 +152,9 @@ func TestVerifyAcceptsSDKSignatures(t *testing.T) {
 		edit func(*order)
 		want string
 	}{
-		{"plain", func(o *order) {}, "{alice AKIDEXAMPLE us-east-1}"},
-		{"another known region", func(o *order) { o.region = "eu-west-1" }, "{alice AKIDEXAMPLE eu-west-1}"},
-		{"session token", func(o *order) { o.id, o.key, o.token = tempID, tempKey, token }, "{role ASIAEXAMPLE us-east-1}"},
+		{"plain", func(o *order) {}, "{alice AKIDEXAMPLE us-east-1 aws-marketplace}"},
+		{"another known region", func(o *order) { o.region = "eu-west-1" }, "{alice AKIDEXAMPLE eu-west-1 aws-marketplace}"},
+		{"session token", func(o *order) { o.id, o.key, o.token = tempID, tempKey, token }, "{role ASIAEXAMPLE us-east-1 aws-marketplace}"},
 		{"content hash", func(o *order) { o.header.Set("X-Amz-Content-Sha256", hexHash(o.body)) }, ""},
 		{"empty body", func(o *order) { o.body = "" }, ""},
 		{"large body", func(o *order) { o.body = strings.Repeat("usage ", 100_000) }, ""},
@@ -196,7 +196,7 @@ func TestVerifyAcceptsSDKSignatures(t *testing.T) {
 			body, _ := io.ReadAll(resp.Body)
 			want := test.want
 			if want == "" {
-				want = "{alice AKIDEXAMPLE us-east-1}"
+				want = "{alice AKIDEXAMPLE us-east-1 aws-marketplace}"
 			}
 			if got := resp.Header.Get("Identity"); got != want {
 				t.Errorf("identity %q, want %q: %s %s", got, want, resp.Header.Get("Code"), body)
@@ -252,7 +252,7 @@ func TestVerifyAcceptsHTTP2(t *testing.T) {
 // get-vanilla, as a POST, with the SDK's signer at its time of 2015.
 func TestVerifyAcceptsVector(t *testing.T) {
 	v := newVerifier()
-	v.Service = "service"
+	v.Services = []string{"service"}
 	when := time.Date(2015, 8, 30, 12, 36, 0, 0, time.UTC)
 	r, err := http.NewRequest("POST", "http://example.amazonaws.com/", nil)
 	if err != nil {
@@ -856,7 +856,7 @@ func TestVerifyDefaultsDeny(t *testing.T) {
 	}{
 		{"no Lookup", func(v *sigv4.Verifier[string]) { v.Lookup = nil }, unrecognized},
 		{"no KnownRegion", func(v *sigv4.Verifier[string]) { v.KnownRegion = nil }, invalid},
-		{"no Service", func(v *sigv4.Verifier[string]) { v.Service = "" }, invalid},
+		{"no Services", func(v *sigv4.Verifier[string]) { v.Services = nil }, invalid},
 		{"negative skew", func(v *sigv4.Verifier[string]) { v.MaxSkew = -1 }, invalid},
 		{"zero value", func(v *sigv4.Verifier[string]) { *v = sigv4.Verifier[string]{} }, invalid},
 	} {
@@ -867,6 +867,33 @@ func TestVerifyDefaultsDeny(t *testing.T) {
 		var e *sigv4.Error
 		if !errors.As(err, &e) || e.Code != test.code {
 			t.Errorf("%s: %v, want %s", test.name, err, test.code)
+		}
+	}
+}
+
+// TestVerifyServices: a signature holds for the service that its scope names, also when the signing key of another is known.
+func TestVerifyServices(t *testing.T) {
+	v := newVerifier()
+	v.Services = []string{service, "sts"}
+	for range 2 { // the second time the keys are known
+		for _, name := range v.Services {
+			o := usual()
+			o.service = name
+			if id, err := v.Verify(received(o.sign(t)), []byte(o.body), now); err != nil || id.Service != name {
+				t.Errorf("signed for %s: for %q, %v", name, id.Service, err)
+			}
+			r := received(o.sign(t))
+			other := map[string]string{service: "sts", "sts": service}[name]
+			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "/"+name+"/", "/"+other+"/", 1))
+			var e *sigv4.Error
+			if _, err := v.Verify(r, []byte(o.body), now); !errors.As(err, &e) || !e.Mismatch() {
+				t.Errorf("signed for %s, sent for %s: %v", name, other, err)
+			}
+		}
+		o := usual()
+		o.service = "s3"
+		if _, err := v.Verify(received(o.sign(t)), []byte(o.body), now); err == nil || !strings.Contains(err.Error(), "correct service: 'aws-marketplace' or 'sts'.") {
+			t.Errorf("signed for s3: %v", err)
 		}
 	}
 }
