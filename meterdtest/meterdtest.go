@@ -121,7 +121,7 @@ func New(t testing.TB, config ...Config) *Server {
 		}
 	}
 	if cfg.AWSLimits {
-		lc.Limits = ledger.AWSLimits
+		lc.Limits = ledger.AWSLimits()
 	}
 	if cfg.Refuse != nil {
 		lc.Faults.Refuse = func(op metering.Operation) *metering.Error { return refusal(t, cfg.Refuse(op.String())) }

@@ -74,7 +74,7 @@ func (f *serviceFlags) config(log *slog.Logger) (ledger.Config, error) {
 		}
 	}
 	if f.Limits == "aws" {
-		cfg.Limits = ledger.AWSLimits
+		cfg.Limits = ledger.AWSLimits()
 	}
 	return cfg, nil
 }

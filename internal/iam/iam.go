@@ -7,6 +7,8 @@ package iam
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -86,25 +88,23 @@ func clip(s string) string {
 	return s
 }
 
-// Action is what a permission is about, such as "aws-marketplace:MeterUsage".
-// Its name compares without regard to case, as in IAM.
-type Action string
+// Actions are all the actions that permissions may be about, such as
+// "aws-marketplace:MeterUsage". Their names compare without regard to case, as in IAM.
+type Actions struct {
+	all      []string
+	prefixes []string // of their services, each with its colon
+}
 
-// The actions of the two services: one each of AWS Marketplace Metering's
-// operations, and AWS Marketplace Entitlement's (metering-api 3.5).
-const (
-	BatchMeterUsage Action = servicePrefix + "BatchMeterUsage"
-	MeterUsage      Action = servicePrefix + "MeterUsage"
-	RegisterUsage   Action = servicePrefix + "RegisterUsage"
-	ResolveCustomer Action = servicePrefix + "ResolveCustomer"
-	GetEntitlements Action = servicePrefix + "GetEntitlements"
-)
-
-const servicePrefix = "aws-marketplace:"
-
-// Actions returns all actions there are.
-func Actions() []Action {
-	return []Action{BatchMeterUsage, MeterUsage, RegisterUsage, ResolveCustomer, GetEntitlements}
+// NewActions returns the actions of the given names.
+func NewActions(names ...string) *Actions {
+	k := &Actions{all: names}
+	for _, name := range names {
+		service, _, _ := strings.Cut(name, ":")
+		if prefix := service + ":"; !slices.Contains(k.prefixes, prefix) {
+			k.prefixes = append(k.prefixes, prefix)
+		}
+	}
+	return k
 }
 
 // The presets a permission may name in place of actions. The first two are AWS's
@@ -117,16 +117,24 @@ const (
 	SellerAccess          = "MeterdSellerAccess"                  // BatchMeterUsage, ResolveCustomer, GetEntitlements
 )
 
+const meterUsage = "aws-marketplace:MeterUsage"
+
+var (
+	meteringFullAccess    = []string{meterUsage}
+	meteringRegisterUsage = []string{"aws-marketplace:RegisterUsage"}
+	sellerAccess          = []string{"aws-marketplace:BatchMeterUsage", "aws-marketplace:ResolveCustomer", "aws-marketplace:GetEntitlements"}
+)
+
 // Preset returns the actions a preset stands for, or nil if there is none of
 // that name.
-func Preset(name string) []Action {
+func Preset(name string) []string {
 	switch name {
 	case MeteringFullAccess:
-		return []Action{MeterUsage}
+		return meteringFullAccess
 	case MeteringRegisterUsage:
-		return []Action{RegisterUsage}
+		return meteringRegisterUsage
 	case SellerAccess:
-		return []Action{BatchMeterUsage, ResolveCustomer, GetEntitlements}
+		return sellerAccess
 	}
 	return nil
 }
@@ -144,13 +152,13 @@ type Permissions struct {
 // Validate returns an error if an entry means nothing: a preset or a service
 // there isn't, or a pattern that matches no action. IAM takes the latter two in
 // silence, which turns a typing error in Deny into a permission.
-func (p Permissions) Validate() error {
+func (k *Actions) Validate(p *Permissions) error {
 	for _, list := range []struct {
 		name    string
 		entries []string
 	}{{"allow", p.Allow}, {"deny", p.Deny}} {
 		for i, entry := range list.entries {
-			if err := validEntry(entry); err != nil {
+			if err := k.validEntry(entry); err != nil {
 				return fmt.Errorf("%s entry %d, %q: %w", list.name, i+1, clip(entry), err)
 			}
 		}
@@ -158,78 +166,80 @@ func (p Permissions) Validate() error {
 	return nil
 }
 
-func validEntry(entry string) error {
-	if parses(entry) {
-		for _, a := range Actions() {
-			if matches(entry, a) {
+func (k *Actions) validEntry(entry string) error {
+	if k.parses(entry) {
+		for _, action := range k.all {
+			if k.matches(entry, action) {
 				return nil
 			}
 		}
-		return fmt.Errorf("matches no action; the actions are %s", join(Actions()))
+		return fmt.Errorf("matches no action; the actions are %s", strings.Join(k.all, ", "))
 	}
 	service, _, isAction := strings.Cut(entry, ":")
 	switch {
 	case service == "arn":
 		return fmt.Errorf("is an ARN; write the policy's name alone, one of %s, %s, %s", MeteringFullAccess, MeteringRegisterUsage, SellerAccess)
-	case isAction && !strings.EqualFold(service+":", servicePrefix):
-		return fmt.Errorf("grants and denies nothing, since these actions have the service prefix %q; write %q with its actions, such as %q",
-			servicePrefix, servicePrefix, MeterUsage)
+	case isAction && k.service(entry) == "":
+		prefixes := quoted(k.prefixes)
+		return fmt.Errorf("grants and denies nothing, since these actions have the service prefix %s; write %s with its actions, such as %q",
+			prefixes, prefixes, meterUsage)
 	case isAction:
-		return fmt.Errorf("is not an action; after %q come letters, * and ? only", servicePrefix)
+		return fmt.Errorf("is not an action; after %q come letters, * and ? only", k.service(entry))
 	}
 	return fmt.Errorf("is neither an action (%s…, or * for all) nor a policy this service knows (%s, %s, %s)",
-		servicePrefix, MeteringFullAccess, MeteringRegisterUsage, SellerAccess)
+		strings.Join(k.prefixes, "…, "), MeteringFullAccess, MeteringRegisterUsage, SellerAccess)
 }
 
-func join(actions []Action) string {
-	names := make([]string, len(actions))
-	for i, a := range actions {
-		names[i] = string(a)
+func quoted(texts []string) string {
+	all := make([]string, len(texts))
+	for i, text := range texts {
+		all[i] = strconv.Quote(text)
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(all, " or ")
 }
 
-// Allows tells whether a is allowed: some entry of Allow matches it, and none of
-// Deny does.
-func (p Permissions) Allows(a Action) bool {
-	if !isAction(a) || p.Denies(a) {
+// Allows reports whether the permissions allow the action: some entry of Allow
+// matches it, and none of Deny does.
+func (k *Actions) Allows(p *Permissions, action string) bool {
+	if !k.isAction(action) || k.Denies(p, action) {
 		return false
 	}
 	for _, entry := range p.Allow {
-		if matches(entry, a) {
+		if k.matches(entry, action) {
 			return true
 		}
 	}
 	return false
 }
 
-// Denies tells whether an entry of Deny matches a. An entry that cannot be read
-// (see [Permissions.Validate]) matches everything here and nothing in Allow.
-func (p Permissions) Denies(a Action) bool {
+// Denies reports whether an entry of Deny matches the action. An entry that cannot
+// be read (see [Actions.Validate]) matches everything here and nothing in Allow.
+func (k *Actions) Denies(p *Permissions, action string) bool {
 	for _, entry := range p.Deny {
-		if matches(entry, a) || !parses(entry) {
+		if k.matches(entry, action) || !k.parses(entry) {
 			return true
 		}
 	}
 	return false
 }
 
-// isAction tells whether a is one action, with no wildcard in it.
-func isAction(a Action) bool {
-	return isPattern(string(a)) && !strings.ContainsAny(string(a), "*?")
+// isAction reports whether name is that of one action, with no wildcard in it.
+func (k *Actions) isAction(name string) bool {
+	return k.isPattern(name) && !strings.ContainsAny(name, "*?")
 }
 
-// parses tells whether an entry can be read, whatever it may match.
-func parses(entry string) bool {
-	return entry == "*" || Preset(entry) != nil || isPattern(entry)
+// parses reports whether an entry can be read, whatever it may match.
+func (k *Actions) parses(entry string) bool {
+	return entry == "*" || Preset(entry) != nil || k.isPattern(entry)
 }
 
-// isPattern tells whether entry is an action or an action with wildcards.
-func isPattern(entry string) bool {
-	if len(entry) > 128 || len(entry) <= len(servicePrefix) || !strings.EqualFold(entry[:len(servicePrefix)], servicePrefix) {
+// isPattern reports whether entry is an action or an action with wildcards.
+func (k *Actions) isPattern(entry string) bool {
+	prefix := k.service(entry)
+	if prefix == "" || len(entry) > 128 || len(entry) == len(prefix) {
 		return false
 	}
-	for i := len(servicePrefix); i < len(entry); i++ {
+	for i := len(prefix); i < len(entry); i++ {
 		if c := entry[i]; !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '*' || c == '?') {
 			return false
 		}
@@ -237,13 +247,23 @@ func isPattern(entry string) bool {
 	return true
 }
 
-func matches(entry string, a Action) bool {
+// service returns the prefix of one of the services that entry has, or "".
+func (k *Actions) service(entry string) string {
+	for _, prefix := range k.prefixes {
+		if len(entry) >= len(prefix) && strings.EqualFold(entry[:len(prefix)], prefix) {
+			return prefix
+		}
+	}
+	return ""
+}
+
+func (k *Actions) matches(entry, action string) bool {
 	for _, of := range Preset(entry) {
-		if strings.EqualFold(string(of), string(a)) {
+		if strings.EqualFold(of, action) {
 			return true
 		}
 	}
-	return parses(entry) && glob(entry, string(a))
+	return k.parses(entry) && glob(entry, action)
 }
 
 // glob matches text against a pattern with * and ?, both ASCII, without regard
@@ -279,11 +299,11 @@ func lower(c byte) byte {
 
 // Denied returns the text of the AccessDeniedException for an action that
 // nothing allows ("Troubleshoot access denied error messages", IAM User Guide).
-func Denied(p Principal, a Action) string {
-	return fmt.Sprintf("User: %s is not authorized to perform: %s because no identity-based policy allows the %s action", p.ARN(), a, a)
+func Denied(p Principal, action string) string {
+	return fmt.Sprintf("User: %s is not authorized to perform: %s because no identity-based policy allows the %s action", p.ARN(), action, action)
 }
 
-// ExplicitlyDenied returns the text for an action that [Permissions.Denies].
-func ExplicitlyDenied(p Principal, a Action) string {
-	return fmt.Sprintf("User: %s is not authorized to perform: %s with an explicit deny in an identity-based policy", p.ARN(), a)
+// ExplicitlyDenied returns the text for an action that [Actions.Denies] denies.
+func ExplicitlyDenied(p Principal, action string) string {
+	return fmt.Sprintf("User: %s is not authorized to perform: %s with an explicit deny in an identity-based policy", p.ARN(), action)
 }

@@ -68,7 +68,7 @@ func checkPermissions(allow, deny []string) *metering.Error {
 	if n := len(allow) + len(deny); n > maxPermissions {
 		return invalid("allow: there are %d entries of allow and deny, but at most %d are taken: use wildcards such as aws-marketplace:*", n, maxPermissions)
 	}
-	if bad := (iam.Permissions{Allow: allow, Deny: deny}).Validate(); bad != nil {
+	if bad := actions.Validate(&iam.Permissions{Allow: allow, Deny: deny}); bad != nil {
 		return invalid("%v", bad)
 	}
 	return nil
@@ -504,7 +504,7 @@ func (p *plan) workloadRole(account uint32, name string) (uint32, *metering.Erro
 	if q := p.principal(account, iam.Role, WorkloadRole); q != nil {
 		return q.ID, nil
 	}
-	return p.putPrincipal(account, iam.Role, WorkloadRole, []string{string(iam.MeterUsage), string(iam.RegisterUsage)}, nil), nil
+	return p.putPrincipal(account, iam.Role, WorkloadRole, []string{metering.MeterUsage.Info().Action, metering.RegisterUsage.Info().Action}, nil), nil
 }
 
 // sameRole tells whether the workload that is there has the role that in names, if it names one.

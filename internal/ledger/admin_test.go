@@ -297,7 +297,9 @@ func TestPermissions(t *testing.T) {
 	m.create()
 	must(m.l.CreatePrincipal(m.op, iam.User, adminapi.Principal{AccountID: sellerID, Name: "bob", Allow: []string{iam.SellerAccess}}))
 	key := must(m.l.CreateAccessKey(m.op, sellerID, "bob"))
-	allowed := func() bool { return must(m.l.Credential(key.AccessKeyID, "")).Principal.Allows(iam.BatchMeterUsage) }
+	allowed := func() bool {
+		return must(m.l.Credential(key.AccessKeyID, "")).Principal.Allows(metering.BatchMeterUsage)
+	}
 	if !allowed() {
 		t.Error("the seller's preset does not allow BatchMeterUsage")
 	}
@@ -328,7 +330,7 @@ func TestWorkloads(t *testing.T) {
 				if got.Secret != c.SecretAccessKey || !strings.HasPrefix(c.AccessKeyID, "ASIA") || c.Role != ledger.WorkloadRole {
 					t.Errorf("credentials %+v", c)
 				}
-				if !got.Principal.Allows(iam.MeterUsage) || !got.Principal.Allows(iam.RegisterUsage) || got.Principal.Allows(iam.BatchMeterUsage) {
+				if !got.Principal.Allows(metering.MeterUsage) || !got.Principal.Allows(metering.RegisterUsage) || got.Principal.Allows(metering.BatchMeterUsage) {
 					t.Error("the workload's role does not allow what it should")
 				}
 				return got.Principal

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
 )
@@ -45,7 +44,7 @@ func (l *Ledger) Begin(caller Caller, op metering.Operation) (*Call, *metering.E
 	c.work, c.refusal, c.body = nil, nil, nil
 	l.mu.RLock()
 	region := l.catalog.RegionNamed(caller.Region)
-	allowed := caller.Allows(actions[op])
+	allowed := caller.Allows(op)
 	l.mu.RUnlock()
 	c.region = 0
 	if region != nil {
@@ -53,11 +52,11 @@ func (l *Ledger) Begin(caller Caller, op metering.Operation) (*Call, *metering.E
 	}
 	var refusal *metering.Error
 	switch {
-	case !allowed && !l.limits.allowDenied(l.cfg.Limits, caller.Principal):
-		refusal = metering.Errorf(metering.Throttling, "Rate exceeded: too many calls have been denied. %s", caller.Denied(actions[op]))
+	case !allowed && !l.limits.allowDenied(&l.cfg.Limits, caller.Principal):
+		refusal = metering.Errorf(metering.Throttling, "Rate exceeded: too many calls have been denied. %s", caller.Denied(op))
 	case !allowed:
-		refusal = metering.Errorf(metering.AccessDenied, "%s", caller.Denied(actions[op]))
-	case !l.limits.allow(l.cfg.Limits, caller.Account, c.region, op):
+		refusal = metering.Errorf(metering.AccessDenied, "%s", caller.Denied(op))
+	case !l.limits.allow(&l.cfg.Limits, caller.Account, c.region, op):
 		refusal = metering.Errorf(metering.Throttling, "Rate exceeded: the account may call %v no more often in this region for now. Retry with exponential backoff.", op)
 	case l.cfg.Faults.Refuse != nil:
 		refusal = l.cfg.Faults.Refuse(op)
@@ -70,19 +69,12 @@ func (l *Ledger) Begin(caller Caller, op metering.Operation) (*Call, *metering.E
 	return c, nil
 }
 
-var actions = map[metering.Operation]iam.Action{
-	metering.BatchMeterUsage: iam.BatchMeterUsage,
-	metering.MeterUsage:      iam.MeterUsage,
-	metering.RegisterUsage:   iam.RegisterUsage,
-	metering.ResolveCustomer: iam.ResolveCustomer,
-}
-
 // Refuse audits that the call was refused, with the start of its body but for what looks like a secret, and returns why:
 // the given reason, or that the audit could not be written. Nothing else is stored.
 func (c *Call) Refuse(why *metering.Error, body []byte) *metering.Error {
 	c.refusal, c.body = why, body
-	if c.op == metering.ResolveCustomer {
-		c.body = nil // it may hold a token that is good elsewhere
+	if c.op.Info().SecretBody {
+		c.body = nil
 	}
 	if c.Throttled() {
 		return why // shedding load must cost nothing
@@ -94,7 +86,7 @@ func (c *Call) Refuse(why *metering.Error, body []byte) *metering.Error {
 	return why
 }
 
-// Throttled tells whether the call was refused because there are too many.
+// Throttled reports whether the call was refused because there are too many.
 func (c *Call) Throttled() bool { return c.refusal != nil && c.refusal.Kind == metering.Throttling }
 
 // End gives the call's memory back, without anything of the request: one that was large must not live on in it.

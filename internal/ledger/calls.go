@@ -111,14 +111,6 @@ func uvarint(b []byte) (n uint64, size int) {
 	return n, size
 }
 
-// operationName names the operation of an audit row.
-func operationName(op uint8) string {
-	if op == adminOperation {
-		return "Administration"
-	}
-	return metering.Operation(op).String()
-}
-
 // resultStatus says what a record's result in the answer was.
 func (o Outcome) resultStatus() string {
 	return [...]string{Stored: "Success", Replayed: "Success", Duplicate: "DuplicateRecord", NotSubscribed: "CustomerNotSubscribed", Unprocessed: "Unprocessed"}[o]
@@ -165,7 +157,7 @@ func (l *Ledger) CallRecord(op Operator, requestID string) (adminapi.Call, error
 		return adminapi.Call{}, fmt.Errorf("call %s: %w", requestID, err)
 	}
 	answer := adminapi.Call{
-		RequestID: id.String(), At: call.At.Time(), Operation: operationName(call.Operation), Source: call.Source,
+		RequestID: id.String(), At: call.At.Time(), Operation: metering.Operation(call.Operation).String(), Source: call.Source,
 		Message: strings.ToValidUTF8(detail.message+detail.text, "\uFFFD"), Request: strings.ToValidUTF8(detail.body, "\uFFFD"),
 	}
 	if call.Refusal != store.NoRefusal {
@@ -187,9 +179,9 @@ func (l *Ledger) CallRecord(op Operator, requestID string) (adminapi.Call, error
 // describe fills in who called. Numbers are never used again, so those of deleted users and keys are still known.
 func (d *directory) describe(c *metering.Catalog, call *store.Call, answer *adminapi.Call) {
 	switch {
-	case call.Operation == adminOperation && call.Principal == 0:
+	case call.Operation == uint8(metering.Administration) && call.Principal == 0:
 		answer.Principal = "local"
-	case call.Operation == adminOperation:
+	case call.Operation == uint8(metering.Administration):
 		if call.Principal <= uint32(len(d.admins)) {
 			answer.Principal = d.admins[call.Principal-1].Name
 		}

@@ -31,9 +31,6 @@ func (l *Ledger) Operator(bearer, source string) (Operator, *metering.Error) {
 // Local returns the operator that is the process itself, such as the sandbox seeding its marketplace.
 func (l *Ledger) Local() Operator { return Operator{ledger: l, source: "local"} }
 
-// adminOperation is the operation number of audit rows of administration.
-const adminOperation = 16
-
 // adminWork is an act of administration whose checks have passed.
 type adminWork struct {
 	plain
@@ -54,7 +51,7 @@ func (c *Call) administers() bool {
 }
 
 func (a *adminWork) write(g *group, c *Call) (err error) {
-	c.audit.Operation, c.audit.Principal = adminOperation, a.token
+	c.audit.Principal = a.token
 	if a.at != nil {
 		c.audit.At = a.at()
 	}
@@ -82,7 +79,7 @@ func (l *Ledger) administer(op Operator, a adminWork) *metering.Error {
 	if err != nil {
 		return metering.Errorf(metering.Internal, "%v", err)
 	}
-	c := &Call{l: l, answered: make(chan struct{}, 1), caller: Caller{Source: op.source, RequestID: id}, admin: a}
+	c := &Call{l: l, op: metering.Administration, answered: make(chan struct{}, 1), caller: Caller{Source: op.source, RequestID: id}, admin: a}
 	c.admin.token = op.token
 	c.work = &c.admin
 	return c.submit()

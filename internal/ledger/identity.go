@@ -9,6 +9,9 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
+// actions are all that permissions may be about.
+var actions = iam.NewActions(metering.Actions()...)
+
 // Identity is what a credential stands for: whose it is and what it may do.
 type Identity struct {
 	iam.Permissions
@@ -19,12 +22,18 @@ type Identity struct {
 	Workload  uint32 // of a session; 0 for a user
 }
 
-// Denied words the refusal of an action as AWS does.
-func (i *Identity) Denied(a iam.Action) string {
-	if i.Denies(a) {
-		return iam.ExplicitlyDenied(i.Name, a)
+// Allows reports whether the identity may call the operation.
+func (i *Identity) Allows(op metering.Operation) bool {
+	return actions.Allows(&i.Permissions, op.Info().Action)
+}
+
+// Denied words the refusal of an operation as AWS does.
+func (i *Identity) Denied(op metering.Operation) string {
+	action := op.Info().Action
+	if actions.Denies(&i.Permissions, action) {
+		return iam.ExplicitlyDenied(i.Name, action)
 	}
-	return iam.Denied(i.Name, a)
+	return iam.Denied(i.Name, action)
 }
 
 // directory holds identities, indexed for the look-ups of the verifier. Like the catalogue it is changed item by

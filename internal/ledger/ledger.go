@@ -47,10 +47,19 @@ type Config struct {
 
 // Limits bounds calls a second, for each account, region and operation (metering-api 2.9). Those that are denied for want
 // of permission do not count among them; they have a bound of their own, for each user or role.
-type Limits struct{ BatchMeterUsage, MeterUsage, RegisterUsage, ResolveCustomer, Denied int }
+type Limits struct {
+	Calls  [metering.OperationNumbers]int // by operation
+	Denied int
+}
 
-// AWSLimits are AWS's own quotas. AWS publishes none for denied calls.
-var AWSLimits = Limits{BatchMeterUsage: 10, MeterUsage: 10, RegisterUsage: 5, Denied: 10}
+// AWSLimits returns AWS's own quotas. AWS publishes none for denied calls.
+func AWSLimits() Limits {
+	l := Limits{Denied: 10}
+	for _, op := range metering.Operations {
+		l.Calls[op] = op.Info().Quota
+	}
+	return l
+}
 
 // Faults make the service fail on purpose, so that clients can prove their retries.
 type Faults struct {
@@ -143,7 +152,7 @@ func createFirstToken(tx *store.Tx, id uint32, hash [32]byte, now metering.Insta
 	if err := tx.PutAdminToken(t); err != nil {
 		return err
 	}
-	return tx.AppendCall(&store.Call{Seq: int64(id), At: now, Request: request, Operation: adminOperation, Source: "local",
+	return tx.AppendCall(&store.Call{Seq: int64(id), At: now, Request: request, Operation: uint8(metering.Administration), Source: "local",
 		Refusal: store.NoRefusal, Detail: append([]byte{detailText}, fmt.Sprintf("create admin token %d, %s", t.ID, t.Name)...)})
 }
 

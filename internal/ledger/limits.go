@@ -29,14 +29,12 @@ type recent struct {
 }
 
 // allow reports whether one more call may come now: in no second may there be more than the limit.
-func (l *limits) allow(most Limits, account uint32, region metering.Region, op metering.Operation) bool {
-	perSecond := [...]int{metering.BatchMeterUsage: most.BatchMeterUsage, metering.MeterUsage: most.MeterUsage,
-		metering.RegisterUsage: most.RegisterUsage, metering.ResolveCustomer: most.ResolveCustomer}[op]
-	return l.count(limitKey{account: account, region: region, op: op}, perSecond)
+func (l *limits) allow(most *Limits, account uint32, region metering.Region, op metering.Operation) bool {
+	return l.count(limitKey{account: account, region: region, op: op}, most.Calls[op])
 }
 
 // allowDenied reports whether one more call without permission may be audited now.
-func (l *limits) allowDenied(most Limits, principal uint32) bool {
+func (l *limits) allowDenied(most *Limits, principal uint32) bool {
 	return l.count(limitKey{principal: principal}, most.Denied)
 }
 

@@ -22,7 +22,8 @@ func TestDeniedCallsAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := s.config()
-	config.Limits = ledger.Limits{BatchMeterUsage: 3, Denied: 4}
+	config.Limits = ledger.Limits{Denied: 4}
+	config.Limits.Calls[metering.BatchMeterUsage] = 3
 	if s.l, err = ledger.Open(config); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ type Metrics struct {
 	age        *productAge
 
 	outcomes  [Unprocessed + 1]prometheus.Counter
-	succeeded [metering.ResolveCustomer + 1]prometheus.Counter
+	succeeded [metering.OperationNumbers]prometheus.Counter
 }
 
 // productAge reports, for each product, how long ago its last record was accepted: metering that has failed looks
@@ -96,7 +96,7 @@ func (m *Metrics) group(calls []*Call, took time.Duration) {
 	defer m.age.mu.Unlock()
 	for _, c := range calls {
 		switch {
-		case c.op == 0: // administration
+		case c.op == metering.Administration:
 		case c.refusal == nil:
 			m.succeeded[c.op].Inc()
 		default:

@@ -191,24 +191,20 @@ func (v *verifier) checkCalls() error {
 			v.problem("call rows %d to %d are missing", c.Seq-n+lastN+1, c.Seq-1)
 		}
 		// In a sandbox the clock may be moved, by an act that another writer has written down.
-		moved := v.sandbox && (c.Operation == adminOperation || writer != 0)
+		moved := v.sandbox && (c.Operation == uint8(metering.Administration) || writer != 0)
 		if c.At < last.At && !moved && !slices.ContainsFunc(accepted, func(at metering.Instant) bool { return at <= c.At && at < last.At }) {
 			v.problem("call row %d: the ledger clock went back from %v to %v", c.Seq, last.At, c.At)
 		}
 		last = *c
-		most := 0
-		switch {
-		case c.Refusal != store.NoRefusal:
-		case c.Operation == uint8(metering.BatchMeterUsage):
-			most = metering.MaxUsageRecords
-		case c.Operation == uint8(metering.MeterUsage):
-			most = 1
+		op, most := metering.Operation(c.Operation), 0
+		if c.Refusal == store.NoRefusal {
+			most = op.Info().UsageRows
 		}
 		if c.UsageRows > most {
-			v.problem("call row %d: it wrote %d usage rows; a call of %s with refusal %d writes at most %d", c.Seq, c.UsageRows, operationName(c.Operation), c.Refusal, most)
+			v.problem("call row %d: it wrote %d usage rows; a call of %v with refusal %d writes at most %d", c.Seq, c.UsageRows, op, c.Refusal, most)
 		}
 		known := principals
-		if c.Operation == adminOperation {
+		if c.Operation == uint8(metering.Administration) {
 			known = tokens
 		}
 		if c.Principal > known || c.AccessKey > keys || c.Workload != 0 && v.catalog.Workload(c.Workload) == nil || c.Region != 0 && v.catalog.Region(c.Region) == nil {
@@ -230,7 +226,7 @@ func (v *verifier) checkCalls() error {
 
 // acceptances returns the times at which operators have accepted the clock: ledger time may have gone back to them.
 func (v *verifier) acceptances() (at []metering.Instant, err error) {
-	err = v.r.CallsOf(adminOperation, func(c *store.Call) error {
+	err = v.r.CallsOf(uint8(metering.Administration), func(c *store.Call) error {
 		if d, err := parseDetail(c.Detail); err == nil && strings.HasPrefix(d.text, acceptClock) {
 			at = append(at, c.At)
 		}

@@ -74,38 +74,3 @@ func (e *Error) Error() string { return e.Message }
 func Errorf(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Message: fmt.Sprintf(format, args...)}
 }
-
-// Operation is one of the four operations of the service.
-type Operation uint8
-
-// The operations. Their numbers are stored in audit rows and never change.
-const (
-	BatchMeterUsage Operation = 1 + iota
-	MeterUsage
-	RegisterUsage
-	ResolveCustomer
-)
-
-// Operations lists the four operations.
-var Operations = []Operation{BatchMeterUsage, MeterUsage, RegisterUsage, ResolveCustomer}
-
-var operationNames = [...]string{BatchMeterUsage: "BatchMeterUsage", MeterUsage: "MeterUsage",
-	RegisterUsage: "RegisterUsage", ResolveCustomer: "ResolveCustomer"}
-
-// String returns the operation's name as AWS writes it.
-func (op Operation) String() string {
-	if int(op) < len(operationNames) && operationNames[op] != "" {
-		return operationNames[op]
-	}
-	return fmt.Sprintf("Operation(%d)", uint8(op))
-}
-
-// ParseOperation returns the operation of the given name; names are case-sensitive.
-func ParseOperation(name string) (Operation, bool) {
-	for _, op := range Operations {
-		if operationNames[op] == name {
-			return op, true
-		}
-	}
-	return 0, false
-}

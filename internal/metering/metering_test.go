@@ -28,23 +28,6 @@ func TestKindsHaveNames(t *testing.T) {
 	}
 }
 
-func TestOperations(t *testing.T) {
-	for i, want := range []string{"BatchMeterUsage", "MeterUsage", "RegisterUsage", "ResolveCustomer"} {
-		op, ok := metering.ParseOperation(want)
-		if !ok || op != metering.Operation(i+1) || op.String() != want || metering.Operations[i] != op {
-			t.Errorf("operation %s is %d (%v), written %s", want, op, ok, op)
-		}
-	}
-	for _, name := range []string{"", "batchMeterUsage", "GetEntitlements", "BatchMeterUsage "} {
-		if op, ok := metering.ParseOperation(name); ok {
-			t.Errorf("%q is taken as %v", name, op)
-		}
-	}
-	if got := metering.Operation(9).String(); got != "Operation(9)" {
-		t.Errorf("operation 9 is written %q", got)
-	}
-}
-
 func TestErrorf(t *testing.T) {
 	err := metering.Errorf(metering.Throttling, "%d calls", 7)
 	if err.Error() != "7 calls" || err.Kind != metering.Throttling {

@@ -52,7 +52,7 @@ type awsRegion struct {
 }
 
 const (
-	doesBatch = 1 << iota // BatchMeterUsage, ResolveCustomer
+	doesBatch = 1 << iota // what sellers call: BatchMeterUsage, ResolveCustomer
 	doesMeter             // MeterUsage on EC2
 	doesECS
 	doesEKS
@@ -98,7 +98,7 @@ func OffAtAWS(name string) bool {
 	return false
 }
 
-// regionOffers tells whether AWS offers the operation in the region to a caller on the platform (0 for sellers).
+// regionOffers reports whether AWS offers the operation in the region to a caller on the platform (0 for sellers).
 // Regions that are not AWS's own offer everything: whoever runs the marketplace added them.
 func regionOffers(name string, op Operation, p Platform) bool {
 	for _, r := range awsRegions {
@@ -108,7 +108,7 @@ func regionOffers(name string, op Operation, p Platform) bool {
 		switch {
 		case r.does == 0:
 			return true // enabled by the operator against AWS's list
-		case op == BatchMeterUsage || op == ResolveCustomer:
+		case op.Info().BySellers:
 			return r.does&doesBatch != 0
 		case p == ECS:
 			return r.does&doesECS != 0

@@ -9,7 +9,9 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,7 +65,7 @@ func NewAWS(cfg AWSConfig) *AWS {
 	if s.large.most = cfg.BodyMemory; s.large.most == 0 {
 		s.large.most = 256 << 20
 	}
-	s.verifier = sigv4.Verifier[*ledger.Identity]{Services: []string{"aws-marketplace"}, KnownRegion: cfg.Ledger.KnownRegion, Hosts: cfg.Hosts, Lookup: cfg.Ledger.Credential,
+	s.verifier = sigv4.Verifier[*ledger.Identity]{Services: metering.SigningNames(), KnownRegion: cfg.Ledger.KnownRegion, Hosts: cfg.Hosts, Lookup: cfg.Ledger.Credential,
 		BasePath: cfg.Proxies.BasePath, FromProxy: cfg.Proxies.trusts, ProxyHeaders: cfg.Proxies.Headers}
 	if cfg.Only != nil {
 		s.names = append(s.names, cfg.Only.External...)
@@ -102,11 +104,11 @@ func (s *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	status, code := http.StatusOK, noRefusal
-	operation, refusal := s.serve(x, connection, r, id)
+	op, refusal := s.serve(x, connection, r, id)
 	if refusal != nil {
 		code = refusal.Code
 		status = x.refuse(w.Header(), r, id, refusal)
-		s.logRefusal(r, id, operation, refusal)
+		s.logRefusal(r, id, op, refusal)
 	}
 	h := w.Header()
 	if h["Content-Type"] == nil {
@@ -117,7 +119,7 @@ func (s *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h["Date"] = s.date.header(s.ledger.Wall()) // SDKs correct their clock by it
 	w.WriteHeader(status)
 	_, _ = w.Write(x.answer) // whoever has gone needs no answer
-	s.metrics.observe(operation, code, time.Since(started))
+	s.metrics.observe(op, code, time.Since(started))
 }
 
 // refuse words a refusal in the protocol of the request, and returns the HTTP status.
@@ -157,22 +159,55 @@ func (d *date) header(now time.Time) []string {
 
 var contentType = []string{wire.ContentType}
 
-// serve runs one request and leaves its answer in x, or returns how it is refused.
-func (s *AWS) serve(x *exchange, connection *conn, r *http.Request, id uuid.UUID) (operation string, refusal *sigv4.Error) {
+// handlers are what the operations do, each with the call that it has been permitted: it decodes x.body, has the ledger
+// do the work and leaves its answer in x.answer, or returns how the call is refused.
+var handlers = [metering.OperationNumbers]func(s *AWS, x *exchange, call *ledger.Call) *metering.Error{
+	metering.BatchMeterUsage: (*AWS).batchMeterUsage,
+	metering.MeterUsage:      (*AWS).meterUsage,
+	metering.RegisterUsage:   (*AWS).registerUsage,
+	metering.ResolveCustomer: (*AWS).resolveCustomer,
+}
+
+// targets are what X-Amz-Target may be, in words.
+var targets = func() string {
+	all := make([]string, len(metering.Services))
+	for i, service := range metering.Services {
+		var names []string
+		for _, op := range metering.Operations {
+			if op.Info().Service == service {
+				names = append(names, op.String())
+			}
+		}
+		all[i] = service.Info().TargetPrefix + either(names)
+	}
+	return strings.Join(all, "; ")
+}()
+
+// either words a choice: "a, b or c".
+func either(names []string) string {
+	last := len(names) - 1
+	if last <= 0 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// serve runs one request and leaves its answer in x, or returns how it is refused. The operation is 0 if it is not known.
+func (s *AWS) serve(x *exchange, connection *conn, r *http.Request, id uuid.UUID) (op metering.Operation, refusal *sigv4.Error) {
 	source := address(r)
 	if err := x.read(r, connection, &s.large); err != nil {
 		if connection.isGone() {
 			panic(http.ErrAbortHandler) // there is nobody to answer, and no reason to wait for the answer to be taken
 		}
-		return "", s.exception(err, id)
+		return 0, s.exception(err, id)
 	}
 	if why := s.hosts.refuse(r); why != "" {
-		return "", s.exception(metering.Errorf(metering.AccessDenied, "%s", why), id)
+		return 0, s.exception(metering.Errorf(metering.AccessDenied, "%s", why), id)
 	}
 	connection.whole()
 	if !s.gate.enter() {
 		connection.refused()
-		return "", s.exception(metering.Errorf(metering.Throttling, "Rate exceeded: more calls come than can be taken. Retry with exponential backoff; nothing of this call was stored."), id)
+		return 0, s.exception(metering.Errorf(metering.Throttling, "Rate exceeded: more calls come than can be taken. Retry with exponential backoff; nothing of this call was stored."), id)
 	}
 	defer s.gate.leave()
 	now := s.ledger.Wall()
@@ -181,50 +216,43 @@ func (s *AWS) serve(x *exchange, connection *conn, r *http.Request, id uuid.UUID
 	if err != nil {
 		connection.refused()
 		if !s.failures.allow(source, sigv4.ClaimedKey(r.Header), now) {
-			return "", s.exception(metering.Errorf(metering.Throttling, "Too many requests from this address, or with this access key, could not be authenticated. Check the access key, the secret and the clock, then retry with exponential backoff."), id)
+			return 0, s.exception(metering.Errorf(metering.Throttling, "Too many requests from this address, or with this access key, could not be authenticated. Check the access key, the secret and the clock, then retry with exponential backoff."), id)
 		}
 		var e *sigv4.Error
 		if !errors.As(err, &e) {
 			s.log.Error("looking up a credential", slog.Any("request", id), slog.Any("error", err))
-			return "", s.exception(metering.Errorf(metering.Internal, "%v", err), id)
+			return 0, s.exception(metering.Errorf(metering.Internal, "%v", err), id)
 		}
 		if e.Mismatch() && s.ledger.Sandbox() {
 			e = s.explain(e, r, x.body, at, id)
 		}
-		return "", e
+		return 0, e
 	}
 	connection.prove()
 	target := r.Header.Get("X-Amz-Target")
-	operation, ok := wire.Operation(target)
-	op, known := metering.ParseOperation(operation)
-	if !ok || !known {
-		return "", s.exception(metering.Errorf(metering.UnknownOperation, "X-Amz-Target %.100q names no operation of this service. Use %sBatchMeterUsage, MeterUsage, RegisterUsage or ResolveCustomer.", target, wire.TargetPrefix), id)
+	op, known := metering.OperationOfTarget(target)
+	if !known {
+		return 0, s.exception(metering.Errorf(metering.UnknownOperation, "X-Amz-Target %.100q names no operation of this service. Use %s.", target, targets), id)
 	}
-	if got := r.Header.Get("Content-Type"); !isJSON11(got) {
-		return operation, s.exception(metering.Errorf(metering.UnknownOperation, "Content-Type must be %s, not %.100q.", wire.ContentType, got), id)
+	service := op.Info().Service.Info()
+	if caller.Service != service.SigningName {
+		return op, sigv4.WrongService(service.SigningName)
+	}
+	if got := r.Header.Get("Content-Type"); !speaks(service.Protocols, got) {
+		return op, s.exception(metering.Errorf(metering.UnknownOperation, "Content-Type must be %s, not %.100q.", contentTypes(service.Protocols), got), id)
 	}
 	call, failed := s.ledger.Begin(ledger.Caller{Identity: caller.Principal, Region: caller.Region, Source: source, RequestID: id}, op)
 	if failed != nil {
 		if failed.Kind == metering.AccessDenied && op == metering.MeterUsage && s.ledger.Settings().DryRunDenied == "unauthorized" && dryRun(x.body) {
 			failed = metering.Errorf(metering.Unauthorized, "%s", failed.Message)
 		}
-		return operation, s.exception(failed, id)
+		return op, s.exception(failed, id)
 	}
 	defer call.End()
-	switch op {
-	case metering.BatchMeterUsage:
-		failed = s.batchMeterUsage(x, call)
-	case metering.MeterUsage:
-		failed = s.meterUsage(x, call)
-	case metering.RegisterUsage:
-		failed = s.registerUsage(x, call)
-	case metering.ResolveCustomer:
-		failed = s.resolveCustomer(x, call)
+	if failed = handlers[op](s, x, call); failed != nil {
+		return op, s.exception(failed, id)
 	}
-	if failed != nil {
-		return operation, s.exception(failed, id)
-	}
-	return operation, nil
+	return op, nil
 }
 
 // signingTime is the time by which a signature of that date is judged: the wall clock's. In a sandbox it is that of the
@@ -310,13 +338,23 @@ func (s *AWS) resolveCustomer(x *exchange, call *ledger.Call) *metering.Error {
 	return nil
 }
 
-// isJSON11 tells whether a Content-Type is that of the protocol, with or without parameters.
-func isJSON11(contentType string) bool {
-	if contentType == wire.ContentType {
-		return true
+// speaks reports whether a Content-Type, with or without parameters, is that of one of the protocols.
+func speaks(protocols []metering.Protocol, contentType string) bool {
+	for i := range protocols {
+		if contentType == protocols[i].ContentType {
+			return true
+		}
 	}
 	media, _, err := mime.ParseMediaType(contentType)
-	return err == nil && media == wire.ContentType
+	return err == nil && slices.ContainsFunc(protocols, func(p metering.Protocol) bool { return p.ContentType == media })
+}
+
+func contentTypes(protocols []metering.Protocol) string {
+	names := make([]string, len(protocols))
+	for i, p := range protocols {
+		names[i] = p.ContentType
+	}
+	return either(names)
 }
 
 func syntax(err error) *metering.Error {
@@ -413,10 +451,10 @@ func address(r *http.Request) string {
 	return r.RemoteAddr
 }
 
-func (s *AWS) logRefusal(r *http.Request, id uuid.UUID, operation string, e *sigv4.Error) {
+func (s *AWS) logRefusal(r *http.Request, id uuid.UUID, op metering.Operation, e *sigv4.Error) {
 	if !s.log.Enabled(r.Context(), slog.LevelDebug) {
 		return
 	}
-	s.log.LogAttrs(r.Context(), slog.LevelDebug, "refused", slog.String("request", id.String()), slog.String("operation", operation),
+	s.log.LogAttrs(r.Context(), slog.LevelDebug, "refused", slog.String("request", id.String()), slog.String("operation", operationLabel(op)),
 		slog.String("code", e.Code), slog.String("message", iam.Redacted(e.Message)), slog.String("source", r.RemoteAddr))
 }

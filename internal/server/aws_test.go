@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -604,6 +605,16 @@ func TestHostileRequests(t *testing.T) {
 	}
 }
 
+// TestHandlers: what the table of operations holds has a handler, and nothing else has.
+func TestHandlers(t *testing.T) {
+	for i := range metering.OperationNumbers {
+		op := metering.Operation(i)
+		if got, want := server.Handled(op), slices.Contains(metering.Operations, op); got != want {
+			t.Errorf("%v has a handler: %v, want %v", op, got, want)
+		}
+	}
+}
+
 func TestTargetsAndContentTypes(t *testing.T) {
 	e := openEndpoint(t)
 	body := batchBody()
@@ -626,6 +637,12 @@ func TestTargetsAndContentTypes(t *testing.T) {
 		if a := send(target, []string{media}); a.code != "UnknownOperationException" || a.status != 400 || len(a.message) > 4096 {
 			t.Errorf("X-Amz-Target %.100q: %d %s", target, a.status, a.code)
 		}
+	}
+	if a, want := send([]string{"x"}, []string{media}), `X-Amz-Target "x" names no operation of this service. Use AWSMPMeteringService.BatchMeterUsage, MeterUsage, RegisterUsage or ResolveCustomer.`; a.message != want {
+		t.Errorf("%s, want %s", a.message, want)
+	}
+	if a, want := send([]string{"AWSMPMeteringService.MeterUsage"}, []string{"x"}), `Content-Type must be application/x-amz-json-1.1, not "x".`; a.message != want {
+		t.Errorf("%s, want %s", a.message, want)
 	}
 	for _, contentType := range []string{media, media + "; charset=utf-8", "Application/X-Amz-JSON-1.1"} {
 		if a := send([]string{"AWSMPMeteringService.BatchMeterUsage"}, []string{contentType}); a.status != 200 || a.body != `{"Results":[],"UnprocessedRecords":[]}` {

@@ -1,6 +1,13 @@
 package server
 
-import "time"
+import (
+	"time"
+
+	"github.com/meterd/meterd/internal/metering"
+)
+
+// Handled reports whether the operation has a handler.
+func Handled(op metering.Operation) bool { return handlers[op] != nil }
 
 // FillGate takes all places of an endpoint until the function that it returns is called.
 func FillGate(s *AWS) (leave func()) {

@@ -18,7 +18,7 @@ import (
 type AWSMetrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
-	served   map[string]served // :: operation, for answers that are no refusals
+	served   [metering.OperationNumbers]served // by operation, for answers that are no refusals
 }
 
 // served are the figures of one operation, found without a look-up by label.
@@ -29,14 +29,14 @@ type served struct {
 
 // NewAWSMetrics returns figures that stand at zero.
 func NewAWSMetrics() *AWSMetrics {
-	m := &AWSMetrics{served: map[string]served{},
+	m := &AWSMetrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meterd_requests_total",
 			Help: "Requests to the AWS endpoint by operation and error code, those that could not be authenticated included."}, []string{"operation", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "meterd_request_seconds",
 			Help: "Time to answer a request, by operation.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16)}, []string{"operation"}),
 	}
 	for _, op := range metering.Operations {
-		m.served[op.String()] = served{m.requests.WithLabelValues(op.String(), noRefusal), m.seconds.WithLabelValues(op.String())}
+		m.served[op] = served{m.requests.WithLabelValues(op.String(), noRefusal), m.seconds.WithLabelValues(op.String())}
 	}
 	return m
 }
@@ -44,14 +44,23 @@ func NewAWSMetrics() *AWSMetrics {
 // noRefusal is the code of an answer that is no refusal.
 const noRefusal = "none"
 
-func (m *AWSMetrics) observe(operation, code string, took time.Duration) {
-	if s, ok := m.served[operation]; ok && code == noRefusal {
+// operationLabel is an operation's name in metrics and the log; empty if the request named none.
+func operationLabel(op metering.Operation) string {
+	if op == 0 {
+		return ""
+	}
+	return op.String()
+}
+
+func (m *AWSMetrics) observe(op metering.Operation, code string, took time.Duration) {
+	if code == noRefusal {
+		s := &m.served[op]
 		s.requests.Inc()
 		s.seconds.Observe(took.Seconds())
 		return
 	}
-	m.requests.WithLabelValues(operation, code).Inc()
-	m.seconds.WithLabelValues(operation).Observe(took.Seconds())
+	m.requests.WithLabelValues(operationLabel(op), code).Inc()
+	m.seconds.WithLabelValues(operationLabel(op)).Observe(took.Seconds())
 }
 
 // OpsConfig is what the operations endpoint is made of.

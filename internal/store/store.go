@@ -304,7 +304,7 @@ type Call struct {
 	Seq       int64            // the writer's number and the call's place among the writer's, from 1 without gaps: see [Place]
 	At        metering.Instant // ledger clock
 	Request   [16]byte
-	Operation uint8 // metering.Operation, or one of the ledger's own from 16 up
+	Operation uint8 // a [metering.Operation]
 	Principal uint32
 	AccessKey uint32
 	Workload  uint32

@@ -15,29 +15,6 @@ import (
 // exported compares inputs without the buffers that they keep for the next request.
 var exported = cmpopts.IgnoreUnexported(wire.BatchMeterUsageInput{}, wire.MeterUsageInput{})
 
-func TestOperation(t *testing.T) {
-	for _, tc := range []struct {
-		target, op string
-		ok         bool
-	}{
-		{"AWSMPMeteringService.BatchMeterUsage", "BatchMeterUsage", true},
-		{"AWSMPMeteringService.MeterUsage", "MeterUsage", true},
-		{"AWSMPMeteringService.RegisterUsage", "RegisterUsage", true},
-		{"AWSMPMeteringService.ResolveCustomer", "ResolveCustomer", true},
-		{"AWSMPMeteringService.meterUsage", "", false},
-		{"awsmpmeteringservice.MeterUsage", "", false},
-		{"AWSMPMeteringService.MeterUsage ", "", false},
-		{"AWSMPMeteringService.Nope", "", false},
-		{"AWSMPMeteringService.", "", false},
-		{"MeterUsage", "", false},
-		{"", "", false},
-	} {
-		if op, ok := wire.Operation(tc.target); op != tc.op || ok != tc.ok {
-			t.Errorf("Operation(%q) = %q, %v; want %q, %v", tc.target, op, ok, tc.op, tc.ok)
-		}
-	}
-}
-
 func TestDecodeBatchMeterUsage(t *testing.T) {
 	type input = wire.BatchMeterUsageInput
 	one := func(r wire.UsageRecord) input {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/wire"
 )
 
@@ -31,7 +32,7 @@ func sdk(t *testing.T, answer func(op string, body []byte) (status int, response
 			return aws.Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "secret"}, nil
 		}),
 		HTTPClient: roundTrip(func(r *http.Request) (*http.Response, error) {
-			op, ok := wire.Operation(r.Header.Get("X-Amz-Target"))
+			op, ok := metering.OperationOfTarget(r.Header.Get("X-Amz-Target"))
 			if !ok || r.Method != http.MethodPost || r.Header.Get("Content-Type") != wire.ContentType {
 				t.Errorf("the SDK sent %s with %v", r.Method, r.Header)
 			}
@@ -39,7 +40,7 @@ func sdk(t *testing.T, answer func(op string, body []byte) (status int, response
 			if err != nil {
 				return nil, err
 			}
-			status, response := answer(op, body)
+			status, response := answer(op.String(), body)
 			return &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {wire.ContentType}}, Body: io.NopCloser(bytes.NewReader(response))}, nil
 		}),
 	})

@@ -11,38 +11,10 @@
 // checked and ignored, as AWS does (metering-api 1.2).
 package wire
 
-import (
-	"encoding/hex"
-	"strings"
-)
+import "encoding/hex"
 
-const (
-	// ContentType is the Content-Type of every request and response.
-	ContentType = "application/x-amz-json-1.1"
-	// TargetPrefix begins every X-Amz-Target header, before the operation.
-	TargetPrefix = "AWSMPMeteringService."
-)
-
-// Operation returns the operation that an X-Amz-Target header names. It reports
-// false unless it is one of the four of the service, spelled exactly.
-func Operation(target string) (op string, ok bool) {
-	op, ok = strings.CutPrefix(target, TargetPrefix)
-	if !ok {
-		return "", false
-	}
-	// Constants, so that the result does not keep the header alive.
-	switch op {
-	case "BatchMeterUsage":
-		return "BatchMeterUsage", true
-	case "MeterUsage":
-		return "MeterUsage", true
-	case "RegisterUsage":
-		return "RegisterUsage", true
-	case "ResolveCustomer":
-		return "ResolveCustomer", true
-	}
-	return "", false
-}
+// ContentType is the Content-Type of every response.
+const ContentType = "application/x-amz-json-1.1"
 
 // UUID is a metering record id.
 type UUID [16]byte
