@@ -23,7 +23,7 @@ const module = "github.com/meterd/meterd"
 // The separate modules in tools and deploy are not listed: nothing can import them.
 const floors = `
 7  cmd/meterd  internal/bench  internal/crash  clients
-6  meterdtest
+6  meterdtest  internal/process
 5  internal/sandbox
 4  internal/server  internal/console  internal/notify  internal/relay
 3  internal/ledger
@@ -52,7 +52,7 @@ var only = []struct {
 }{
 	{"github.com/aws", []string{".", "meterdtest", "internal/relay", "internal/bench"},
 		"the server side converts from wire and does not need the AWS SDK"},
-	{"testing", []string{"meterdtest", "internal/pgtest"},
+	{"testing", []string{"meterdtest", "internal/pgtest", "internal/process"},
 		"test helpers must not be linked into the program"},
 }
 

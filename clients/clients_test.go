@@ -10,45 +10,17 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
-	"syscall"
 	"testing"
-	"time"
+
+	"github.com/meterd/meterd/internal/process"
 )
 
 var binary string // the meterd under test
 
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "meterd-clients")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "meterd")
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, "../cmd/meterd")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		return 0, fmt.Errorf("go build ./cmd/meterd: %w", err)
-	}
-	return m.Run(), nil
-}
+func TestMain(m *testing.M) { process.Main(m, func(path string) { binary = path }) }
 
 func TestJavaScript(t *testing.T) {
 	t.Parallel()
@@ -120,7 +92,7 @@ func drive(t *testing.T, interpreter, script string, args ...string) {
 	t.Helper()
 	description, endpoint := sandbox(t)
 	cmd := exec.CommandContext(t.Context(), interpreter, append([]string{script, description}, args...)...)
-	cmd.Env = append(environment(),
+	cmd.Env = append(process.Environment(),
 		"AWS_ENDPOINT_URL_MARKETPLACE_METERING="+endpoint,
 		"AWS_CONFIG_FILE="+os.DevNull,
 		"AWS_SHARED_CREDENTIALS_FILE="+os.DevNull,
@@ -159,68 +131,10 @@ func drive(t *testing.T, interpreter, script string, args ...string) {
 // description file and its endpoint.
 func sandbox(t *testing.T) (description, endpoint string) {
 	t.Helper()
-	dir := t.TempDir()
-	description = filepath.Join(dir, "sandbox.json")
-	cmd := exec.Command(binary, "dev",
-		"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0",
-		"--data", filepath.Join(dir, "data"), "--describe", description)
-	cmd.Env = environment()
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	s := process.StartSandbox(t, binary, []string{"--data", filepath.Join(t.TempDir(), "data")})
+	if !s.Ready(t) {
+		t.Fatalf("meterd dev ended before it was ready: %v", s.Err)
 	}
-	var exit error
-	ended := make(chan struct{})
-	go func() {
-		exit = cmd.Wait()
-		close(ended)
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-			if exit != nil {
-				t.Errorf("meterd dev, told to stop: %v", exit)
-			}
-		case <-time.After(30 * time.Second):
-			cmd.Process.Kill()
-			<-ended
-			t.Error("meterd dev did not stop in 30 s")
-		}
-		if t.Failed() {
-			t.Logf("meterd dev said:\n%s", &output)
-		}
-	})
-
-	deadline := time.After(time.Minute)
-	for poll := time.NewTicker(10 * time.Millisecond); ; {
-		data, err := os.ReadFile(description)
-		if err == nil {
-			var d struct{ Endpoint string }
-			if err := json.Unmarshal(data, &d); err != nil || d.Endpoint == "" {
-				t.Fatalf("%s names no endpoint (%v):\n%s", description, err, data)
-			}
-			return description, d.Endpoint
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			t.Fatal(err)
-		}
-		select {
-		case <-ended:
-			t.Fatalf("meterd dev ended before it was ready: %v\n%s", exit, &output)
-		case <-deadline:
-			t.Fatal("meterd dev was not ready in a minute")
-		case <-poll.C:
-		}
-	}
-}
-
-// environment is the test's own, without what would lead a client or meterd
-// elsewhere.
-func environment() []string {
-	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
-		name, _, _ := strings.Cut(strings.ToUpper(variable), "=")
-		return strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "METERD_") || strings.HasSuffix(name, "_PROXY")
-	})
+	t.Cleanup(func() { s.Stop(t) })
+	return s.File, s.Endpoint
 }

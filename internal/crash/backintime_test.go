@@ -71,13 +71,13 @@ func TestDatabaseGoesBack(t *testing.T) {
 			}
 			nodes[0].admin(t, "POST", "/v1/import", buyer(lost), new(any))
 			for i, m := range nodes {
-				m.poll(t, "the node knows the new buyer", func() bool { return send(m, good, lost, 7) == nil })
+				m.Poll(t, "the node knows the new buyer", func() bool { return send(m, good, lost, 7) == nil })
 				if err := send(m, revoked, known, 5); err != nil {
 					t.Fatalf("node %d: %v", i, err)
 				}
 			}
 			for _, m := range nodes { // so that they notice nothing before they are asked
-				m.cmd.Process.Signal(syscall.SIGSTOP)
+				m.Cmd.Process.Signal(syscall.SIGSTOP)
 			}
 			if err := back(); err != nil {
 				t.Fatal(err)
@@ -89,7 +89,7 @@ func TestDatabaseGoesBack(t *testing.T) {
 			}
 
 			for _, m := range nodes {
-				m.cmd.Process.Signal(syscall.SIGCONT)
+				m.Cmd.Process.Signal(syscall.SIGCONT)
 			}
 			var asked sync.WaitGroup
 			for i, m := range nodes {
@@ -111,7 +111,7 @@ func TestDatabaseGoesBack(t *testing.T) {
 			}
 			asked.Wait()
 			for i, m := range nodes {
-				if code := m.wait(t); code != 1 || !strings.Contains(m.output.String(), "has gone back to an earlier state") {
+				if code := m.Wait(t); code != 1 || !strings.Contains(m.Output.String(), "has gone back to an earlier state") {
 					t.Errorf("node %d ended with %d", i, code)
 				}
 			}

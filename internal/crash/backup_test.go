@@ -25,11 +25,11 @@ func TestBackup(t *testing.T) {
 		finish()
 		restored(t, backup, before, writers)
 	}
-	m.kill(t)
+	m.Kill(t)
 	restored(t, backedUp(t, data), acknowledged(writers), writers)
 	m = dev(t, data)
 	compare(t, m, writers)
-	m.stop(t)
+	m.Stop(t)
 	verify(t, data)
 }
 
@@ -89,6 +89,6 @@ func restored(t *testing.T, backup string, before map[key]fact, writers []*write
 		}
 	}
 	compare(t, m, writers)
-	m.stop(t)
+	m.Stop(t)
 	verify(t, data)
 }

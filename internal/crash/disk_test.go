@@ -229,7 +229,7 @@ func diskCuts(t *testing.T, cuts int, random *rand.Rand) (acknowledged, stored i
 	writers := crew(random.Uint64())
 	began := d.moment()
 	acks := watch(t, d, m, writers, 300)
-	m.kill(t) // its files must not keep the file system busy
+	m.Kill(t) // its files must not keep the file system busy
 	t.Logf("%d writes and flushes under load, %d records acknowledged", d.moment()-began, len(acks))
 	moments := make([]int, cuts)
 	for i := range moments {
@@ -251,7 +251,7 @@ func diskCuts(t *testing.T, cuts int, random *rand.Rand) (acknowledged, stored i
 				}
 			}
 			stored += len(found)
-			m.stop(t)
+			m.Stop(t)
 			verify(t, folder)
 		})
 	}

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/meterd/meterd/internal/process"
 )
 
 // seedOf returns the seed of a test, which is said so that the run can be repeated.
@@ -69,10 +71,10 @@ func load(t *testing.T, m *meterd, writers []*writer, calls int) (finish func())
 	}
 	select {
 	case <-enough:
-	case <-m.ended:
-		t.Errorf("meterd ended under load: %v", m.err)
-	case <-time.After(patience):
-		t.Errorf("%d calls were not answered in %v", calls, patience)
+	case <-m.Ended:
+		t.Errorf("meterd ended under load: %v", m.Err)
+	case <-time.After(process.Patience):
+		t.Errorf("%d calls were not answered in %v", calls, process.Patience)
 	}
 	return func() {
 		cancel()
@@ -122,11 +124,11 @@ func TestKill(t *testing.T) {
 		acked := 0
 		for n := 0; n < perFolder && done < rounds; n, done = n+1, done+1 {
 			finish := load(t, m, writers, random.IntN(100))
-			m.kill(t)
+			m.Kill(t)
 			finish()
 			if random.IntN(3) == 0 { // and once more, while it recovers
 				again := launchDev(t, data)
-				again.killAfter(t, random.Int64N(size(t, data)))
+				again.KillAfter(t, random.Int64N(size(t, data)))
 			}
 			before := random.IntN(2) == 0
 			if before { // it also empties the log, so not always
@@ -139,7 +141,7 @@ func TestKill(t *testing.T) {
 			r := check(t, m, writers...)
 			acked, sum.doubt, sum.stored = r.acked, sum.doubt+r.doubt, sum.stored+r.stored
 		}
-		m.stop(t)
+		m.Stop(t)
 		verify(t, data)
 		sum.acked += acked
 	}
@@ -155,11 +157,11 @@ func TestStop(t *testing.T) {
 	furnish(t, m, crowd)
 	for range 5 {
 		finish := load(t, m, writers, random.IntN(100))
-		m.cmd.Process.Signal(syscall.SIGTERM)
-		code := m.wait(t)
+		m.Cmd.Process.Signal(syscall.SIGTERM)
+		code := m.Wait(t)
 		finish()
 		if code != 0 {
-			t.Fatalf("told to stop, meterd ended with %v:\n%s", m.err, &m.output)
+			t.Fatalf("told to stop, meterd ended with %v:\n%s", m.Err, &m.Output)
 		}
 		verify(t, data)
 		m = dev(t, data)
@@ -168,5 +170,5 @@ func TestStop(t *testing.T) {
 			t.Errorf("%d calls without an answer were stored", r.stored)
 		}
 	}
-	m.stop(t)
+	m.Stop(t)
 }

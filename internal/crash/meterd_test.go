@@ -3,188 +3,33 @@ package crash_test
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/meterd/meterd/internal/adminapi"
-	"github.com/meterd/meterd/internal/sandbox"
+	"github.com/meterd/meterd/internal/process"
 )
 
 var binary string // the meterd under test
 
-func TestMain(m *testing.M) {
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "meterd-crash")
-	if err != nil {
-		return 0, err
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Chmod(dir, 0o755); err != nil { // others run it too
-		return 0, err
-	}
-	binary = filepath.Join(dir, "meterd")
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, "../../cmd/meterd")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	if err := build.Run(); err != nil {
-		return 0, fmt.Errorf("go build ./cmd/meterd: %w", err)
-	}
-	return m.Run(), nil
-}
-
-// patience is how long a process may take for anything before it counts as hanging. meterd gives itself 20 s to
-// stop.
-const patience = 60 * time.Second
-
-// environment is the test's own, without what would lead meterd or the SDK elsewhere.
-func environment() []string {
-	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
-		name, _, _ := strings.Cut(strings.ToUpper(variable), "=")
-		return strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "METERD_") || strings.HasSuffix(name, "_PROXY")
-	})
-}
-
-// process is a running program.
-type process struct {
-	cmd    *exec.Cmd
-	output output
-	ended  chan struct{} // closed when it has ended
-	err    error         // how, once ended
-}
-
-// output collects what a process says, and can be read while it runs.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
+func TestMain(m *testing.M) { process.Main(m, func(path string) { binary = path }) }
 
 // launch starts a program, which does not outlive the test.
-func launch(t *testing.T, args ...string) *process {
+func launch(t *testing.T, args ...string) *process.Process {
 	t.Helper()
-	return start(t, exec.Command(args[0], args[1:]...))
-}
-
-func start(t *testing.T, cmd *exec.Cmd) *process {
-	t.Helper()
-	p := &process{cmd: cmd, ended: make(chan struct{})}
-	cmd.Env = environment()
-	cmd.Stdout, cmd.Stderr = &p.output, &p.output
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		p.err = cmd.Wait()
-		close(p.ended)
-	}()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-p.ended
-		if t.Failed() {
-			said := p.output.String()
-			if _, log, ok := strings.Cut(said, "Press Ctrl-C to stop."); ok {
-				said = log // what it says to people is long
-			}
-			t.Logf("%s: %v\n%s", strings.Join(cmd.Args, " "), p.err, said)
-		}
-	})
-	return p
-}
-
-// wait waits for the end of the process and returns its exit code, -1 if a signal ended it.
-func (p *process) wait(t *testing.T) int {
-	t.Helper()
-	select {
-	case <-p.ended:
-		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(patience):
-		p.cmd.Process.Signal(syscall.SIGQUIT) // where does it hang?
-		<-p.ended
-		t.Fatalf("%s has not ended in %v:\n%s", strings.Join(p.cmd.Args, " "), patience, &p.output)
-		return 0
-	}
-}
-
-// killed tells whether SIGKILL ended the process.
-func (p *process) killed() bool {
-	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
-}
-
-// poll asks again and again until done says so, or until the process ends, which it reports as false.
-func (p *process) poll(t *testing.T, what string, done func() bool) bool {
-	t.Helper()
-	deadline := time.After(patience)
-	ticks := time.NewTicker(2 * time.Millisecond)
-	defer ticks.Stop()
-	for !done() {
-		select {
-		case <-p.ended:
-			return done()
-		case <-deadline:
-			t.Fatalf("%s: not in %v:\n%s", what, patience, &p.output)
-		case <-ticks.C:
-		}
-	}
-	return true
-}
-
-// killAfter kills the process when it has read and written that many bytes, or has ended before.
-func (p *process) killAfter(t *testing.T, bytes int64) {
-	t.Helper()
-	p.poll(t, "the process works", func() bool {
-		said, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.cmd.Process.Pid))
-		if err != nil {
-			return true // it has ended
-		}
-		var read, written int64
-		if _, err := fmt.Sscanf(string(said), "rchar: %d\nwchar: %d\n", &read, &written); err != nil {
-			t.Fatalf("%v in %s", err, said)
-		}
-		return read+written >= bytes
-	})
-	p.cmd.Process.Kill()
-	p.wait(t)
+	return process.Start(t, exec.Command(args[0], args[1:]...))
 }
 
 // meterd is a running meterd dev.
 type meterd struct {
-	*process
-	describe string
-	client   *http.Client // of its own: another process may get the port of one that is dead
-	sandbox.Description
+	*process.Sandbox
+	client *http.Client // of its own: another process may get the port of one that is dead
 }
 
 // at is the flag that names a ledger's folder or database.
@@ -198,57 +43,19 @@ func at(place string) []string {
 // launchDev starts a sandbox in the folder or database, under the wrapping command if there is one, and does not wait for it.
 func launchDev(t *testing.T, data string, wrap ...string) *meterd {
 	t.Helper()
-	describe := filepath.Join(t.TempDir(), "sandbox.json")
-	args := append(slices.Clone(wrap), binary, "dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0",
-		"--describe", describe)
-	args = append(args, at(data)...)
-	client := &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
+	client := &http.Client{Timeout: process.Patience, Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
 	t.Cleanup(client.CloseIdleConnections)
-	return &meterd{process: launch(t, args...), describe: describe, client: client}
-}
-
-// ready waits until the sandbox serves; false tells that it has ended instead.
-func (m *meterd) ready(t *testing.T) bool {
-	t.Helper()
-	return m.poll(t, "meterd dev ready", func() bool {
-		data, err := os.ReadFile(m.describe)
-		if errors.Is(err, fs.ErrNotExist) {
-			return false
-		}
-		if err == nil {
-			err = json.Unmarshal(data, &m.Description)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return true
-	})
+	return &meterd{process.StartSandbox(t, binary, at(data), wrap...), client}
 }
 
 // dev runs a sandbox in the folder, ready to serve.
 func dev(t *testing.T, data string) *meterd {
 	t.Helper()
 	m := launchDev(t, data)
-	if !m.ready(t) {
-		t.Fatalf("meterd dev ended before it was ready: %v\n%s", m.err, &m.output)
+	if !m.Ready(t) {
+		t.Fatalf("meterd dev ended before it was ready: %v\n%s", m.Err, &m.Output)
 	}
 	return m
-}
-
-// stop has meterd stop in order, which must be a success.
-func (m *meterd) stop(t *testing.T) {
-	t.Helper()
-	m.cmd.Process.Signal(syscall.SIGTERM)
-	if code := m.wait(t); code != 0 {
-		t.Fatalf("told to stop, meterd ended with %v, not with success:\n%s", m.err, &m.output)
-	}
-}
-
-// kill ends meterd as a machine does that is out of memory.
-func (m *meterd) kill(t *testing.T) {
-	t.Helper()
-	m.cmd.Process.Kill()
-	m.wait(t)
 }
 
 // admin calls the admin API and reads the answer into out.
@@ -271,7 +78,7 @@ func (m *meterd) admin(t *testing.T, method, path string, in, out any) {
 	req.Header.Set("Accept", "application/json")
 	answer, err := m.client.Do(req)
 	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", method, path, err, &m.output)
+		t.Fatalf("%s %s: %v\n%s", method, path, err, &m.Output)
 	}
 	defer answer.Body.Close()
 	b, err := io.ReadAll(answer.Body)
@@ -316,7 +123,7 @@ func (m *meterd) health(t *testing.T, path string) int {
 	t.Helper()
 	answer, err := m.client.Get(m.OpsEndpoint + path)
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", path, err, &m.output)
+		t.Fatalf("%s: %v\n%s", path, err, &m.Output)
 	}
 	answer.Body.Close()
 	return answer.StatusCode
@@ -326,8 +133,8 @@ func (m *meterd) health(t *testing.T, path string) int {
 func meterdRun(t *testing.T, args ...string) (code int, said string) {
 	t.Helper()
 	p := launch(t, append([]string{binary}, args...)...)
-	code = p.wait(t)
-	return code, p.output.String()
+	code = p.Wait(t)
+	return code, p.Output.String()
 }
 
 // verify has meterd recompute everything in the folder or database, beside a running server or not.

@@ -20,6 +20,7 @@ import (
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/pgtest"
+	"github.com/meterd/meterd/internal/process"
 )
 
 // nodes are several meterd on one database, each by a way of its own, and writers that send to them in turn.
@@ -65,7 +66,7 @@ func clusterOf(t *testing.T, places []string, start func(*testing.T, string) *me
 // seconds.
 func (c *nodes) settled(m *meterd) {
 	c.t.Helper()
-	m.poll(c.t, "the node follows the catalogue", func() bool {
+	m.Poll(c.t, "the node follows the catalogue", func() bool {
 		var page adminapi.Page[adminapi.Buyer]
 		m.admin(c.t, "GET", "/v1/buyers?limit=1000", nil, &page)
 		return slices.ContainsFunc(page.Items, func(b adminapi.Buyer) bool { return b.AccountID == buyerAccount(crowd-1) })
@@ -140,7 +141,7 @@ func (c *nodes) took(d time.Duration) {
 func (c *nodes) until(calls int64) {
 	c.t.Helper()
 	enough := c.answered.Load() + calls
-	c.node(0).poll(c.t, fmt.Sprintf("%d calls are answered", calls), func() bool { return c.answered.Load() >= enough || c.t.Failed() })
+	c.node(0).Poll(c.t, fmt.Sprintf("%d calls are answered", calls), func() bool { return c.answered.Load() >= enough || c.t.Failed() })
 	if c.t.Failed() {
 		c.t.FailNow()
 	}
@@ -174,7 +175,7 @@ func (c *nodes) finish() {
 func (c *nodes) well() {
 	c.t.Helper()
 	for _, m := range c.running {
-		m.poll(c.t, "the node is ready", func() bool { return m.health(c.t, "/readyz") == http.StatusOK })
+		m.Poll(c.t, "the node is ready", func() bool { return m.health(c.t, "/readyz") == http.StatusOK })
 	}
 }
 
@@ -189,7 +190,7 @@ func TestNodesKilled(t *testing.T) {
 	for round := range 4 {
 		c.until(20 + c.random.Int64N(60))
 		victim := round % len(c.running)
-		c.running[victim].kill(t)
+		c.running[victim].Kill(t)
 		c.replace(victim)
 	}
 	c.until(50)
@@ -205,7 +206,7 @@ func TestDatabaseRestarts(t *testing.T) {
 		c.until(50)
 		end()
 		for _, m := range c.running {
-			m.poll(t, "the node is not ready without its database", func() bool { return m.health(t, "/readyz") == http.StatusServiceUnavailable })
+			m.Poll(t, "the node is not ready without its database", func() bool { return m.health(t, "/readyz") == http.StatusServiceUnavailable })
 			if got := m.health(t, "/livez"); got != http.StatusOK {
 				t.Errorf("/livez is %d without the database; a restart of the node would mend nothing", got)
 			}
@@ -268,7 +269,7 @@ func TestNetworkSplit(t *testing.T) {
 	for range 2 {
 		c.until(50)
 		split.Hold()
-		c.running[0].poll(t, "the node that is split off is not ready", func() bool { return c.running[0].health(t, "/readyz") == http.StatusServiceUnavailable })
+		c.running[0].Poll(t, "the node that is split off is not ready", func() bool { return c.running[0].health(t, "/readyz") == http.StatusServiceUnavailable })
 		c.until(50) // by the other
 		if got := c.running[1].health(t, "/readyz"); got != http.StatusOK {
 			t.Errorf("/readyz of the other node is %d", got)
@@ -292,8 +293,8 @@ func TestNamespaceSplit(t *testing.T) {
 		}
 		m := launchDev(t, place, ns.Command()...)
 		m.client.Transport.(*http.Transport).DialContext = ns.DialContext
-		if !m.ready(t) {
-			t.Fatalf("meterd dev ended before it was ready: %v\n%s", m.err, &m.output)
+		if !m.Ready(t) {
+			t.Fatalf("meterd dev ended before it was ready: %v\n%s", m.Err, &m.Output)
 		}
 		return m
 	})
@@ -302,9 +303,9 @@ func TestNamespaceSplit(t *testing.T) {
 		c.until(50)
 		lost := c.lost.Load()
 		split(t)
-		c.running[0].poll(t, "the node that is split off is not ready", func() bool { return c.running[0].health(t, "/readyz") == http.StatusServiceUnavailable })
+		c.running[0].Poll(t, "the node that is split off is not ready", func() bool { return c.running[0].health(t, "/readyz") == http.StatusServiceUnavailable })
 		c.until(100) // by the other
-		c.running[0].poll(t, "calls go to the node that is split off", func() bool { return c.lost.Load() > lost })
+		c.running[0].Poll(t, "calls go to the node that is split off", func() bool { return c.lost.Load() > lost })
 		for i, want := range []int{http.StatusServiceUnavailable, http.StatusOK} {
 			if got := c.running[i].health(t, "/readyz"); got != want {
 				t.Errorf("/readyz of node %d is %d", i, got)
@@ -370,7 +371,7 @@ func TestStandbyHangs(t *testing.T) {
 		}
 	}
 	split.Cut() // whoever waits for the standby is told nothing; the primary keeps its commit
-	c.running[0].poll(t, "calls are refused", func() bool { return c.lost.Load() > 5 })
+	c.running[0].Poll(t, "calls are refused", func() bool { return c.lost.Load() > 5 })
 	if answers := c.answered.Load() - before; answers > int64(len(c.writers)) { // each may have had one on its way
 		t.Errorf("%d calls were answered while no standby had them", answers)
 	}
@@ -406,13 +407,13 @@ func TestBusyDatabase(t *testing.T) {
 	c.until(50)
 	m := launchDev(t, in(s)) // takes what is left of the connections, and may fail for want of them
 	c.until(50)
-	m.kill(t)
+	m.Kill(t)
 	lost := c.lost.Load()
 	release := s.Hog(t)
 	for _, m := range c.running {
-		m.poll(t, "the node is not ready without a connection", func() bool { return m.health(t, "/readyz") == http.StatusServiceUnavailable })
+		m.Poll(t, "the node is not ready without a connection", func() bool { return m.health(t, "/readyz") == http.StatusServiceUnavailable })
 	}
-	c.running[0].poll(t, "calls are refused", func() bool { return c.lost.Load() > lost })
+	c.running[0].Poll(t, "calls are refused", func() bool { return c.lost.Load() > lost })
 	release()
 	c.well()
 	c.until(50)
@@ -430,7 +431,7 @@ func TestRollingUpgrade(t *testing.T) {
 	}
 	for i := range c.running {
 		finish := load(t, c.running[(i+1)%len(c.running)], slices.Clone(c.writers), 30)
-		c.running[i].stop(t)
+		c.running[i].Stop(t)
 		c.replace(i)
 		finish()
 	}
@@ -456,12 +457,12 @@ func TestDrain(t *testing.T) {
 	}
 	start := func() *meterd {
 		t.Helper()
-		client := &http.Client{Timeout: patience, Transport: &http.Transport{}}
+		client := &http.Client{Timeout: process.Patience, Transport: &http.Transport{}}
 		t.Cleanup(client.CloseIdleConnections)
-		m := &meterd{process: launch(t, binary, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0",
-			"--store", place, "--master-key-file", key, "--drain-time", "10s"), client: client}
-		m.poll(t, "the node serves", func() bool {
-			at := regexp.MustCompile(`msg=serving endpoint=(\S+) admin=(\S+) ops=(\S+) `).FindStringSubmatch(m.output.String())
+		m := &meterd{&process.Sandbox{Process: launch(t, binary, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0",
+			"--store", place, "--master-key-file", key, "--drain-time", "10s")}, client}
+		m.Poll(t, "the node serves", func() bool {
+			at := regexp.MustCompile(`msg=serving endpoint=(\S+) admin=(\S+) ops=(\S+) `).FindStringSubmatch(m.Output.String())
 			if at != nil {
 				m.Endpoint, m.AdminEndpoint, m.OpsEndpoint, m.AdminToken = at[1], at[2], at[3], token[1]
 			}
@@ -495,13 +496,13 @@ func TestDrain(t *testing.T) {
 		}
 		return *out.Results[0].MeteringRecordId
 	}
-	one.cmd.Process.Signal(syscall.SIGTERM)
-	one.poll(t, "the node that drains is not ready", func() bool { return one.health(t, "/readyz") == http.StatusServiceUnavailable })
+	one.Cmd.Process.Signal(syscall.SIGTERM)
+	one.Poll(t, "the node that drains is not ready", func() bool { return one.health(t, "/readyz") == http.StatusServiceUnavailable })
 	if got := one.health(t, "/livez"); got != http.StatusOK {
 		t.Errorf("/livez of the node that drains is %d", got)
 	}
 	id := send(one)
-	if code := one.wait(t); code != 0 {
+	if code := one.Wait(t); code != 0 {
 		t.Errorf("the node that has drained ended with %d", code)
 	}
 	if got := two.health(t, "/readyz"); got != http.StatusOK {
@@ -528,22 +529,22 @@ func TestMove(t *testing.T) {
 		finish := load(t, m, writers, 40)
 		for range 3 {
 			p := launch(t, binary, "copy", from, to)
-			p.killAfter(t, random.Int64N(2<<20))
+			p.KillAfter(t, random.Int64N(2<<20))
 		}
 		if code, said := meterdRun(t, "copy", from, to); code != 0 {
 			t.Fatalf("copying a ledger that is served: %s", said)
 		}
-		m.cmd.Process.Signal(syscall.SIGTERM)
-		m.wait(t)
+		m.Cmd.Process.Signal(syscall.SIGTERM)
+		m.Wait(t)
 		finish()
 		for range 3 {
 			p := launch(t, binary, "copy", from, to, "--finish")
-			p.killAfter(t, random.Int64N(2<<20))
+			p.KillAfter(t, random.Int64N(2<<20))
 		}
 		if code, said := meterdRun(t, "copy", from, to, "--finish"); code != 0 {
 			t.Fatalf("finishing: %s", said)
 		}
-		if p := launchDev(t, from); p.ready(t) {
+		if p := launchDev(t, from); p.Ready(t) {
 			t.Errorf("%s is served, which has been moved", from)
 		}
 		verify(t, to)
@@ -551,5 +552,5 @@ func TestMove(t *testing.T) {
 		check(t, m, writers...)
 		from = to
 	}
-	m.stop(t)
+	m.Stop(t)
 }

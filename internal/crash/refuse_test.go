@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/meterd/meterd/internal/process"
 )
 
 // initialized makes a production ledger.
@@ -94,21 +96,21 @@ func TestRefuseSecondProcess(t *testing.T) {
 	}
 	oneLine(t, said, "another process", data)
 	verify(t, data) // reads beside it
-	m.stop(t)
+	m.Stop(t)
 
 	production := initialized(t)
 	p := launch(t, append([]string{binary}, serve(production)...)...)
-	if !p.poll(t, "meterd serve", func() bool { return strings.Contains(p.output.String(), "msg=serving") }) {
-		t.Fatalf("meterd serve ended: %v\n%s", p.err, &p.output)
+	if !p.Poll(t, "meterd serve", func() bool { return strings.Contains(p.Output.String(), "msg=serving") }) {
+		t.Fatalf("meterd serve ended: %v\n%s", p.Err, &p.Output)
 	}
 	code, said = meterdRun(t, serve(production)...)
 	if code != 1 {
 		t.Errorf("a second meterd serve: exit code %d", code)
 	}
 	oneLine(t, said, "another process", production)
-	p.cmd.Process.Signal(syscall.SIGTERM)
-	if code := p.wait(t); code != 0 {
-		t.Errorf("meterd serve, told to stop: %v\n%s", p.err, &p.output)
+	p.Cmd.Process.Signal(syscall.SIGTERM)
+	if code := p.Wait(t); code != 0 {
+		t.Errorf("meterd serve, told to stop: %v\n%s", p.Err, &p.Output)
 	}
 }
 
@@ -122,7 +124,7 @@ func TestRefuse(t *testing.T) {
 	production := initialized(t)
 	other := initialized(t)
 	toy := folder(t)
-	dev(t, toy).stop(t)
+	dev(t, toy).Stop(t)
 	for _, test := range []struct {
 		name string
 		data string
@@ -152,7 +154,7 @@ func TestRefuseReadOnly(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(root) })
 	data := filepath.Join(root, "data")
-	dev(t, data).stop(t)
+	dev(t, data).Stop(t)
 	err = filepath.Walk(root, func(path string, info os.FileInfo, err error) error {
 		if err == nil && info.IsDir() {
 			return os.Chmod(path, 0o555)
@@ -172,11 +174,11 @@ func TestRefuseReadOnly(t *testing.T) {
 				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 			}
 			cmd.Dir = "/"
-			p := start(t, cmd)
-			if code := p.wait(t); code != 1 {
+			p := process.Start(t, cmd)
+			if code := p.Wait(t); code != 1 {
 				t.Errorf("exit code %d, want 1", code)
 			}
-			oneLine(t, p.output.String(), "permission denied", root)
+			oneLine(t, p.Output.String(), "permission denied", root)
 		})
 	}
 }
@@ -223,11 +225,11 @@ func TestDamage(t *testing.T) {
 				return
 			}
 			m := launchDev(t, data)
-			if !m.ready(t) {
-				if m.cmd.ProcessState.ExitCode() != 1 {
-					t.Errorf("meterd dev: %v, want exit code 1:\n%s", m.err, &m.output)
+			if !m.Ready(t) {
+				if m.Cmd.ProcessState.ExitCode() != 1 {
+					t.Errorf("meterd dev: %v, want exit code 1:\n%s", m.Err, &m.Output)
 				}
-				oneLine(t, m.output.String(), data)
+				oneLine(t, m.Output.String(), data)
 				return
 			}
 			// What the index was made from was whole. Answers are right or there are none.
@@ -239,7 +241,7 @@ func TestDamage(t *testing.T) {
 					}
 				}
 			}
-			m.kill(t)
+			m.Kill(t)
 		})
 	}
 }
@@ -308,7 +310,7 @@ func TestDamageKey(t *testing.T) {
 // TestDamageLock: what the lock file holds is of no account.
 func TestDamageLock(t *testing.T) {
 	data := folder(t)
-	dev(t, data).stop(t)
+	dev(t, data).Stop(t)
 	if err := os.WriteFile(filepath.Join(data, "lock"), []byte("damaged"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -318,9 +320,9 @@ func TestDamageLock(t *testing.T) {
 		t.Errorf("a second meterd dev: exit code %d", code)
 	}
 	oneLine(t, said, "another process", data)
-	m.stop(t)
+	m.Stop(t)
 	if err := os.Remove(filepath.Join(data, "lock")); err != nil {
 		t.Fatal(err)
 	}
-	dev(t, data).stop(t)
+	dev(t, data).Stop(t)
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/process"
 	"github.com/meterd/meterd/internal/store"
 )
 
@@ -73,11 +74,11 @@ func (s strike) launcher(t *testing.T, log string) []string {
 }
 
 // attach has strace attach itself to a running process. It returns strace's own process.
-func attach(t *testing.T, m *meterd, command []string) *process {
+func attach(t *testing.T, m *meterd, command []string) *process.Process {
 	t.Helper()
-	tracer := launch(t, append(command, "-p", fmt.Sprint(m.cmd.Process.Pid))...)
-	if !tracer.poll(t, "strace attached", func() bool { return strings.Contains(tracer.output.String(), "attached") }) {
-		t.Fatalf("strace could not attach (it needs root, or kernel.yama.ptrace_scope=0): %v\n%s", tracer.err, &tracer.output)
+	tracer := launch(t, append(command, "-p", fmt.Sprint(m.Cmd.Process.Pid))...)
+	if !tracer.Poll(t, "strace attached", func() bool { return strings.Contains(tracer.Output.String(), "attached") }) {
+		t.Fatalf("strace could not attach (it needs root, or kernel.yama.ptrace_scope=0): %v\n%s", tracer.Err, &tracer.Output)
 	}
 	return tracer
 }
@@ -211,9 +212,9 @@ func prepare(t *testing.T, stopped bool) *base {
 		}
 	}
 	if stopped {
-		m.stop(t)
+		m.Stop(t)
 	} else {
-		m.kill(t)
+		m.Kill(t)
 	}
 	return b
 }
@@ -283,8 +284,8 @@ func strikeStep(t *testing.T, b *base, n int, s strike) trace {
 	}
 	killed := s.fault == kill && !answered
 	if killed {
-		m.wait(t)
-		tracer.wait(t)
+		m.Wait(t)
+		tracer.Wait(t)
 	}
 	tr := readTrace(t, log, s, killed)
 	for _, c := range tr.calls {
@@ -296,7 +297,7 @@ func strikeStep(t *testing.T, b *base, n int, s strike) trace {
 		if !answered {
 			t.Errorf("the call was not answered, although nothing was struck:\n%s", tr.text)
 		}
-		m.kill(t)
+		m.Kill(t)
 		return tr
 	}
 	if answered {
@@ -307,7 +308,7 @@ func strikeStep(t *testing.T, b *base, n int, s strike) trace {
 		if now := readTrace(t, log, s, false); len(now.calls) != tr.struck+1 {
 			t.Errorf("meterd goes on after a failure:\n%s", now.text)
 		}
-		m.stop(t)
+		m.Stop(t)
 	}
 	recovered(t, data, writers)
 	return tr
@@ -338,7 +339,7 @@ func recovered(t *testing.T, data string, writers []*writer) {
 	if r.doubt > 0 {
 		t.Logf("%d calls unanswered, %d stored", r.doubt, r.stored)
 	}
-	m.stop(t)
+	m.Stop(t)
 }
 
 // TestSweepStop strikes everything that meterd does to its files while it stops.
@@ -362,10 +363,10 @@ func TestSweepStop(t *testing.T) {
 					}
 					log := filepath.Join(t.TempDir(), "strace")
 					tracer := attach(t, m, s.command(t, log))
-					m.cmd.Process.Signal(syscall.SIGTERM)
-					ended(t, m.process, s)
-					tracer.wait(t)
-					tr := readTrace(t, log, s, m.killed())
+					m.Cmd.Process.Signal(syscall.SIGTERM)
+					ended(t, m.Process, s)
+					tracer.Wait(t)
+					tr := readTrace(t, log, s, m.Killed())
 					known(t, tr, "pwrite64", "fdatasync", "ftruncate", "fallocate", "unlinkat", "openat")
 					recovered(t, data, writers)
 					return tr
@@ -388,13 +389,13 @@ func TestSweepStart(t *testing.T) {
 					s.files = allFiles(data)
 					log := filepath.Join(t.TempDir(), "strace")
 					m := launchDev(t, data, s.launcher(t, log)...)
-					survived := m.ready(t)
+					survived := m.Ready(t)
 					if survived {
-						m.kill(t)
-					} else if !m.killed() && m.cmd.ProcessState.ExitCode() != 1 {
-						t.Errorf("meterd ended with %v:\n%s", m.err, &m.output)
+						m.Kill(t)
+					} else if !m.Killed() && m.Cmd.ProcessState.ExitCode() != 1 {
+						t.Errorf("meterd ended with %v:\n%s", m.Err, &m.Output)
 					}
-					tr := readTrace(t, log, s, !survived && m.killed())
+					tr := readTrace(t, log, s, !survived && m.Killed())
 					known(t, tr, "openat", "flock", "ftruncate", "fallocate", "pwrite64", "fsync", "fdatasync", "unlinkat", "write", "mkdirat")
 					recovered(t, data, writers)
 					return tr
@@ -415,12 +416,12 @@ func known(t *testing.T, tr trace, calls ...string) {
 }
 
 // ended waits for a process that may have been killed by its strike, or may say that it failed.
-func ended(t *testing.T, p *process, s strike) {
+func ended(t *testing.T, p *process.Process, s strike) {
 	t.Helper()
-	if code := p.wait(t); code == 0 || s.fault == kill && p.killed() || code == 1 && strings.Contains(p.output.String(), "meterd: ") {
+	if code := p.Wait(t); code == 0 || s.fault == kill && p.Killed() || code == 1 && strings.Contains(p.Output.String(), "meterd: ") {
 		return
 	}
-	t.Errorf("meterd ended with %v:\n%s", p.err, &p.output)
+	t.Errorf("meterd ended with %v:\n%s", p.Err, &p.Output)
 }
 
 // TestSweepCheckpoint strikes the copying of a long log into the database, beside the service.
@@ -469,11 +470,11 @@ func TestSweepCheckpoint(t *testing.T) {
 				t.Fatalf("%s was not struck:\n%s", p.call, readTrace(t, log, p.strike, false).text)
 			}
 			if p.fault == kill {
-				m.wait(t)
-				tracer.wait(t)
+				m.Wait(t)
+				tracer.Wait(t)
 			} else {
 				failed(t, m, writers)
-				m.stop(t)
+				m.Stop(t)
 			}
 			release()
 			if tr := readTrace(t, log, p.strike, p.fault == kill); tr.struck < 0 {
@@ -526,7 +527,7 @@ func prepareLong(t *testing.T) *base {
 			t.Fatal(err)
 		}
 		if info.Size() > 3800*frame { // starting again adds some
-			m.kill(t)
+			m.Kill(t)
 			return b
 		}
 		w := b.writers[0]
@@ -567,13 +568,13 @@ func createDev(t *testing.T, s strike) trace {
 	s.files = allFiles(data)
 	log := filepath.Join(t.TempDir(), "strace")
 	m := launchDev(t, data, s.launcher(t, log)...)
-	survived := m.ready(t)
+	survived := m.Ready(t)
 	if survived {
-		m.kill(t)
+		m.Kill(t)
 	} else {
-		ended(t, m.process, s)
+		ended(t, m.Process, s)
 	}
-	tr := readTrace(t, log, s, !survived && m.killed())
+	tr := readTrace(t, log, s, !survived && m.Killed())
 	m = dev(t, data)
 	if len(m.Sellers) == 0 || len(m.Buyers) == 0 || len(m.Products) == 0 {
 		t.Fatalf("the second try serves an empty marketplace; the first did this:\n%s", tr.text)
@@ -582,7 +583,7 @@ func createDev(t *testing.T, s strike) trace {
 	w := newWriter(legacy, few, 1)
 	w.connect(t, m)
 	w.mustSend(t, w.fresh(25))
-	m.kill(t)
+	m.Kill(t)
 	recovered(t, data, []*writer{w})
 	return tr
 }
@@ -593,10 +594,10 @@ func createInit(t *testing.T, s strike) trace {
 	log := filepath.Join(t.TempDir(), "strace")
 	p := launch(t, append(s.launcher(t, log), binary, "init", "--data", data)...)
 	ended(t, p, s)
-	tr := readTrace(t, log, s, p.killed())
+	tr := readTrace(t, log, s, p.Killed())
 	code, said := meterdRun(t, "init", "--data", data)
 	if code != 0 && !strings.Contains(said, "there is a ledger already") {
-		t.Fatalf("the second try says %s\nthe first said %s\nand did this:\n%s", said, &p.output, tr.text)
+		t.Fatalf("the second try says %s\nthe first said %s\nand did this:\n%s", said, &p.Output, tr.text)
 	}
 	verify(t, data)
 	key, err := os.ReadFile(data + ".key")

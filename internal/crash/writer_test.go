@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/marketplacemetering"
 	"github.com/aws/aws-sdk-go-v2/service/marketplacemetering/types"
 	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/process"
 	"github.com/meterd/meterd/internal/sandbox"
 )
 
@@ -245,7 +246,7 @@ func (w *writer) send(records []usage) (answered bool, err error) {
 			fresh = append(fresh, u)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), process.Patience)
 	defer cancel()
 	if w.workload != "" {
 		err = w.meter(ctx, records[0])
@@ -263,7 +264,7 @@ func (w *writer) send(records []usage) (answered bool, err error) {
 	case errors.As(err, &wrong):
 		return true, err
 	case ctx.Err() != nil:
-		return false, fmt.Errorf("no answer in %v: %w", patience, err)
+		return false, fmt.Errorf("no answer in %v: %w", process.Patience, err)
 	case errors.As(err, &throttled):
 		w.refused = append(w.refused, fresh)
 		return false, nil
