@@ -143,24 +143,46 @@ func (r *rows[T]) change(id uint32) *T {
 	return v
 }
 
-// each calls f for each thing to be written, in the order of their numbers, with the one that it replaces if there is one.
-func (r *rows[T]) each(f func(v T, old ...T) error) error {
+// each calls f for each thing to be written, in the order of their numbers, with the one that it replaces, or nil.
+func (r *rows[T]) each(f func(row, old any) error) error {
 	for _, id := range slices.Sorted(maps.Keys(r.changed)) {
-		if err := f(*r.changed[id], r.base[id-1]); err != nil {
+		if err := f(r.changed[id], &r.base[id-1]); err != nil {
 			return err
 		}
 	}
-	for i := range r.added {
-		if err := f(r.added[i]); err != nil {
+	return listed[T]{rows: r.added}.each(f)
+}
+
+// listed are rows that have no numbers.
+type listed[T any] struct {
+	rows []T
+	old  func(*T) *T // the one that a row replaces, or nil; nil if all are new
+}
+
+func (r listed[T]) each(f func(row, old any) error) error {
+	for i := range r.rows {
+		var old any
+		if r.old != nil {
+			if o := r.old(&r.rows[i]); o != nil {
+				old = o
+			}
+		}
+		if err := f(&r.rows[i], old); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func eachOf[T any](list []T, f func(T) error) error {
-	for _, v := range list {
-		if err := f(v); err != nil {
+// each calls f for each row of the plan, with the one that it replaces, or nil. What a row refers to comes before it.
+func (p *plan) each(f func(row, old any) error) error {
+	for _, kind := range []interface {
+		each(f func(row, old any) error) error
+	}{
+		&p.regions, &p.accounts, &p.products, listed[metering.PublicKey]{p.publicKeys, p.publicKeyBefore}, listed[metering.Customer]{rows: p.customers},
+		&p.agreements, &p.principals, &p.keys, &p.workloads, &p.admins, listed[store.RegistrationToken]{rows: p.tokens},
+	} {
+		if err := kind.each(f); err != nil {
 			return err
 		}
 	}
@@ -168,57 +190,27 @@ func eachOf[T any](list []T, f func(T) error) error {
 }
 
 // put writes the plan.
-func (p *plan) put(tx *store.Tx) error {
-	for _, write := range []func() error{
-		func() error { return p.regions.each(tx.PutRegion) },
-		func() error { return p.accounts.each(tx.PutAccount) },
-		func() error { return p.products.each(tx.PutProduct) },
-		func() error {
-			return eachOf(p.publicKeys, func(k metering.PublicKey) error { return tx.PutPublicKey(k, p.publicKeysBefore(k)...) })
-		},
-		func() error { return eachOf(p.customers, tx.PutCustomer) },
-		func() error { return p.agreements.each(tx.PutAgreement) },
-		func() error { return p.principals.each(tx.PutPrincipal) },
-		func() error { return p.keys.each(tx.PutAccessKey) },
-		func() error { return p.workloads.each(tx.PutWorkload) },
-		func() error { return p.admins.each(tx.PutAdminToken) },
-		func() error { return eachOf(p.tokens, tx.PutRegistrationToken) },
-	} {
-		if err := write(); err != nil {
-			return err
+func (p *plan) put(tx *store.Tx) error { return p.each(tx.Replace) }
+
+// publicKeyBefore returns the version of a key that the plan changes, or nil if it adds it.
+func (p *plan) publicKeyBefore(k *metering.PublicKey) *metering.PublicKey {
+	all := p.l.catalog.PublicKeys(k.Product)
+	for i := range all {
+		if all[i].Version == k.Version {
+			return &all[i]
 		}
 	}
 	return nil
 }
 
-// publicKeysBefore returns the version of a key that the plan changes, if it does not add it.
-func (p *plan) publicKeysBefore(k metering.PublicKey) []metering.PublicKey {
-	for _, old := range p.l.catalog.PublicKeys(k.Product) {
-		if old.Version == k.Version {
-			return []metering.PublicKey{old}
-		}
-	}
-	return nil
-}
-
-// enter brings what was written into the catalogue and the directory.
+// enter brings what was written into memory.
 func (p *plan) enter(l *Ledger) {
 	l.catalog.Reserve(len(p.accounts.added), len(p.customers), len(p.agreements.added))
-	enter(&p.regions, l.catalog.PutRegion)
-	enter(&p.accounts, l.catalog.PutAccount)
-	enter(&p.products, l.catalog.PutProduct)
-	enter(&rows[metering.PublicKey]{added: p.publicKeys}, l.catalog.PutPublicKey)
-	enter(&rows[metering.Customer]{added: p.customers}, l.catalog.PutCustomer)
-	enter(&p.agreements, l.catalog.PutAgreement)
-	enter(&p.workloads, l.catalog.PutWorkload)
-	enter(&p.principals, l.directory.putPrincipal)
-	enter(&p.keys, func(k store.AccessKey) { l.directory.putKey(k, p.secrets[k.ID]) })
-	enter(&p.admins, l.directory.putAdmin)
-}
-
-func enter[T any](r *rows[T], put func(T)) {
-	_ = r.each(func(v T, _ ...T) error { // which never fails
-		put(v)
+	_ = p.each(func(row, _ any) error { // which never fails
+		if k, is := row.(*store.AccessKey); is {
+			row = &openKey{*k, p.secrets[k.ID]}
+		}
+		l.put(row)
 		return nil
 	})
 }

@@ -112,65 +112,35 @@ func (l *Ledger) catch(lock func() bool, unlock func()) error {
 	return nil
 }
 
-// changes are rows that other nodes have changed, read before they are entered, so that the catalogue is not locked
-// while the database answers.
-type changes struct {
-	store.Rows
-	enter []func(*Ledger)
-	clock []byte
-}
-
-func later[T any](c *changes, put func(*Ledger, T)) func(T) {
-	return func(v T) { c.enter = append(c.enter, func(l *Ledger) { put(l, v) }) }
-}
-
-func (l *Ledger) newChanges() *changes {
-	c := &changes{}
-	c.Rows = store.Rows{
-		Region:    later(c, func(l *Ledger, v metering.RegionInfo) { l.catalog.PutRegion(v) }),
-		Account:   later(c, func(l *Ledger, v metering.Account) { l.catalog.PutAccount(v) }),
-		Product:   later(c, func(l *Ledger, v metering.Product) { l.catalog.PutProduct(v) }),
-		PublicKey: later(c, func(l *Ledger, v metering.PublicKey) { l.catalog.PutPublicKey(v) }),
-		Agreement: later(c, func(l *Ledger, v metering.Agreement) { l.catalog.PutAgreement(v) }),
-		Customer:  later(c, func(l *Ledger, v metering.Customer) { l.catalog.PutCustomer(v) }),
-		Principal: later(c, func(l *Ledger, v store.Principal) { l.directory.putPrincipal(v) }),
-		AccessKey: func(k store.AccessKey) error {
-			plain, err := l.sealer.Open(secretLabel(k.AccessKeyID), k.Sealed)
-			if err != nil {
-				return fmt.Errorf("access key %s: %w", k.AccessKeyID, err)
-			}
-			c.enter = append(c.enter, func(l *Ledger) { l.directory.putKey(k, string(plain)) })
-			return nil
-		},
-		Workload:   later(c, func(l *Ledger, v metering.Workload) { l.catalog.PutWorkload(v) }),
-		AdminToken: later(c, func(l *Ledger, v store.AdminToken) { l.directory.putAdmin(v) }),
-	}
-	return c
-}
-
-// readChanges enters what has changed since l.revision. The caller holds l.administration.
+// readChanges puts what has changed into memory since l.revision. The caller holds l.administration.
 func (l *Ledger) readChanges() error {
-	var c *changes
+	var changed []any // read before they are put, so that the catalogue is not locked while the database answers
 	var revision store.Revision
+	var clock []byte
 	err := l.db.View(func(r *store.Reader) (err error) {
-		c = l.newChanges() // a view may begin again
-		if revision, err = r.Load(*l.revision.Load(), &c.Rows); err != nil {
+		changed = nil // a view may begin again
+		revision, err = r.Load(*l.revision.Load(), func(row any) error {
+			row, err := l.opened(row)
+			changed = append(changed, row)
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		c.clock, err = r.Value(clockValue)
+		clock, err = r.Value(clockValue)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	state, err := parseClock(c.clock)
+	state, err := parseClock(clock)
 	if err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, enter := range c.enter {
-		enter(l)
+	for _, row := range changed {
+		l.put(row)
 	}
 	l.clock.set(state)
 	l.revision.Store(&revision)

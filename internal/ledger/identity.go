@@ -66,14 +66,45 @@ func newDirectory(number func(uint32) string) *directory {
 	return &directory{number: number, named: map[principalName]uint32{}, secrets: map[string]secret{}, bearers: map[[32]byte]uint32{}}
 }
 
-// unseal opens an access key's secret and puts the key.
-func (d *directory) unseal(sealer *iam.Sealer, k store.AccessKey) error {
-	plain, err := sealer.Open(secretLabel(k.AccessKeyID), k.Sealed)
-	if err != nil {
-		return fmt.Errorf("access key %s: %w", k.AccessKeyID, err)
+// put brings a row into memory, the catalogue's or the directory's.
+func (l *Ledger) put(row any) {
+	if !l.catalog.Put(row) {
+		l.directory.put(row)
 	}
-	d.putKey(k, string(plain))
-	return nil
+}
+
+// openKey is an access key with its secret.
+type openKey struct {
+	store.AccessKey
+	secret string
+}
+
+// opened returns a row of the store's as put takes it: of an access key the secret is opened.
+func (l *Ledger) opened(row any) (any, error) {
+	k, is := row.(*store.AccessKey)
+	if !is {
+		return row, nil
+	}
+	plain, err := l.sealer.Open(secretLabel(k.AccessKeyID), k.Sealed)
+	if err != nil {
+		return nil, fmt.Errorf("access key %s: %w", k.AccessKeyID, err)
+	}
+	return &openKey{*k, string(plain)}, nil
+}
+
+// put adds or replaces a row of the directory.
+func (d *directory) put(row any) {
+	switch r := row.(type) {
+	case *store.Principal:
+		d.putPrincipal(*r)
+	case *openKey:
+		d.putKey(r.AccessKey, r.secret)
+	case *store.AdminToken:
+		d.putAdmin(*r)
+	case *store.RegistrationToken: // read from the store when it is used: there may be many
+	default:
+		panic(fmt.Sprintf("rows of type %T have no place in memory", row))
+	}
 }
 
 func grow[T any](list []T, id uint32, v T) []T {
@@ -86,6 +117,12 @@ func grow[T any](list []T, id uint32, v T) []T {
 
 func (d *directory) putPrincipal(p store.Principal) {
 	known := p.ID <= uint32(len(d.principals))
+	if known {
+		old := &d.principals[p.ID-1]
+		if name := (principalName{old.Account, old.Kind, old.Name}); d.named[name] == p.ID {
+			delete(d.named, name)
+		}
+	}
 	d.principals = grow(d.principals, p.ID, p)
 	if known {
 		for _, k := range d.keys {
@@ -94,20 +131,18 @@ func (d *directory) putPrincipal(p store.Principal) {
 			}
 		}
 	}
-	name := principalName{p.Account, p.Kind, p.Name}
 	if !p.Deleted {
-		d.named[name] = p.ID
-	} else if d.named[name] == p.ID {
-		delete(d.named, name)
+		d.named[principalName{p.Account, p.Kind, p.Name}] = p.ID
 	}
 }
 
 func (d *directory) putKey(k store.AccessKey, plain string) {
+	if k.ID <= uint32(len(d.keys)) {
+		delete(d.secrets, d.keys[k.ID-1].AccessKeyID)
+	}
 	d.keys = grow(d.keys, k.ID, k)
 	if k.Active && !k.Deleted {
 		d.secrets[k.AccessKeyID] = secret{plain, d.identity(&k)}
-	} else {
-		delete(d.secrets, k.AccessKeyID)
 	}
 }
 
@@ -122,10 +157,11 @@ func (d *directory) identity(k *store.AccessKey) *Identity {
 }
 
 func (d *directory) putAdmin(t store.AdminToken) {
+	if t.ID <= uint32(len(d.admins)) {
+		delete(d.bearers, d.admins[t.ID-1].Hash)
+	}
 	d.admins = grow(d.admins, t.ID, t)
-	if t.Deleted {
-		delete(d.bearers, t.Hash)
-	} else {
+	if !t.Deleted {
 		d.bearers[t.Hash] = t.ID
 	}
 }

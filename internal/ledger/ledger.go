@@ -129,7 +129,7 @@ func Create(cfg Config, tokens ...[32]byte) error {
 	meta := store.Meta{Sealed: sealer.Seal(ledgerLabel, secret), Sandbox: cfg.Sandbox, Created: now.UnixMilli(), Check: sealer.Seal("check", []byte(masterCheck))}
 	return store.Create(cfg.Store, meta, func(tx *store.Tx) error {
 		for _, r := range metering.AWSRegions() {
-			if err := tx.PutRegion(r); err != nil {
+			if err := tx.Put(&r); err != nil {
 				return err
 			}
 		}
@@ -149,7 +149,7 @@ func createFirstToken(tx *store.Tx, id uint32, hash [32]byte, now metering.Insta
 		return err
 	}
 	t := store.AdminToken{ID: id, Name: "init", Hash: hash, Created: now}
-	if err := tx.PutAdminToken(t); err != nil {
+	if err := tx.Put(&t); err != nil {
 		return err
 	}
 	return tx.AppendCall(&store.Call{Seq: int64(id), At: now, Request: request, Operation: uint8(metering.Administration), Source: "local",
@@ -304,10 +304,16 @@ func (l *Ledger) load() error {
 func (l *Ledger) read(r *store.Reader) error {
 	l.catalog = metering.NewCatalog(l.settings) // a view may begin again
 	l.directory = newDirectory(l.number)
-	rows := store.CatalogRows(l.catalog)
-	rows.Principal, rows.AdminToken = l.directory.putPrincipal, l.directory.putAdmin
-	rows.AccessKey = func(k store.AccessKey) error { return l.directory.unseal(l.sealer, k) }
-	revision, err := r.Load(store.Revision{}, rows)
+	revision, err := r.Load(store.Revision{}, func(row any) error {
+		row, err := l.opened(row)
+		if err == nil {
+			l.put(row)
+		}
+		return err
+	})
+	if err == nil {
+		err = r.Registrations(func(v metering.Registration) error { l.catalog.PutRegistration(v); return nil })
+	}
 	if err != nil {
 		return fmt.Errorf("reading the catalogue: %w", err)
 	}

@@ -83,7 +83,8 @@ type verifier struct {
 	report  Report
 	r       *store.Reader
 	catalog *metering.Catalog
-	ids     *metering.RecordIDs // nil if the secret is not known
+	largest struct{ principal, accessKey, adminToken uint32 } // numbers of the directory's rows
+	ids     *metering.RecordIDs                               // nil if the secret is not known
 	sandbox bool
 	left    map[metering.Hour]int64                     // usage rows of each hour that are still to come
 	keys    map[metering.Hour]map[metering.Key]struct{} // of hours with rows to come
@@ -112,7 +113,11 @@ func (v *verifier) run(r *store.Reader, meta store.Meta, w VerifyOptions) error 
 	if err := r.Check(v.problem); err != nil {
 		return err
 	}
-	if _, err := r.Load(store.Revision{}, store.CatalogRows(v.catalog)); err != nil {
+	_, err := r.Load(store.Revision{}, v.know)
+	if err == nil {
+		err = r.Registrations(func(g metering.Registration) error { v.catalog.PutRegistration(g); return nil })
+	}
+	if err != nil {
 		return fmt.Errorf("reading the catalogue: %w", err)
 	}
 	if err := r.CheckHistory(v.problem); err != nil {
@@ -137,6 +142,21 @@ func (v *verifier) run(r *store.Reader, meta store.Meta, w VerifyOptions) error 
 		v.report.Sums = append(v.report.Sums, *s)
 	}
 	slices.SortFunc(v.report.Sums, func(a, b ProductSum) int { return strings.Compare(a.ProductCode, b.ProductCode) })
+	return nil
+}
+
+// know takes a row of the catalogue or the directory.
+func (v *verifier) know(row any) error {
+	switch r := row.(type) {
+	case *store.Principal:
+		v.largest.principal = r.ID
+	case *store.AccessKey:
+		v.largest.accessKey = r.ID
+	case *store.AdminToken:
+		v.largest.adminToken = r.ID
+	default:
+		v.catalog.Put(row)
+	}
 	return nil
 }
 
@@ -166,15 +186,6 @@ func (v *verifier) deriveIDs(meta store.Meta, w VerifyOptions) error {
 
 // checkCalls checks the audit rows, and that they and the usage rows belong to each other.
 func (v *verifier) checkCalls() error {
-	var principals, keys, tokens uint32
-	_, err := v.r.Load(store.Revision{}, &store.Rows{
-		Principal:  func(p store.Principal) { principals = p.ID },
-		AccessKey:  func(k store.AccessKey) error { keys = k.ID; return nil },
-		AdminToken: func(t store.AdminToken) { tokens = t.ID },
-	})
-	if err != nil {
-		return err
-	}
 	accepted, err := v.acceptances()
 	if err != nil {
 		return err
@@ -203,11 +214,11 @@ func (v *verifier) checkCalls() error {
 		if c.UsageRows > most {
 			v.problem("call row %d: it wrote %d usage rows; a call of %v with refusal %d writes at most %d", c.Seq, c.UsageRows, op, c.Refusal, most)
 		}
-		known := principals
+		known := v.largest.principal
 		if c.Operation == uint8(metering.Administration) {
-			known = tokens
+			known = v.largest.adminToken
 		}
-		if c.Principal > known || c.AccessKey > keys || c.Workload != 0 && v.catalog.Workload(c.Workload) == nil || c.Region != 0 && v.catalog.Region(c.Region) == nil {
+		if c.Principal > known || c.AccessKey > v.largest.accessKey || c.Workload != 0 && v.catalog.Workload(c.Workload) == nil || c.Region != 0 && v.catalog.Region(c.Region) == nil {
 			v.problem("call row %d: principal %d, access key %d, workload %d or region %d does not exist", c.Seq, c.Principal, c.AccessKey, c.Workload, c.Region)
 		}
 		d, err := parseDetail(c.Detail)

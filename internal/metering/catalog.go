@@ -226,7 +226,7 @@ type Catalog struct {
 	registered    map[pair]struct{}      // :: workload, product that has had a successful first call
 }
 
-// index finds things by the hash of a name that they keep themselves. It costs half of a map with the names as keys,
+// index finds things by the hash of a name that they keep themselves; a name that a thing has no more finds nothing. It costs half of a map with the names as keys,
 // and the garbage collector does not look into it. There may be millions of agreements.
 type index struct {
 	first map[uint64]uint32 // :: hash → number
@@ -246,7 +246,7 @@ func (x *index) get(hash uint64, named func(uint32) bool) uint32 {
 	return 0
 }
 
-// put adds a thing whose name is new.
+// put adds a thing by a name that is new.
 func (x *index) put(hash uint64, id uint32) {
 	if x.first == nil {
 		x.first = map[uint64]uint32{}
@@ -312,8 +312,42 @@ func (c *Catalog) Reserve(accounts, customers, agreements int) {
 	c.agreements = slices.Grow(c.agreements, agreements)
 }
 
+// Put adds or replaces a row that a pointer points to, of which the catalogue keeps a copy: a [RegionInfo], [Account],
+// [Product], [PublicKey], [Agreement], [Customer] or [Workload]. It reports whether the catalogue keeps such rows.
+func (c *Catalog) Put(row any) bool {
+	switch r := row.(type) {
+	case *RegionInfo:
+		c.PutRegion(*r)
+	case *Account:
+		c.PutAccount(*r)
+	case *Product:
+		c.PutProduct(*r)
+	case *PublicKey:
+		c.PutPublicKey(*r)
+	case *Agreement:
+		c.PutAgreement(*r)
+	case *Customer:
+		c.PutCustomer(*r)
+	case *Workload:
+		c.PutWorkload(*r)
+	default:
+		return false
+	}
+	return true
+}
+
+// forget takes the name that a row had before out of the names of its table, unless it has been given to another one.
+func forget[K comparable, N comparable](names map[K]N, old K, number N) {
+	if names[old] == number {
+		delete(names, old)
+	}
+}
+
 // PutRegion adds or replaces a region.
 func (c *Catalog) PutRegion(r RegionInfo) {
+	if old := c.Region(r.ID); old != nil {
+		forget(c.regionNamed, old.Name, r.ID)
+	}
 	c.regions = put(c.regions, uint32(r.ID), r)
 	c.regionNamed[r.Name] = r.ID
 }
@@ -322,6 +356,7 @@ func (c *Catalog) PutRegion(r RegionInfo) {
 func (c *Catalog) PutAccount(a Account) {
 	if old := c.Account(a.ID); old != nil {
 		a.customers = old.customers
+		forget(c.accountByID, old.AccountID, a.ID)
 	}
 	c.accounts = put(c.accounts, a.ID, a)
 	c.accountByID[a.AccountID] = a.ID
@@ -336,16 +371,27 @@ func (c *Catalog) PutAccount(a Account) {
 
 // PutProduct adds or replaces a product.
 func (c *Catalog) PutProduct(p Product) {
+	if old := c.Product(p.ID); old != nil {
+		forget(c.productByCode, old.Code, p.ID)
+		forget(c.productByID, old.ProductID, p.ID)
+	}
 	c.products = put(c.products, p.ID, p)
 	c.productByCode[p.Code] = p.ID
 	c.productByID[p.ProductID] = p.ID
 }
 
-// PutAgreement adds or replaces an agreement. Agreements are added in the order of their numbers.
+// PutAgreement adds or replaces an agreement. Agreements are added in the order of their numbers, and stay their
+// product's and their buyer's.
 func (c *Catalog) PutAgreement(a Agreement) {
 	key := pair{a.Product, a.Buyer}
 	if old := at(c.agreements, a.ID); old != nil && old.ID != 0 {
 		a.previous = old.previous
+		if old.AgreementID != a.AgreementID {
+			c.agreementByID.put(c.hash(a.AgreementID), a.ID)
+		}
+		if old.LicenseARN != a.LicenseARN {
+			c.byLicense.put(c.hash(a.LicenseARN), a.ID)
+		}
 		*old = a
 		c.stand(c.newest[key])
 		return
@@ -358,9 +404,18 @@ func (c *Catalog) PutAgreement(a Agreement) {
 	c.byLicense.put(c.hash(a.LicenseARN), a.ID)
 }
 
-// PutCustomer adds a customer identifier of a buyer that has been put.
+// PutCustomer adds or replaces the customer identifier by which a seller's products know a buyer that has been put.
 func (c *Catalog) PutCustomer(u Customer) {
 	buyer := c.Account(u.Buyer)
+	for place := buyer.customers; place != 0; place = c.customers[place-1].previous {
+		if old := &c.customers[place-1]; old.Seller == u.Seller {
+			if old.Identifier != u.Identifier {
+				old.Identifier = u.Identifier
+				c.customerNamed.put(c.hashCustomer(u.Seller, u.Identifier), place)
+			}
+			return
+		}
+	}
 	u.previous = buyer.customers
 	c.customers = append(c.customers, u)
 	buyer.customers = uint32(len(c.customers))
@@ -369,6 +424,9 @@ func (c *Catalog) PutCustomer(u Customer) {
 
 // PutWorkload adds or replaces a workload.
 func (c *Catalog) PutWorkload(w Workload) {
+	if old := c.Workload(w.ID); old != nil {
+		forget(c.workloadNamed, workloadKey{old.Account, old.Platform, old.ResourceID}, w.ID)
+	}
 	c.workloads = put(c.workloads, w.ID, w)
 	c.workloadNamed[workloadKey{w.Account, w.Platform, w.ResourceID}] = w.ID
 }

@@ -8,114 +8,12 @@ import (
 	"math"
 	"strings"
 
-	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/metering"
 )
-
-// Principal is a user or a role of an account.
-type Principal struct {
-	ID      uint32
-	Account uint32
-	Kind    iam.Kind
-	Name    string
-	iam.Permissions
-	Deleted bool
-}
-
-// AccessKey is a user's access key.
-type AccessKey struct {
-	ID          uint32
-	AccessKeyID string
-	Principal   uint32
-	Sealed      []byte // the secret under the master key
-	Active      bool
-	Deleted     bool
-	Created     metering.Instant
-}
-
-// AdminToken is a bearer token of the admin API, hashed.
-type AdminToken struct {
-	ID      uint32
-	Name    string
-	Hash    [32]byte
-	Created metering.Instant
-	Deleted bool
-}
-
-// RegistrationToken is a registration token that was issued.
-type RegistrationToken struct {
-	ID                        [16]byte
-	Product, Buyer, Agreement uint32
-	Issued, Expires           metering.Instant
-	Revoked                   bool
-}
-
-func list(v any) string {
-	b, _ := json.Marshal(v)
-	return string(b)
-}
 
 // PutMeta stores a named value.
 func (tx *Tx) PutMeta(name string, value []byte) error {
 	return tx.exec("INSERT INTO meta (name, value) VALUES ($1,$2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value)
-}
-
-// Puts of the catalogue's rows are told which row they replace, if there is one, for the checksum of the catalogue.
-
-// PutRegion adds or replaces a region.
-func (tx *Tx) PutRegion(r metering.RegionInfo, old ...metering.RegionInfo) error {
-	return regions.put(tx, "INSERT INTO region (id, name, enabled, changed) VALUES ($1,$2,$3,$4) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, enabled = excluded.enabled", r, old)
-}
-
-// PutAccount adds or replaces an account.
-func (tx *Tx) PutAccount(a metering.Account, old ...metering.Account) error {
-	return accounts.put(tx, "INSERT INTO account (id, account_id, name, seller, buyer, suspended, changed) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, name = excluded.name, seller = excluded.seller, buyer = excluded.buyer, suspended = excluded.suspended", a, old)
-}
-
-// PutProduct adds or replaces a product.
-func (tx *Tx) PutProduct(p metering.Product, old ...metering.Product) error {
-	return products.put(tx, "INSERT INTO product (id, seller, product_code, product_id, title, type, concurrent, dimensions, regions, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, title = excluded.title, dimensions = excluded.dimensions, regions = excluded.regions", p, old)
-}
-
-// PutPublicKey adds a version of a product's key, or notes when it was replaced.
-func (tx *Tx) PutPublicKey(k metering.PublicKey, old ...metering.PublicKey) error {
-	return publicKeys.put(tx, "INSERT INTO public_key (product, version, pem, sealed, created, rotated_at, changed) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (product, version) DO UPDATE SET changed = excluded.changed, rotated_at = excluded.rotated_at", k, old)
-}
-
-// PutAgreement adds or replaces an agreement.
-func (tx *Tx) PutAgreement(a metering.Agreement, old ...metering.Agreement) error {
-	return agreements.put(tx, "INSERT INTO agreement (id, product, buyer, agreement_id, license_arn, start, ending_at, ended_at, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, ending_at = excluded.ending_at, ended_at = excluded.ended_at", a, old)
-}
-
-// PutCustomer adds a customer identifier.
-func (tx *Tx) PutCustomer(u metering.Customer) error {
-	return customers.put(tx, "INSERT INTO customer (seller, buyer, identifier, changed) VALUES ($1,$2,$3,$4)", u, nil)
-}
-
-// PutWorkload adds or replaces a workload.
-func (tx *Tx) PutWorkload(w metering.Workload, old ...metering.Workload) error {
-	return workloads.put(tx, "INSERT INTO workload (id, account, platform, resource_id, region, role, changed) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, role = excluded.role", w, old)
-}
-
-// PutPrincipal adds or replaces a user or role.
-func (tx *Tx) PutPrincipal(p Principal, old ...Principal) error {
-	return principals.put(tx, "INSERT INTO principal (id, account, kind, name, allow, deny, deleted, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, allow = excluded.allow, deny = excluded.deny, deleted = excluded.deleted", p, old)
-}
-
-// PutAccessKey adds or replaces an access key.
-func (tx *Tx) PutAccessKey(k AccessKey, old ...AccessKey) error {
-	return accessKeys.put(tx, "INSERT INTO access_key (id, access_key_id, principal, sealed, active, deleted, created, changed) VALUES ($1,$2,$3,$4,$5,$6,$7,$8) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, active = excluded.active, deleted = excluded.deleted", k, old)
-}
-
-// PutAdminToken adds or replaces a token of the admin API.
-func (tx *Tx) PutAdminToken(t AdminToken, old ...AdminToken) error {
-	return adminTokens.put(tx, "INSERT INTO admin_token (id, name, hash, created, deleted, changed) VALUES ($1,$2,$3,$4,$5,$6) ON CONFLICT (id) DO UPDATE SET changed = excluded.changed, deleted = excluded.deleted", t, old)
-}
-
-// PutRegistrationToken adds a registration token, or revokes it.
-func (tx *Tx) PutRegistrationToken(t RegistrationToken) error {
-	return tx.exec("INSERT INTO registration_token (id, product, buyer, agreement, issued, expires, revoked) VALUES ($1,$2,$3,$4,$5,$6,$7) ON CONFLICT (id) DO UPDATE SET revoked = excluded.revoked",
-		t.ID[:], t.Product, t.Buyer, t.Agreement, int64(t.Issued), int64(t.Expires), t.Revoked)
 }
 
 // row reads the columns of one row and keeps the first that cannot be what was written. Damage must be refused where
@@ -155,82 +53,74 @@ func (r *row) bytes(column int, into []byte) {
 	}
 }
 
-// blob reads a value of any length.
-func (r *row) blob(column int) []byte { return bytes.Clone(r.ColumnRawBlob(column)) }
-
 func (r *row) instant(column int) metering.Instant { return metering.Instant(r.ColumnInt64(column)) }
 
-// numbered are the tables whose rows have numbers without gaps, from 1.
-var numbered = []string{"region", "account", "product", "agreement", "workload", "principal", "access_key", "admin_token"}
-
-// Rows is where [Reader.Load] puts what it reads. Tables whose function is nil are not read.
-type Rows struct {
-	Region       func(metering.RegionInfo)
-	Account      func(metering.Account)
-	Product      func(metering.Product)
-	PublicKey    func(metering.PublicKey)
-	Agreement    func(metering.Agreement)
-	Customer     func(metering.Customer)
-	Principal    func(Principal)
-	AccessKey    func(AccessKey) error
-	Workload     func(metering.Workload)
-	AdminToken   func(AdminToken)
-	Registration func(metering.Registration)
-}
-
-// CatalogRows puts what belongs to the catalogue into c.
-func CatalogRows(c *metering.Catalog) *Rows {
-	return &Rows{Region: c.PutRegion, Account: c.PutAccount, Product: c.PutProduct, PublicKey: c.PutPublicKey, Agreement: c.PutAgreement,
-		Customer: c.PutCustomer, Workload: c.PutWorkload, Registration: c.PutRegistration}
-}
-
-// table says how to read one table of the catalogue or the directory.
-type table struct {
-	name       string
-	columns    []string
-	order      string
-	unchanging bool // its rows do not note a revision
-	put        func(*row) error
-}
-
-// Load reads the rows of the catalogue and the directory that acts of administration have changed since a revision,
-// and returns the revision that it has read. Revision 0 stands for all; registrations are read only then. What a row
-// refers to comes before it, or was there. It refuses rows that cannot have been written: numbers must have no gaps,
-// and what a row refers to must be there. ErrWentBack means that the known revision is not in the store's history.
-func (r *Reader) Load(known Revision, to *Rows) (latest Revision, err error) {
+// Load calls f for the rows of the catalogue and the directory that acts of administration have changed since a revision,
+// and returns the revision that it has read. Revision 0 stands for all. What a row refers to comes before it, or was
+// there. Each row is a new one that f may keep: a pointer to a metering.RegionInfo, Account, Product, PublicKey,
+// Agreement, Customer or Workload, or a [Principal], [AccessKey] or [AdminToken]. Load refuses rows that cannot have been
+// written: numbers must have no gaps, and what a row refers to must be there. ErrWentBack means that the known revision
+// is not in the store's history.
+func (r *Reader) Load(known Revision, f func(row any) error) (latest Revision, err error) {
 	if latest, err = r.revision(known); err != nil {
 		return latest, err
 	}
-	since := known.N
-	most := map[string]int64{}
-	for _, name := range numbered {
-		if most[name], err = r.number("SELECT coalesce(max(id), 0) FROM " + name); err != nil {
-			return latest, err
-		}
+	most, err := r.most()
+	if err != nil {
+		return latest, err
 	}
-	for _, t := range to.tables() {
-		if t.put == nil || t.unchanging && since > 0 {
+	where, args := "", []any(nil)
+	if known.N > 0 {
+		where, args = " WHERE changed > $1", []any{known.N}
+	}
+	for _, k := range kinds {
+		if k.apart {
 			continue
 		}
-		where, args := "", []any(nil)
-		if since > 0 {
-			where, args = " WHERE changed > $1", []any{since}
-		}
-		_, dense := most[t.name]
-		dense = dense && since == 0
 		next := int64(1)
-		err := r.rows(t.name, "SELECT "+strings.Join(t.columns, ", ")+" FROM "+t.name+where+" ORDER BY "+t.order, most, func(s *row) error {
-			if id := s.ColumnInt64(0); dense && id != next {
+		err := r.rows(k.table, k.selection()+where+" ORDER BY "+strings.Join(k.key, ", "), most, func(s *row) error {
+			if id := s.ColumnInt64(0); k.numbered && known.N == 0 && id != next {
 				return fmt.Errorf("it should be %d: rows have been lost or added", next)
 			}
 			next++
-			return t.put(s)
+			v, err := k.read(s)
+			if err != nil {
+				return err
+			}
+			return f(v)
 		}, args...)
 		if err != nil {
 			return latest, err
 		}
 	}
 	return latest, nil
+}
+
+// most returns the largest number of each table whose rows are numbered.
+func (r *Reader) most() (most map[string]int64, err error) {
+	most = map[string]int64{}
+	for _, k := range kinds {
+		if k.numbered && err == nil {
+			most[k.table], err = r.number("SELECT coalesce(max(id), 0) FROM " + k.table)
+		}
+	}
+	return most, err
+}
+
+// Registrations calls f for each registration.
+func (r *Reader) Registrations(f func(metering.Registration) error) error {
+	most, err := r.most()
+	if err != nil {
+		return err
+	}
+	return r.rows("registration", "SELECT workload, product, operation, first_call, last_call FROM registration ORDER BY workload, product, operation", most, func(s *row) error {
+		v := metering.Registration{Workload: s.of("workload", 0), Product: s.of("product", 1),
+			Operation: metering.Operation(s.number(2, 1, math.MaxUint8)), First: s.instant(3), Last: s.instant(4)}
+		if s.damage != nil {
+			return s.damage
+		}
+		return f(v)
+	})
 }
 
 // rows calls f for each row of a statement, and refuses damage. An error says which table's and what the row's first
@@ -246,106 +136,11 @@ func (r *Reader) rows(table, sql string, most map[string]int64, f func(*row) err
 	}, args...)
 }
 
-// entering returns a function that reads a row with read and puts it unless it is damaged; nil if put is.
-func entering[T any](put func(T), read func(*row) T) func(*row) error {
-	if put == nil {
-		return nil
-	}
-	return func(s *row) error {
-		v := read(s)
-		if s.damage == nil {
-			put(v)
-		}
-		return s.damage
-	}
-}
-
-func (to *Rows) tables() []table {
-	var refused error // by AccessKey
-	var accessKey func(AccessKey)
-	if to.AccessKey != nil {
-		accessKey = func(k AccessKey) { refused = to.AccessKey(k) }
-	}
-	return []table{
-		{name: regions.table, columns: regions.columns, order: "id", put: entering(to.Region, func(s *row) metering.RegionInfo {
-			return metering.RegionInfo{ID: metering.Region(s.number(0, 1, math.MaxUint8)), Name: s.ColumnText(1), Enabled: s.ColumnBool(2)}
-		})},
-		{name: accounts.table, columns: accounts.columns, order: "id", put: entering(to.Account, func(s *row) metering.Account {
-			return metering.Account{ID: s.of("account", 0), AccountID: uint64(s.number(1, 0, 999_999_999_999)), Name: s.ColumnText(2),
-				Seller: s.ColumnBool(3), Buyer: s.ColumnBool(4), Suspended: s.ColumnBool(5)}
-		})},
-		{name: products.table, columns: products.columns, order: "id", put: entering(to.Product, func(s *row) metering.Product {
-			p := metering.Product{ID: s.of("product", 0), Seller: s.of("account", 1), Code: s.ColumnText(2), ProductID: s.ColumnText(3),
-				Title: s.ColumnText(4), Type: metering.ProductType(s.number(5, int64(metering.SaaS), int64(metering.AMI))), Concurrent: s.ColumnBool(6)}
-			s.list(7, &p.Dimensions)
-			var regions []int
-			s.list(8, &regions)
-			for _, n := range regions {
-				if (n < 1 || int64(n) > s.most["region"]) && s.damage == nil {
-					s.damage = fmt.Errorf("region %d does not exist", n)
-				}
-				p.Regions = append(p.Regions, metering.Region(n))
-			}
-			return p
-		})},
-		{name: publicKeys.table, columns: publicKeys.columns, order: "product, version", put: entering(to.PublicKey, func(s *row) metering.PublicKey {
-			return metering.PublicKey{Product: s.of("product", 0), Version: int32(s.number(1, 1, math.MaxInt32)), PEM: s.ColumnText(2),
-				Sealed: s.blob(3), Created: s.instant(4), RotatedAt: s.instant(5)}
-		})},
-		{name: agreements.table, columns: agreements.columns, order: "id", put: entering(to.Agreement, func(s *row) metering.Agreement {
-			return metering.Agreement{ID: s.of("agreement", 0), Product: s.of("product", 1), Buyer: s.of("account", 2),
-				AgreementID: s.ColumnText(3), LicenseARN: s.ColumnText(4), Start: s.instant(5), EndingAt: s.instant(6), EndedAt: s.instant(7)}
-		})},
-		{name: customers.table, columns: customers.columns, order: "seller, buyer", put: entering(to.Customer, func(s *row) metering.Customer {
-			return metering.Customer{Seller: s.of("account", 0), Buyer: s.of("account", 1), Identifier: s.ColumnText(2)}
-		})},
-		{name: principals.table, columns: principals.columns, order: "id", put: entering(to.Principal, func(s *row) Principal {
-			p := Principal{ID: s.of("principal", 0), Account: s.of("account", 1), Kind: iam.Kind(s.number(2, int64(iam.User), int64(iam.Role))), Name: s.ColumnText(3), Deleted: s.ColumnBool(6)}
-			s.list(4, &p.Allow)
-			s.list(5, &p.Deny)
-			return p
-		})},
-		{name: accessKeys.table, columns: accessKeys.columns, order: "id", put: withError(&refused, entering(accessKey, func(s *row) AccessKey {
-			return AccessKey{ID: s.of("access_key", 0), AccessKeyID: s.ColumnText(1), Principal: s.of("principal", 2),
-				Sealed: s.blob(3), Active: s.ColumnBool(4), Deleted: s.ColumnBool(5), Created: s.instant(6)}
-		}))},
-		{name: workloads.table, columns: workloads.columns, order: "id", put: entering(to.Workload, func(s *row) metering.Workload {
-			return metering.Workload{ID: s.of("workload", 0), Account: s.of("account", 1),
-				Platform: metering.Platform(s.number(2, int64(metering.EC2), int64(metering.AgentCore))), ResourceID: s.ColumnText(3),
-				Region: metering.Region(s.of("region", 4)), Role: s.of("principal", 5)}
-		})},
-		{name: adminTokens.table, columns: adminTokens.columns, order: "id", put: entering(to.AdminToken, func(s *row) AdminToken {
-			t := AdminToken{ID: s.of("admin_token", 0), Name: s.ColumnText(1), Created: s.instant(3), Deleted: s.ColumnBool(4)}
-			s.bytes(2, t.Hash[:])
-			return t
-		})},
-		{name: "registration", columns: []string{"workload", "product", "operation", "first_call", "last_call"}, order: "workload, product, operation", unchanging: true, put: entering(to.Registration, func(s *row) metering.Registration {
-			return metering.Registration{Workload: s.of("workload", 0), Product: s.of("product", 1),
-				Operation: metering.Operation(s.number(2, 1, math.MaxUint8)), First: s.instant(3), Last: s.instant(4)}
-		})},
-	}
-}
-
-// withError adds an error that putting a row has left behind.
-func withError(refused *error, put func(*row) error) func(*row) error {
-	if put == nil {
-		return nil
-	}
-	return func(s *row) error {
-		if err := put(s); err != nil {
-			return err
-		}
-		return *refused
-	}
-}
-
 // Registered tells whether the workload has had a successful call for the product.
 func (r *Reader) Registered(workload, product uint32) (bool, error) {
 	n, err := r.number("SELECT count(*) FROM registration WHERE workload = $1 AND product = $2", workload, product)
 	return n > 0, err
 }
-
-const registrationTokenColumns = "SELECT id, product, buyer, agreement, issued, expires, revoked, (SELECT max(id) FROM product), (SELECT max(id) FROM account) FROM registration_token "
 
 // RegistrationToken returns the token of the given id, or nil.
 func (r *Reader) RegistrationToken(id [16]byte) (found *RegistrationToken, err error) {
@@ -363,15 +158,17 @@ func (r *Reader) RegistrationTokens(after [16]byte, limit int, f func(Registrati
 }
 
 func (r *Reader) registrationTokens(where string, f func(RegistrationToken) error, args ...any) error {
-	return r.query(registrationTokenColumns+where, func(c columns) error {
-		s := row{columns: c}
-		t := RegistrationToken{Product: uint32(s.number(1, 1, s.ColumnInt64(7))), Buyer: uint32(s.number(2, 1, s.ColumnInt64(8))), Agreement: uint32(s.number(3, 0, math.MaxUint32)),
-			Issued: s.instant(4), Expires: s.instant(5), Revoked: s.ColumnBool(6)}
-		s.bytes(0, t.ID[:])
-		if s.damage != nil {
-			return fmt.Errorf("registration token %x: %w", t.ID, s.damage)
+	k := kindOfRow((*RegistrationToken)(nil))
+	n := len(k.columns)
+	most := map[string]int64{}
+	return r.query("SELECT "+strings.Join(k.columns, ", ")+", (SELECT max(id) FROM product), (SELECT max(id) FROM account) FROM "+k.table+" "+where, func(c columns) error {
+		most["product"], most["account"] = c.ColumnInt64(n), c.ColumnInt64(n+1)
+		v, err := k.read(&row{columns: c, most: most})
+		t := v.(*RegistrationToken)
+		if err != nil {
+			return fmt.Errorf("registration token %x: %w", t.ID, err)
 		}
-		return f(t)
+		return f(*t)
 	}, args...)
 }
 

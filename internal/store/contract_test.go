@@ -311,9 +311,9 @@ func TestRevisions(t *testing.T) {
 			})
 		}
 		err := act(0, func(tx *Tx) error {
-			return errors.Join(tx.PutRegion(metering.RegionInfo{ID: 1, Name: "us-east-1", Enabled: true}),
-				tx.PutAccount(metering.Account{ID: 1, AccountID: 111122223333, Seller: true}), tx.PutAccount(metering.Account{ID: 2, AccountID: 7, Buyer: true}),
-				tx.PutProduct(metering.Product{ID: 1, Seller: 1, Code: "p", ProductID: "prod-1", Type: metering.SaaS, Dimensions: []string{"users"}, Regions: []metering.Region{1}}))
+			return errors.Join(tx.Put(&metering.RegionInfo{ID: 1, Name: "us-east-1", Enabled: true}),
+				tx.Put(&metering.Account{ID: 1, AccountID: 111122223333, Seller: true}), tx.Put(&metering.Account{ID: 2, AccountID: 7, Buyer: true}),
+				tx.Put(&metering.Product{ID: 1, Seller: 1, Code: "p", ProductID: "prod-1", Type: metering.SaaS, Dimensions: []string{"users"}, Regions: []metering.Region{1}}))
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -322,9 +322,9 @@ func TestRevisions(t *testing.T) {
 			t.Errorf("an act on an old revision: %v", err)
 		}
 		err = act(1, func(tx *Tx) error {
-			return errors.Join(tx.PutAccount(metering.Account{ID: 2, AccountID: 7, Buyer: true, Name: "Renamed", Suspended: true}),
-				tx.PutAgreement(metering.Agreement{ID: 1, Product: 1, Buyer: 2, AgreementID: "a", LicenseARN: "arn", Start: 5}),
-				tx.PutCustomer(metering.Customer{Seller: 1, Buyer: 2, Identifier: "cust"}))
+			return errors.Join(tx.Put(&metering.Account{ID: 2, AccountID: 7, Buyer: true, Name: "Renamed", Suspended: true}),
+				tx.Put(&metering.Agreement{ID: 1, Product: 1, Buyer: 2, AgreementID: "a", LicenseARN: "arn", Start: 5}),
+				tx.Put(&metering.Customer{Seller: 1, Buyer: 2, Identifier: "cust"}))
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -332,11 +332,18 @@ func TestRevisions(t *testing.T) {
 		for since, want := range map[int64]string{0: "1111122223333 27 product 1 agreement cust ", 1: "27 agreement cust ", 2: ""} {
 			err := openView(t, location, db, func(r *Reader) error {
 				got := ""
-				revision, err := r.Load(Revision{N: since}, &Rows{
-					Account:   func(a metering.Account) { got += fmt.Sprint(a.ID, a.AccountID, " ")[:1] + fmt.Sprint(a.AccountID, " ") },
-					Product:   func(p metering.Product) { got += fmt.Sprint("product ", len(p.Regions), " ") },
-					Agreement: func(metering.Agreement) { got += "agreement " },
-					Customer:  func(c metering.Customer) { got += c.Identifier + " " },
+				revision, err := r.Load(Revision{N: since}, func(row any) error {
+					switch v := row.(type) {
+					case *metering.Account:
+						got += fmt.Sprint(v.ID, v.AccountID, " ")[:1] + fmt.Sprint(v.AccountID, " ")
+					case *metering.Product:
+						got += fmt.Sprint("product ", len(v.Regions), " ")
+					case *metering.Agreement:
+						got += "agreement "
+					case *metering.Customer:
+						got += v.Identifier + " "
+					}
+					return nil
 				})
 				if err != nil || revision.N != 2 || got != want {
 					t.Errorf("since %d: %q at revision %d, %v; want %q", since, got, revision, err, want)

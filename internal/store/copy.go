@@ -126,29 +126,16 @@ func copyCatalog(r *Reader, c target) error {
 		return err
 	}
 	return c.Update(func(tx *Tx) error {
-		var errs error
-		note := func(err error) { errs = errors.Join(errs, err) }
-		revision, err := r.Load(known, &Rows{
-			Region:     func(v metering.RegionInfo) { note(tx.PutRegion(v)) },
-			Account:    func(v metering.Account) { note(tx.PutAccount(v)) },
-			Product:    func(v metering.Product) { note(tx.PutProduct(v)) },
-			PublicKey:  func(v metering.PublicKey) { note(tx.PutPublicKey(v)) },
-			Agreement:  func(v metering.Agreement) { note(tx.PutAgreement(v)) },
-			Customer:   func(v metering.Customer) { note(tx.PutCustomer(v)) },
-			Principal:  func(v Principal) { note(tx.PutPrincipal(v)) },
-			AccessKey:  func(v AccessKey) error { return tx.PutAccessKey(v) },
-			Workload:   func(v metering.Workload) { note(tx.PutWorkload(v)) },
-			AdminToken: func(v AdminToken) { note(tx.PutAdminToken(v)) },
-		})
+		revision, err := r.Load(known, func(row any) error { return tx.Put(row) })
 		if errors.Is(err, ErrWentBack) {
 			return errors.New("the copy was made of a state of the ledger that is no longer in its history: it has gone back in time since; choose another place, or delete the copy and make it anew")
 		}
-		note(copyHistory(r, tx, known))
+		err = errors.Join(err, copyHistory(r, tx, known))
 		clock, err2 := r.Value("clock")
 		if err2 == nil && clock != nil {
 			err2 = tx.PutMeta("clock", clock)
 		}
-		return errors.Join(errs, err, err2, tx.exec("UPDATE state SET n = $1 WHERE name = 'revision'", revision.N))
+		return errors.Join(err, err2, tx.exec("UPDATE state SET n = $1 WHERE name = 'revision'", revision.N))
 	})
 }
 
@@ -170,17 +157,16 @@ func copyTokens(r *Reader, c target) error {
 		if err := tx.exec("DELETE FROM client_token WHERE workload > $1", 0); err != nil {
 			return err
 		}
-		var errs error
-		_, err := r.Load(Revision{}, &Rows{Registration: func(v metering.Registration) { errs = errors.Join(errs, tx.PutRegistration(v)) }})
+		err := r.Registrations(tx.PutRegistration)
 		var after [16]byte
 		for more := true; more && err == nil; {
 			more = false
 			err = r.RegistrationTokens(after, copyRows, func(t RegistrationToken) error {
 				after, more = t.ID, true
-				return tx.PutRegistrationToken(t)
+				return tx.Put(&t)
 			})
 		}
-		return errors.Join(errs, err)
+		return err
 	})
 	if err != nil {
 		return err

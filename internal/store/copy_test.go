@@ -22,10 +22,10 @@ func content(t *testing.T, location string) (text []string) {
 	add := func(format string, args ...any) { text = append(text, fmt.Sprintf(format, args...)) }
 	err := Read(location, func(r *Reader, m Meta) error {
 		add("secret %s", m.Secret)
-		_, err := r.Load(Revision{}, &Rows{Account: func(a metering.Account) { add("account %+v", a) }, Customer: func(c metering.Customer) { add("customer %+v", c) },
-			Product: func(p metering.Product) { add("product %+v", p) }, Agreement: func(a metering.Agreement) { add("agreement %+v", a) }, Principal: func(p Principal) { add("principal %+v", p) },
-			Workload: func(w metering.Workload) { add("workload %+v", w) }, Registration: func(v metering.Registration) { add("registration %+v", v) }})
+		_, err := r.Load(Revision{}, func(row any) error { add("%s %+v", kindOfRow(row).table, row); return nil })
 		return errors.Join(err,
+			r.Registrations(func(v metering.Registration) error { add("registration %+v", v); return nil }),
+			r.RegistrationTokens([16]byte{}, copyRows, func(k RegistrationToken) error { add("registration token %+v", k); return nil }),
 			r.ClientTokens(func(k *ClientToken) error { add("token %+v", *k); return nil }),
 			r.Calls(func(c *Call, stored uint32) error { add("call %+v %b", *c, stored); return nil }, func(seq int64) error { return fmt.Errorf("orphan %d", seq) }),
 			r.Usage(func(u *Usage) error { add("usage %+v", *u); return nil }),
@@ -43,7 +43,7 @@ func content(t *testing.T, location string) (text []string) {
 func furnished(t *testing.T, location string) Store {
 	t.Helper()
 	if err := Create(location, Meta{Secret: []byte("secret"), Created: 1}, func(tx *Tx) error {
-		return errors.Join(tx.PutRegion(metering.RegionInfo{ID: 1, Name: "us-east-1", Enabled: true}), tx.AppendCall(&Call{Seq: 1, Operation: 16}))
+		return errors.Join(tx.Put(&metering.RegionInfo{ID: 1, Name: "us-east-1", Enabled: true}), tx.AppendCall(&Call{Seq: 1, Operation: 16}))
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -51,12 +51,12 @@ func furnished(t *testing.T, location string) Store {
 	acts := db.Writers()[0]
 	err := acts.Update(func(tx *Tx) error {
 		return errors.Join(tx.Window(Window{}), revise(tx, 0, func() error {
-			return errors.Join(tx.PutAccount(metering.Account{ID: 1, AccountID: 7, Seller: true}), tx.PutAccount(metering.Account{ID: 2, AccountID: 8}),
-				tx.PutPrincipal(Principal{ID: 1, Account: 1, Kind: 1, Name: "u"}), tx.PutCustomer(metering.Customer{Seller: 1, Buyer: 2, Identifier: "x"}),
-				tx.PutProduct(metering.Product{ID: 1, Seller: 1, Code: "p", ProductID: "q", Type: metering.SaaS, Dimensions: []string{"d"}}),
-				tx.PutWorkload(metering.Workload{ID: 1, Account: 2, Platform: metering.EC2, ResourceID: "i", Region: 1, Role: 1}), putWorst(tx))
+			return errors.Join(tx.Put(&metering.Account{ID: 1, AccountID: 7, Seller: true}), tx.Put(&metering.Account{ID: 2, AccountID: 8}),
+				tx.Put(&Principal{ID: 1, Account: 1, Kind: 1, Name: "u"}), tx.Put(&metering.Customer{Seller: 1, Buyer: 2, Identifier: "x"}),
+				tx.Put(&metering.Product{ID: 1, Seller: 1, Code: "p", ProductID: "q", Type: metering.SaaS, Dimensions: []string{"d"}}),
+				tx.Put(&metering.Workload{ID: 1, Account: 2, Platform: metering.EC2, ResourceID: "i", Region: 1, Role: 1}), putWorst(tx))
 		}),
-			tx.PutRegistrationToken(RegistrationToken{ID: [16]byte{9}, Product: 1, Buyer: 2}),
+			tx.Put(&RegistrationToken{ID: [16]byte{9}, Product: 1, Buyer: 2}),
 			tx.PutRegistration(metering.Registration{Workload: 1, Product: 1, Operation: metering.MeterUsage, First: 5, Last: 6}),
 			tx.PutClientToken(&ClientToken{Key: metering.TokenKey{Workload: 1, Hash: [16]byte{1}}, At: metering.InstantOf(time.Now())}),
 			tx.AppendCall(&Call{Seq: acts.NextCall(), Operation: 16, Request: [16]byte{1}, Source: worstStrings[0], Detail: []byte("act")}))
@@ -73,11 +73,11 @@ func putWorst(tx *Tx) (err error) {
 	for i, s := range worstStrings {
 		n := uint32(i)
 		err = errors.Join(err,
-			tx.PutAccount(metering.Account{ID: 3 + n, AccountID: 100 + uint64(n), Name: s}), tx.PutPrincipal(Principal{ID: 2 + n, Account: 1, Kind: 1, Name: s}),
-			tx.PutCustomer(metering.Customer{Seller: 1, Buyer: 3 + n, Identifier: s}),
-			tx.PutProduct(metering.Product{ID: 2 + n, Seller: 1, Code: s, ProductID: s, Title: s, Type: metering.SaaS, Dimensions: []string{strings.ToValidUTF8(s, "")}}),
-			tx.PutAgreement(metering.Agreement{ID: 1 + n, Product: 1, Buyer: 3 + n, AgreementID: s, LicenseARN: s}),
-			tx.PutWorkload(metering.Workload{ID: 2 + n, Account: 2, Platform: metering.AgentCore, ResourceID: s, Region: 1, Role: 1}))
+			tx.Put(&metering.Account{ID: 3 + n, AccountID: 100 + uint64(n), Name: s}), tx.Put(&Principal{ID: 2 + n, Account: 1, Kind: 1, Name: s}),
+			tx.Put(&metering.Customer{Seller: 1, Buyer: 3 + n, Identifier: s}),
+			tx.Put(&metering.Product{ID: 2 + n, Seller: 1, Code: s, ProductID: s, Title: s, Type: metering.SaaS, Dimensions: []string{strings.ToValidUTF8(s, "")}}),
+			tx.Put(&metering.Agreement{ID: 1 + n, Product: 1, Buyer: 3 + n, AgreementID: s, LicenseARN: s}),
+			tx.Put(&metering.Workload{ID: 2 + n, Account: 2, Platform: metering.AgentCore, ResourceID: s, Region: 1, Role: 1}))
 	}
 	return err
 }

@@ -13,7 +13,7 @@ func act(t *testing.T, w Writer, known Revision, account uint32) (next Revision,
 	t.Helper()
 	w.Know(known)
 	err = w.Update(func(tx *Tx) (err error) {
-		next, err = tx.Revise(known, func() error { return tx.PutAccount(metering.Account{ID: account, AccountID: uint64(account)}) })
+		next, err = tx.Revise(known, func() error { return tx.Put(&metering.Account{ID: account, AccountID: uint64(account)}) })
 		return errors.Join(err, tx.AppendCall(&Call{Seq: w.NextCall(), Operation: 16}))
 	})
 	return next, err
@@ -135,7 +135,7 @@ func TestBackInTime(t *testing.T) {
 			}
 			if l.known != l.before {
 				err := l.db.View(func(r *Reader) error {
-					_, err := r.Load(l.known, &Rows{})
+					_, err := r.Load(l.known, func(any) error { return nil })
 					return err
 				})
 				if !errors.Is(err, ErrWentBack) {

@@ -46,8 +46,8 @@ func TestMigrateSQLite(t *testing.T) {
 	fill(t, db, 3)
 	err := db.Update(func(tx *Tx) error {
 		return revise(tx, 0, func() error {
-			return errors.Join(tx.PutAccount(metering.Account{ID: 1, AccountID: 1, Seller: true}),
-				tx.PutProduct(metering.Product{ID: 1, Seller: 1, Code: "code", Title: "title", Type: metering.SaaS}))
+			return errors.Join(tx.Put(&metering.Account{ID: 1, AccountID: 1, Seller: true}),
+				tx.Put(&metering.Product{ID: 1, Seller: 1, Code: "code", Title: "title", Type: metering.SaaS}))
 		})
 	})
 	if err := errors.Join(err, db.Close()); err != nil {

@@ -90,7 +90,7 @@ func files(t *testing.T, dir string) (names []string) {
 func TestCreate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	err := Create(dir, Meta{Secret: []byte("secret"), Sandbox: true, Created: 7, Check: []byte("check")}, func(tx *Tx) error {
-		return errors.Join(tx.PutRegion(metering.RegionInfo{ID: 1, Name: "us-east-1", Enabled: true}), tx.PutAdminToken(AdminToken{ID: 1, Name: "init"}),
+		return errors.Join(tx.Put(&metering.RegionInfo{ID: 1, Name: "us-east-1", Enabled: true}), tx.Put(&AdminToken{ID: 1, Name: "init"}),
 			tx.Claim([]Claim{record(UsageSeq(1, 0), 1)}), tx.AppendCall(&Call{Seq: 1, UsageRows: 1}))
 	})
 	if err != nil {
@@ -105,13 +105,18 @@ func TestCreate(t *testing.T) {
 	}
 	err = db.View(func(r *Reader) error {
 		c := metering.NewCatalog(metering.DefaultSettings())
-		rows, tokens := CatalogRows(c), 0
-		rows.AdminToken = func(AdminToken) { tokens++ }
-		if _, err := r.Load(Revision{}, rows); err != nil || len(c.Regions()) != 1 || tokens != 1 {
+		tokens := 0
+		_, err := r.Load(Revision{}, func(row any) error {
+			if !c.Put(row) {
+				tokens++
+			}
+			return nil
+		})
+		if err != nil || len(c.Regions()) != 1 || tokens != 1 {
 			return fmt.Errorf("regions %v, %d tokens: %w", c.Regions(), tokens, err)
 		}
 		calls := 0
-		err := r.Calls(func(c *Call, stored uint32) error {
+		err = r.Calls(func(c *Call, stored uint32) error {
 			if calls++; stored != 1 {
 				return fmt.Errorf("call %d has the usage rows %b", c.Seq, stored)
 			}
@@ -145,7 +150,7 @@ func TestCreateFails(t *testing.T) {
 		fill func(*Tx) error
 		sync func(*os.File) error
 	}{
-		"what is put in is refused":    {func(tx *Tx) error { return errors.Join(tx.PutRegion(metering.RegionInfo{ID: 1}), errTest) }, (*os.File).Sync},
+		"what is put in is refused":    {func(tx *Tx) error { return errors.Join(tx.Put(&metering.RegionInfo{ID: 1}), errTest) }, (*os.File).Sync},
 		"the folder above is not safe": {nothing, failing(1)},
 		"the new folder is not safe":   {nothing, failing(2)},
 		"its name is not safe":         {nothing, failing(3)},

@@ -1,0 +1,357 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/meterd/meterd/internal/iam"
+	"github.com/meterd/meterd/internal/metering"
+)
+
+// Principal is a user or a role of an account.
+type Principal struct {
+	ID      uint32
+	Account uint32
+	Kind    iam.Kind
+	Name    string
+	iam.Permissions
+	Deleted bool
+}
+
+// AccessKey is a user's access key.
+type AccessKey struct {
+	ID          uint32
+	AccessKeyID string
+	Principal   uint32
+	Sealed      []byte // the secret under the master key
+	Active      bool
+	Deleted     bool
+	Created     metering.Instant
+}
+
+// AdminToken is a bearer token of the admin API, hashed.
+type AdminToken struct {
+	ID      uint32
+	Name    string
+	Hash    [32]byte
+	Created metering.Instant
+	Deleted bool
+}
+
+// RegistrationToken is a registration token that was issued.
+type RegistrationToken struct {
+	ID                        [16]byte
+	Product, Buyer, Agreement uint32
+	Issued, Expires           metering.Instant
+	Revoked                   bool
+}
+
+// kinds are the kinds of rows that acts of administration write, each with its table, the number of columns of its key,
+// and its columns, the key's first. Whatever is done with rows loops over them: adding and replacing, loading, copying and
+// the checksum. What a row refers to is of a kind before its own.
+//
+// Columns have the names that are in the tables, and are hashed with them: see [Checksum].
+var kinds = []*kind{
+	kindOf("region", 1, func(f *fields, r *metering.RegionInfo) {
+		number(f, "id", &r.ID, 1, math.MaxUint8)
+		text(f, "name", &r.Name)
+		boolean(f, "enabled", &r.Enabled)
+	}),
+	kindOf("account", 1, func(f *fields, a *metering.Account) {
+		reference(f, "id", &a.ID, "account")
+		number(f, "account_id", &a.AccountID, 0, 999_999_999_999)
+		text(f, "name", &a.Name)
+		boolean(f, "seller", &a.Seller)
+		boolean(f, "buyer", &a.Buyer)
+		boolean(f, "suspended", &a.Suspended)
+	}),
+	kindOf("product", 1, func(f *fields, p *metering.Product) {
+		reference(f, "id", &p.ID, "product")
+		reference(f, "seller", &p.Seller, "account")
+		text(f, "product_code", &p.Code)
+		text(f, "product_id", &p.ProductID)
+		text(f, "title", &p.Title)
+		number(f, "type", &p.Type, int64(metering.SaaS), int64(metering.AMI))
+		boolean(f, "concurrent", &p.Concurrent)
+		list(f, "dimensions", &p.Dimensions)
+		references(f, "regions", &p.Regions, "region")
+	}),
+	kindOf("public_key", 2, func(f *fields, k *metering.PublicKey) {
+		reference(f, "product", &k.Product, "product")
+		number(f, "version", &k.Version, 1, math.MaxInt32)
+		text(f, "pem", &k.PEM)
+		blob(f, "sealed", &k.Sealed)
+		instant(f, "created", &k.Created)
+		instant(f, "rotated_at", &k.RotatedAt)
+	}),
+	kindOf("agreement", 1, func(f *fields, a *metering.Agreement) {
+		reference(f, "id", &a.ID, "agreement")
+		reference(f, "product", &a.Product, "product")
+		reference(f, "buyer", &a.Buyer, "account")
+		text(f, "agreement_id", &a.AgreementID)
+		text(f, "license_arn", &a.LicenseARN)
+		instant(f, "start", &a.Start)
+		instant(f, "ending_at", &a.EndingAt)
+		instant(f, "ended_at", &a.EndedAt)
+	}),
+	kindOf("customer", 2, func(f *fields, u *metering.Customer) {
+		reference(f, "seller", &u.Seller, "account")
+		reference(f, "buyer", &u.Buyer, "account")
+		text(f, "identifier", &u.Identifier)
+	}),
+	kindOf("principal", 1, func(f *fields, p *Principal) {
+		reference(f, "id", &p.ID, "principal")
+		reference(f, "account", &p.Account, "account")
+		number(f, "kind", &p.Kind, int64(iam.User), int64(iam.Role))
+		text(f, "name", &p.Name)
+		list(f, "allow", &p.Allow)
+		list(f, "deny", &p.Deny)
+		boolean(f, "deleted", &p.Deleted)
+	}),
+	kindOf("access_key", 1, func(f *fields, k *AccessKey) {
+		reference(f, "id", &k.ID, "access_key")
+		text(f, "access_key_id", &k.AccessKeyID)
+		reference(f, "principal", &k.Principal, "principal")
+		blob(f, "sealed", &k.Sealed)
+		boolean(f, "active", &k.Active)
+		boolean(f, "deleted", &k.Deleted)
+		instant(f, "created", &k.Created)
+	}),
+	kindOf("workload", 1, func(f *fields, w *metering.Workload) {
+		reference(f, "id", &w.ID, "workload")
+		reference(f, "account", &w.Account, "account")
+		number(f, "platform", &w.Platform, int64(metering.EC2), int64(metering.AgentCore))
+		text(f, "resource_id", &w.ResourceID)
+		reference(f, "region", &w.Region, "region")
+		reference(f, "role", &w.Role, "principal")
+	}),
+	kindOf("admin_token", 1, func(f *fields, t *AdminToken) {
+		reference(f, "id", &t.ID, "admin_token")
+		text(f, "name", &t.Name)
+		fixed(f, "hash", t.Hash[:])
+		instant(f, "created", &t.Created)
+		boolean(f, "deleted", &t.Deleted)
+	}),
+	apart(kindOf("registration_token", 1, func(f *fields, t *RegistrationToken) {
+		fixed(f, "id", t.ID[:])
+		reference(f, "product", &t.Product, "product")
+		reference(f, "buyer", &t.Buyer, "account")
+		number(f, "agreement", &t.Agreement, 0, math.MaxUint32)
+		instant(f, "issued", &t.Issued)
+		instant(f, "expires", &t.Expires)
+		boolean(f, "revoked", &t.Revoked)
+	})),
+}
+
+// kind is a kind of rows.
+type kind struct {
+	table    string
+	columns  []string
+	key      []string // the columns of the primary key, which come first
+	upsert   string   // adds a row or replaces the one with its key; the parameters are the row's values
+	numbered bool     // the key is a number, and numbers have no gaps from 1 on
+	apart    bool     // not of the catalogue: such rows note no revision, are not in the checksum, and only read one by one
+
+	of    reflect.Type
+	fresh func() any
+	visit func(*fields, any)
+}
+
+// kindOf returns a kind of rows whose columns visit goes through, always all of them in the same order.
+func kindOf[T any](table string, key int, visit func(*fields, *T)) *kind {
+	k := &kind{table: table, of: reflect.TypeFor[*T](), fresh: func() any { return new(T) },
+		visit: func(f *fields, row any) { visit(f, row.(*T)) }}
+	names := fields{naming: true}
+	k.visit(&names, k.fresh())
+	k.columns = names.names
+	k.key = k.columns[:key]
+	k.numbered = k.key[0] == "id"
+	k.upsert = k.upsertOf(append(slices.Clone(k.columns), "changed"))
+	return k
+}
+
+// apart has a kind not belong to the catalogue.
+func apart(k *kind) *kind {
+	k.apart, k.numbered = true, false
+	k.upsert = k.upsertOf(k.columns)
+	return k
+}
+
+func (k *kind) upsertOf(columns []string) string {
+	var parameters, changes []string
+	for i, c := range columns {
+		parameters = append(parameters, "$"+strconv.Itoa(i+1))
+		if i >= len(k.key) {
+			changes = append(changes, c+" = excluded."+c)
+		}
+	}
+	return "INSERT INTO " + k.table + " (" + strings.Join(columns, ", ") + ") VALUES (" + strings.Join(parameters, ",") +
+		") ON CONFLICT (" + strings.Join(k.key, ", ") + ") DO UPDATE SET " + strings.Join(changes, ", ")
+}
+
+var kindByType = func() map[reflect.Type]*kind {
+	byType := map[reflect.Type]*kind{}
+	for _, k := range kinds {
+		byType[k.of] = k
+	}
+	return byType
+}()
+
+// kindOfRow returns the kind of a row that a pointer points to.
+func kindOfRow(row any) *kind {
+	k := kindByType[reflect.TypeOf(row)]
+	if k == nil {
+		panic(fmt.Sprintf("a %T is no row of the store's kinds", row))
+	}
+	return k
+}
+
+// values returns the values of a row's columns.
+func (k *kind) values(row any) []any {
+	f := fields{values: make([]any, 0, len(k.columns)+1)} // and the revision
+	k.visit(&f, row)
+	return f.values
+}
+
+// read returns the row whose columns are read.
+func (k *kind) read(from *row) (any, error) {
+	v := k.fresh()
+	k.visit(&fields{from: from}, v)
+	return v, from.damage
+}
+
+// selection is the statement that reads rows, up to its WHERE.
+func (k *kind) selection() string {
+	return "SELECT " + strings.Join(k.columns, ", ") + " FROM " + k.table
+}
+
+// Put adds rows, or replaces those that have their keys where nobody asks for the checksum, as in a copy. Rows are
+// pointers, as [Reader.Load] returns them.
+func (tx *Tx) Put(rows ...any) error {
+	for _, row := range rows {
+		if err := tx.Replace(row, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Replace puts a row in the place of an old one that has its key, all columns of it; old is nil if there is none. The
+// checksum of the catalogue follows from both.
+func (tx *Tx) Replace(row, old any) error {
+	k := kindOfRow(row)
+	values := k.values(row)
+	if k.apart {
+		return tx.exec(k.upsert, values...)
+	}
+	tx.sum.add(k.table, k.columns, values)
+	if old != nil {
+		tx.sum.add(k.table, k.columns, k.values(old))
+	}
+	return tx.exec(k.upsert, append(values, tx.revision)...)
+}
+
+// fields goes through the columns of a row. It notes their names, or their values, or sets the row's fields to what is read.
+type fields struct {
+	naming bool
+	names  []string
+	values []any
+	from   *row // nil unless the row is read
+	n      int  // columns of it that have been read
+}
+
+// next reports whether the column is to be read, and which one it is then; else it notes the column, with its value.
+func (f *fields) next(column string, value func() any) (n int, reads bool) {
+	switch {
+	case f.from != nil:
+		f.n++
+		return f.n - 1, true
+	case f.naming:
+		f.names = append(f.names, column)
+	default:
+		f.values = append(f.values, value())
+	}
+	return 0, false
+}
+
+type integer interface {
+	~int32 | ~int64 | ~uint8 | ~uint32 | ~uint64
+}
+
+// number is a column with a number from least to most.
+func number[T integer](f *fields, column string, v *T, least, most int64) {
+	if n, reads := f.next(column, func() any { return int64(*v) }); reads {
+		*v = T(f.from.number(n, least, most))
+	}
+}
+
+// reference is a column with the number of a row of a table.
+func reference[T integer](f *fields, column string, v *T, table string) {
+	if n, reads := f.next(column, func() any { return int64(*v) }); reads {
+		*v = T(f.from.of(table, n))
+	}
+}
+
+// references is a column with the numbers of rows of a table, as a JSON list.
+func references[T integer](f *fields, column string, v *[]T, table string) {
+	numbers := make([]int64, len(*v)) // a []uint8 would become a string
+	for i, n := range *v {
+		numbers[i] = int64(n)
+	}
+	list(f, column, &numbers)
+	if f.from == nil {
+		return
+	}
+	for _, n := range numbers {
+		if (n < 1 || n > f.from.most[table]) && f.from.damage == nil {
+			f.from.damage = fmt.Errorf("%s %d does not exist", table, n)
+		}
+		*v = append(*v, T(n))
+	}
+}
+
+// instant is a column with a time.
+func instant(f *fields, column string, v *metering.Instant) {
+	number(f, column, v, math.MinInt64, math.MaxInt64)
+}
+
+// boolean is a column with a yes or no.
+func boolean(f *fields, column string, v *bool) {
+	if n, reads := f.next(column, func() any { return *v }); reads {
+		*v = f.from.ColumnBool(n)
+	}
+}
+
+// text is a column with a text.
+func text(f *fields, column string, v *string) {
+	if n, reads := f.next(column, func() any { return *v }); reads {
+		*v = f.from.ColumnText(n)
+	}
+}
+
+// list is a column with a JSON list.
+func list[T any](f *fields, column string, v *[]T) {
+	if n, reads := f.next(column, func() any { b, _ := json.Marshal(*v); return string(b) }); reads {
+		f.from.list(n, v)
+	}
+}
+
+// blob is a column with bytes.
+func blob(f *fields, column string, v *[]byte) {
+	if n, reads := f.next(column, func() any { return *v }); reads {
+		*v = bytes.Clone(f.from.ColumnRawBlob(n))
+	}
+}
+
+// fixed is a column with as many bytes as v has.
+func fixed(f *fields, column string, v []byte) {
+	if n, reads := f.next(column, func() any { return v }); reads {
+		f.from.bytes(n, v)
+	}
+}
