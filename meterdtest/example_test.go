@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"testing"
 	"time"
@@ -109,6 +110,9 @@ func TestReporter(t *testing.T) {
 	}
 }
 
+// requestID is a request id where a message names it.
+var requestID = regexp.MustCompile("request id [0-9a-f-]{36}")
+
 // In process the service answers as over a network: the same requests get the same answers.
 func TestInProcess(t *testing.T) {
 	m := openMarket(t, "", meterdtest.Config{})
@@ -124,7 +128,7 @@ func TestInProcess(t *testing.T) {
 		note := func(answer string, err error) {
 			var exception smithy.APIError
 			if errors.As(err, &exception) {
-				answer = exception.ErrorCode() + ": " + exception.ErrorMessage()
+				answer = requestID.ReplaceAllString(exception.ErrorCode()+": "+exception.ErrorMessage(), "request id")
 			} else if err != nil {
 				t.Fatal(err)
 			}
