@@ -638,8 +638,8 @@ func TestTargetsAndContentTypes(t *testing.T) {
 			t.Errorf("X-Amz-Target %.100q: %d %s", target, a.status, a.code)
 		}
 	}
-	if a, want := send([]string{"x"}, []string{media}), `X-Amz-Target "x" names no operation of this service. Use AWSMPMeteringService.BatchMeterUsage, MeterUsage, RegisterUsage or ResolveCustomer.`; a.message != want {
-		t.Errorf("%s, want %s", a.message, want)
+	if a, want := send([]string{"x"}, []string{media}), `X-Amz-Target "x" names no operation of this service. Use AWSMPMeteringService.BatchMeterUsage, MeterUsage, `; !strings.HasPrefix(a.message, want) {
+		t.Errorf("%s, want %s…", a.message, want)
 	}
 	if a, want := send([]string{"AWSMPMeteringService.MeterUsage"}, []string{"x"}), `Content-Type must be application/x-amz-json-1.1, not "x".`; a.message != want {
 		t.Errorf("%s, want %s", a.message, want)
