@@ -263,7 +263,7 @@ func (k *Actions) matches(entry, action string) bool {
 			return true
 		}
 	}
-	return k.parses(entry) && glob(entry, action)
+	return glob(entry, action) && k.parses(entry)
 }
 
 // glob matches text against a pattern with * and ?, both ASCII, without regard
