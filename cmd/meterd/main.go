@@ -30,6 +30,7 @@ type cli struct {
 	Verify  verifyCmd       `cmd:"" help:"Recompute a ledger from its rows and say what disagrees; also beside a running server."`
 	Backup  backupCmd       `cmd:"" help:"Copy the ledger of a folder into a file, also while it is served."`
 	Restore restoreCmd      `cmd:"" help:"Make a ledger of a backup, in a folder that has none."`
+	Loss    acceptLossCmd   `cmd:"" name:"accept-loss" help:"Give up what is missing at the end of a ledger in a folder that is refused for it, so that the rest is served again. Restore a backup instead if there is one."`
 	Copy    copyCmd         `cmd:"" help:"Move a ledger between a folder and PostgreSQL, or copy it, also while it is served."`
 	Health  healthcheckCmd  `cmd:"" name:"healthcheck" help:"Ask the node on this machine whether it takes calls; exit with 0 if it does, with 1 if not."`
 	Admin   adminCmd        `cmd:"" help:"Administer a running service: its marketplace, identities and usage."`

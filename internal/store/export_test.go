@@ -20,14 +20,17 @@ type PlainFile = interface {
 // open, files and folders synced by sync, and checkpoints made when the log has grown by the given numbers of pages,
 // until the test ends.
 func Seams(t testing.TB, layer func(path string) string, open func(*os.File) PlainFile, sync func(*os.File) error, background, foreground int64) {
-	l, o, s, b, f := fileLayer, openLog, syncFile, walBackground, walForeground
-	t.Cleanup(func() { fileLayer, openLog, syncFile, walBackground, walForeground = l, o, s, b, f })
+	l, o, m, s, b, f := fileLayer, openLog, openMark, syncFile, walBackground, walForeground
+	t.Cleanup(func() { fileLayer, openLog, openMark, syncFile, walBackground, walForeground = l, o, m, s, b, f })
 	fileLayer, syncFile, walBackground, walForeground = layer, sync, background, foreground
-	openLog = func(path string) (plainFile, error) {
-		f, err := o(path)
-		if err != nil {
-			return nil, err
+	through := func(system func(string) (plainFile, error)) func(string) (plainFile, error) {
+		return func(path string) (plainFile, error) {
+			f, err := system(path)
+			if err != nil {
+				return nil, err
+			}
+			return open(f.(*os.File)), nil
 		}
-		return open(f.(*os.File)), nil
 	}
+	openLog, openMark = through(openLog), through(openMark)
 }

@@ -147,7 +147,7 @@ func notEverybodys(dir string) error {
 // ours refuses the folder of a ledger in which one of its names is somebody else's.
 func ours(dir string) error {
 	path := filepath.Join(dir, file)
-	for _, name := range []string{path, path + "-wal", path + "-shm", path + "-journal", filepath.Join(dir, lockFile)} {
+	for _, name := range []string{path, path + "-wal", path + "-shm", path + "-journal", path + markSuffix, filepath.Join(dir, lockFile)} {
 		if err := Own(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

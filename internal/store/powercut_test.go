@@ -359,7 +359,10 @@ func hold(dir string, merchants []*merchant, made bool, r *rand.Rand) error {
 	}
 	first := r.IntN(2) == 0 // what reads a folder first recovers it
 	if first {
-		if err := verified(dir, merchants); err != nil {
+		switch err := verified(dir, merchants); {
+		case errors.Is(err, store.ErrUnsure): // it is to be opened before
+			first = false
+		case err != nil:
 			return err
 		}
 	}

@@ -59,6 +59,11 @@ type sqliteStore struct {
 	files    []watched // see watch
 	log      *slog.Logger
 	readers  chan *sqliteReader // places for views; nil is one that has no connection yet. Closed with the store
+	marks    *marker
+	unmarked chan struct{} // a mark is due
+	failed   chan struct{} // closed when a write has failed
+	marking  sync.WaitGroup
+	unsaid   atomic.Int64 // pages in the log when it came to hold that the ledger is served, until the database's file does
 	walPages atomic.Int64
 	checked  atomic.Int64 // pages in the log when a checkpoint in the background got no further, 0 if it has begun anew
 	copied   atomic.Int64 // pages that the last one of those found copied in the end
@@ -227,7 +232,8 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	if err != nil {
 		return nil, err
 	}
-	db := &sqliteStore{dir: dir, lock: lock, readers: make(chan *sqliteReader, maxReaders), wakeup: make(chan struct{}, 1), closing: make(chan struct{}), log: o.Log, index: newIndex(nil, 0)}
+	db := &sqliteStore{dir: dir, lock: lock, readers: make(chan *sqliteReader, maxReaders), wakeup: make(chan struct{}, 1), closing: make(chan struct{}),
+		unmarked: make(chan struct{}, 1), failed: make(chan struct{}), log: o.Log, index: newIndex(nil, 0)}
 	for range maxReaders {
 		db.readers <- nil
 	}
@@ -310,14 +316,19 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 		db.lastAt.Store(int64(last.At))
 		db.tx.durable = *last
 	}
+	if err := db.serve(); err != nil {
+		return fail(err)
+	}
 	if db.files, err = watchFiles(dir); err != nil {
 		return fail(err)
 	}
 	db.sound.Store(true)
 	db.ended.Add(1)
+	db.marking.Add(1)
 	go db.checkpoints()
 	db.watching.Add(1)
 	go db.watch()
+	go db.keepMarks()
 	return db, nil
 }
 
@@ -437,11 +448,19 @@ func (db *sqliteStore) Close() error {
 	close(db.closing)
 	db.watching.Wait()
 	db.ended.Wait()
+	db.marking.Wait()
 	db.index.clear()
-	if db.sound.Load() && db.unread() { // else the next start does it
-		errs = append(errs, checkpointOnClose(db.writer))
+	alone := db.sound.Load() && db.unread() // else the next start does it
+	if alone {
+		err := forgetServing(db.writer)
+		if err == nil {
+			err = checkpointOnClose(db.writer)
+		} else { // the log stays, which the database says belongs to it
+			err = db.lost(err)
+		}
+		errs = append(errs, err)
 	}
-	errs = append(errs, closeConn(db.checker), closeConn(db.writer), db.folder.Close(), db.lock.Close())
+	errs = append(errs, closeConn(db.checker), closeConn(db.writer), db.endMarks(alone), db.folder.Close(), db.lock.Close())
 	return errors.Join(errs...)
 }
 
@@ -506,6 +525,7 @@ func (db *sqliteStore) Update(f func(*Tx) error) (err error) {
 			db.forced = pages
 		}
 	}
+	db.toMark()
 	if db.checkpointDue() {
 		select {
 		case db.wakeup <- struct{}{}:
@@ -517,8 +537,9 @@ func (db *sqliteStore) Update(f func(*Tx) error) (err error) {
 
 // lost notes that writing has failed, so that nothing more is written, not even in closing.
 func (db *sqliteStore) lost(err error) error {
-	db.sound.Store(false)
-	db.failure.CompareAndSwap(nil, &err)
+	if db.sound.Store(false); db.failure.CompareAndSwap(nil, &err) {
+		close(db.failed)
+	}
 	return &CommitError{err}
 }
 
@@ -536,7 +557,7 @@ func (db *sqliteStore) checkpoints() {
 
 // checkpointDue tells whether the write-ahead log has grown enough for a checkpoint.
 func (db *sqliteStore) checkpointDue() bool {
-	return db.walPages.Load() > db.checked.Load()+walBackground
+	return db.walPages.Load() > db.checked.Load()+walBackground || db.unsaid.Load() > 0
 }
 
 // checkpoint copies the write-ahead log into the database, beside the writer, as far as no reader needs what is
@@ -564,6 +585,9 @@ func (db *sqliteStore) copyLog(c *sqlite3.Conn) (ran bool, copied int64, err err
 		return true, db.copied.Load(), nil
 	}
 	ran, copied, err = checkpoint(c)
+	if unsaid := db.unsaid.Load(); ran && err == nil && copied >= unsaid {
+		db.unsaid.Store(0)
+	}
 	return ran, copied, errors.Join(err, lock(db.folder, unlock))
 }
 
@@ -634,22 +658,31 @@ func readSQLite(dir string, f func(*Reader, Meta) error) (err error) {
 	if err := present(dir); err != nil {
 		return err
 	}
-	s, err := takeSnapshot(dir, isServed)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	if !s.served {
-		if err := s.sync(); err != nil {
+	for tries := 1; ; tries++ {
+		s, err := takeSnapshot(dir, isServed, nil)
+		if err != nil {
 			return err
 		}
+		err = s.sure()
+		if err == nil && !s.served {
+			err = s.sync()
+		}
+		if err == nil {
+			err = s.run(f)
+		}
+		s.Close()
+		if again := s.served && errors.Is(err, ErrIncomplete) && tries < 10; !again { // it may just be opened
+			return err
+		}
+		time.Sleep(time.Duration(tries) * 10 * time.Millisecond)
 	}
-	return s.run(f)
 }
+
+func unserved(string) bool { return false }
 
 // inspect reads a folder that is to be opened, so that one that is refused stays as it is.
 func inspect(dir string, o Options, forMoving bool) (meta Meta, err error) {
-	s, err := takeSnapshot(dir, func(string) bool { return false })
+	s, err := takeSnapshot(dir, unserved, nil)
 	if err != nil {
 		return meta, err
 	}
@@ -676,6 +709,11 @@ func (s *snapshot) run(f func(*Reader, Meta) error) error {
 	defer c.Close()
 	meta, err := readMeta(c)
 	if err != nil {
+		return err
+	}
+	if err := s.complete(c); errors.Is(err, ErrIncomplete) && s.damaged != nil {
+		*s.damaged = err
+	} else if err != nil {
 		return err
 	}
 	_, err = (&sqliteReader{c}).view(func(r *Reader) error {

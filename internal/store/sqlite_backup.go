@@ -45,6 +45,9 @@ func Backup(ctx context.Context, dir, to string) (size int64, err error) {
 		}
 		return explain(copyPages(ctx, r.reader.(*sqliteReader).c, temp))
 	})
+	if err == nil {
+		err = closeCopy(temp)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -275,6 +278,25 @@ func freePages(f *os.File) (map[uint32]struct{}, error) {
 		return nil, fmt.Errorf("%w: %d pages are free, but %d are listed", errZeros, most, len(free))
 	}
 	return free, nil
+}
+
+// closeCopy has a copy be that of a ledger that is closed, whether it was served or not.
+func closeCopy(path string) error {
+	if err := makeBesides(path); err != nil {
+		return err
+	}
+	c, err := open(path, sqlite3.OPEN_READWRITE)
+	if err != nil {
+		return err
+	}
+	id, err := servedID(c)
+	if err == nil && id != "" {
+		err = forgetServing(c)
+	}
+	if err == nil {
+		err = checkpointOnClose(c)
+	}
+	return errors.Join(err, closeConn(c))
 }
 
 // withChecksums makes an empty file a database whose pages have checksums: pages that come before the first one, which

@@ -157,6 +157,7 @@ func readLog(path string, f *os.File, index logIndex) (state logState, err error
 		return state, l.checkIgnored() // SQLite may use its salts again
 	}
 	state = logState{begun: true, salts: l.salts, latest: map[uint32]int64{}}
+	defer func() { state.end = frameAt(state.frames) }()
 	var bad, commits int64 // the first bad frame; those that commit from there on
 	written := map[uint32]int64{}
 	for {
@@ -189,7 +190,6 @@ func readLog(path string, f *os.File, index logIndex) (state logState, err error
 			}
 		}
 	}
-	state.end = frameAt(state.frames)
 	switch {
 	case commits > 1:
 		return state, damagedLog(path, state.frames, "frame %d is not as it was written, but transactions follow that were begun after its own was on disk", bad)
@@ -371,5 +371,5 @@ func notEnd(err error) error {
 }
 
 func damagedLog(path string, committed int64, format string, args ...any) error {
-	return fmt.Errorf("%w: %s-wal: %s; acknowledged records may be lost: keep a copy of the folder and restore a backup, or see docs/operate.md; the first %d bytes are whole", errLog, path, fmt.Sprintf(format, args...), frameAt(committed))
+	return fmt.Errorf("%w: %s-wal: %s; acknowledged records may be lost: keep a copy of the folder and restore a backup; who has none can give up what comes behind the first %d bytes, which are whole, with meterd accept-loss", errLog, path, fmt.Sprintf(format, args...), frameAt(committed))
 }

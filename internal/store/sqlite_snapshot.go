@@ -42,9 +42,12 @@ type snapshot struct {
 	db, log *os.File // log is nil if there is none
 	index   *os.File // nil if nobody serves
 	served  bool     // by another process, or by this one
+	mark    *logMark // how far it had come; nil if there is none
 	state   logState
+	logSize int64
 	sums    bool   // pages have checksums
 	frame   []byte // the last one that was read
+	damaged *error // where not nil, what is missing or damaged at the end is put here, rather than failing for it
 }
 
 var (
@@ -58,9 +61,9 @@ var (
 )
 
 // takeSnapshot reads what is in a folder, and fails if that is not whole.
-// served reports whether another process may write there.
-func takeSnapshot(dir string, served func(dir string) bool) (_ *snapshot, err error) {
-	s := &snapshot{name: fmt.Sprint("snapshot-", snapshotCount.Add(1)), path: filepath.Join(dir, file), frame: make([]byte, frameHeader+pageSize)}
+// served reports whether another process may write there. If damaged is not nil a log that is not whole is no failure.
+func takeSnapshot(dir string, served func(dir string) bool, damaged *error) (_ *snapshot, err error) {
+	s := &snapshot{damaged: damaged, name: fmt.Sprint("snapshot-", snapshotCount.Add(1)), path: filepath.Join(dir, file), frame: make([]byte, frameHeader+pageSize)}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -80,6 +83,9 @@ func takeSnapshot(dir string, served func(dir string) bool) (_ *snapshot, err er
 	}
 	for tries := 0; ; tries++ {
 		again, err := s.read(dir, tries > 10, served)
+		if errors.Is(err, errLog) && damaged != nil {
+			*damaged, err = err, nil
+		}
 		if err == nil {
 			break
 		}
@@ -137,6 +143,9 @@ func (s *snapshot) read(dir string, starting bool, served func(dir string) bool)
 			return false, err
 		}
 	}
+	if s.mark, err = readMark(s.path); err != nil { // before the log, which goes on
+		return false, err
+	}
 	index := readLogIndex(s.path)
 	if s.log, err = OpenOwn(s.path+"-wal", os.O_RDONLY); errors.Is(err, fs.ErrNotExist) {
 		s.log, s.state = nil, logState{}
@@ -145,6 +154,11 @@ func (s *snapshot) read(dir string, starting bool, served func(dir string) bool)
 	if err != nil {
 		return false, err
 	}
+	info, err := s.log.Stat()
+	if err != nil {
+		return false, err
+	}
+	s.logSize = info.Size()
 	if s.served && index.salts != [8]byte{} && !starting {
 		s.state, err = readServedLog(s.path, s.log, index)
 		return errors.Is(err, errBegun), err

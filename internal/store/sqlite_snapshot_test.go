@@ -67,14 +67,14 @@ func TestReadChangesNothing(t *testing.T) {
 		d.put(t, dir)
 		return dir
 	}
-	half := disk{d.db, slices.Concat(d.wal, d.wal[len(d.wal)-5000:]), d.shm} // a transaction that was cut off
+	half := disk{d.db, slices.Concat(d.wal, d.wal[len(d.wal)-5000:]), d.shm, d.mark} // a transaction that was cut off
 	for _, c := range []struct {
 		name, dir string
 		rows      int64
 	}{
 		{"closed", closed, 7},
 		{"killed", place(d), 308},
-		{"without power", place(disk{d.db, d.wal, nil}), 308},
+		{"without power", place(disk{d.db, d.wal, nil, d.mark}), 308},
 		{"in the middle of a commit", place(half), 308},
 	} {
 		for _, without := range []bool{false, true} {
@@ -124,15 +124,15 @@ func TestRefusedIsUnchanged(t *testing.T) {
 		message string
 		reads   bool // who only reads does not mind
 	}{
-		{name: "an empty database beside a log", d: disk{[]byte{}, d.wal, d.shm}, message: "has 0 bytes"},
-		{name: "the same without the index", d: disk{[]byte{}, d.wal, nil}, message: "has 0 bytes"},
-		{name: "a database of half a page", d: disk{d.db[:2000], d.wal, nil}, message: "has 2000 bytes"},
-		{name: "a database that is cut short", d: disk{d.db[:len(d.db)-pageSize], nil, nil}, message: "should have"},
-		{name: "something else beside a log", d: disk{[]byte(strings.Repeat("no ledger ", 1000)), d.wal, nil}, message: ""},
-		{name: "a log that is damaged", d: disk{d.db, flipped, nil}, message: "is not as it was written"},
-		{name: "a log that is cut short", d: disk{d.db, d.wal[:len(d.wal)-1], d.shm}, message: "of which"},
-		{name: "a log that is gone", d: disk{d.db, nil, d.shm}, message: "none is left"},
-		{name: "another database's journal", d: disk{d.db, d.wal, nil}, extra: file + "-journal", message: "not meterd's"},
+		{name: "an empty database beside a log", d: disk{[]byte{}, d.wal, d.shm, d.mark}, message: "has 0 bytes"},
+		{name: "the same without the index", d: disk{[]byte{}, d.wal, nil, d.mark}, message: "has 0 bytes"},
+		{name: "a database of half a page", d: disk{d.db[:2000], d.wal, nil, d.mark}, message: "has 2000 bytes"},
+		{name: "a database that is cut short", d: disk{d.db[:len(d.db)-pageSize], nil, nil, d.mark}, message: "should have"},
+		{name: "something else beside a log", d: disk{[]byte(strings.Repeat("no ledger ", 1000)), d.wal, nil, d.mark}, message: ""},
+		{name: "a log that is damaged", d: disk{d.db, flipped, nil, d.mark}, message: "is not as it was written"},
+		{name: "a log that is cut short", d: disk{d.db, d.wal[:len(d.wal)-1], d.shm, d.mark}, message: "of which"},
+		{name: "a log that is gone", d: disk{d.db, nil, d.shm, d.mark}, message: "none is left"},
+		{name: "another database's journal", d: disk{d.db, d.wal, nil, d.mark}, extra: file + "-journal", message: "not meterd's"},
 		{name: "another format", dir: older, message: "has format 1"},
 		{name: "one that was moved", dir: sealed, message: "has been moved to " + elsewhere, reads: true},
 	} {

@@ -1,0 +1,80 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Loss is what was given up of a ledger whose end is missing or damaged.
+type Loss struct {
+	Reason error // why the ledger was refused
+	Last   int64 // the last call that is left, 0 for none
+	Known  int64 // the last one that is known to have been there; 0 if that is not known
+	Cut    int64 // bytes that were cut off the log
+}
+
+// AcceptLoss has a ledger in a folder, which is refused because its end is missing or its log is damaged, be one that ends
+// where what is whole of it ends. Of what the log and the database make together and what the database is alone it keeps
+// what comes further, for the log may be an older one. Nothing is changed if it fails, or if nothing is missing.
+func AcceptLoss(dir string) (loss Loss, err error) {
+	if err := present(dir); err != nil {
+		return loss, err
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return loss, err
+	}
+	defer lock.Close()
+	s, err := takeSnapshot(dir, unserved, &loss.Reason)
+	if err != nil {
+		return loss, err
+	}
+	defer s.Close()
+	last := func(r *Reader, _ Meta) (err error) {
+		loss.Last, err = r.number("SELECT coalesce(max(seq), 0) FROM call")
+		return err
+	}
+	with := s.run(last)
+	together, reason, end := loss.Last, loss.Reason, s.state.end
+	if reason == nil && with == nil {
+		return loss, fmt.Errorf("nothing is missing of the ledger in %s, as far as it knows: serve it", dir)
+	}
+	if s.state.frames > 0 {
+		s.state = logState{}
+		if alone := s.run(last); alone == nil && (with != nil || loss.Last > together) {
+			with, end = nil, 0
+		} else {
+			loss.Last = together
+		}
+	}
+	if with != nil {
+		return loss, with
+	}
+	if loss.Reason = reason; s.mark != nil {
+		loss.Known = s.mark.Call
+	}
+	loss.Cut = max(0, s.logSize-end)
+	s.Close() // so that the log can be copied into the database
+	return loss, endAt(filepath.Join(dir, file), end)
+}
+
+// endAt cuts a log, copies what is left into the database, and has the ledger be one that was closed.
+func endAt(path string, end int64) error {
+	for _, err := range []error{os.Remove(path + "-shm"), os.Truncate(path+"-wal", end)} {
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	if err := secure(path); err != nil {
+		return err
+	}
+	if err := closeCopy(path); err != nil {
+		return err
+	}
+	if err := os.Remove(path + markSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return SyncDir(filepath.Dir(path))
+}
