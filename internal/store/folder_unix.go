@@ -11,6 +11,9 @@ import (
 // hasModes is that files have modes, which say who may read and write them.
 const hasModes = true
 
+// toSync is how a file is opened that is to be synced.
+const toSync = os.O_RDONLY
+
 // noFollow has a file not be opened through a symbolic link.
 const noFollow = syscall.O_NOFOLLOW
 

@@ -1,6 +1,9 @@
 package store
 
-import "io/fs"
+import (
+	"io/fs"
+	"os"
+)
 
 // There are no modes and owners here as elsewhere: who may do what is inherited from the folder above, and a user's
 // folders are the user's alone. Links are refused before a file is opened, which who makes links may race.
@@ -8,6 +11,7 @@ import "io/fs"
 const (
 	hasModes = false
 	noFollow = 0
+	toSync   = os.O_RDWR
 )
 
 func ownerOf(fs.FileInfo) (uid, gid int, known bool) { return 0, 0, false }

@@ -244,7 +244,7 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	if db.meta, err = inspect(dir, o, forMoving); err != nil {
 		return fail(err)
 	}
-	if db.folder, err = os.Open(dir); err != nil {
+	if db.folder, err = openToLock(dir); err != nil {
 		return fail(err)
 	}
 	if err := private(dir); err != nil {

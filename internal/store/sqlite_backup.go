@@ -316,7 +316,7 @@ func uri(path, query string) string {
 
 // syncPath syncs a file and returns its size.
 func syncPath(path string) (size int64, err error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, toSync, 0)
 	if err != nil {
 		return 0, err
 	}

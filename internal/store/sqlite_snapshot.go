@@ -72,7 +72,7 @@ func takeSnapshot(dir string, served func(dir string) bool, damaged *error) (_ *
 	if s.folder, err = lockFolder(dir); err != nil {
 		return nil, err
 	}
-	if s.db, err = OpenOwn(s.path, os.O_RDONLY); err != nil {
+	if s.db, err = OpenOwn(s.path, toSync); err != nil {
 		return nil, err
 	}
 	if err := lockShared(s.db, sharedLock, sharedLocks); err != nil {
@@ -147,7 +147,7 @@ func (s *snapshot) read(dir string, starting bool, served func(dir string) bool)
 		return false, err
 	}
 	index := readLogIndex(s.path)
-	if s.log, err = OpenOwn(s.path+"-wal", os.O_RDONLY); errors.Is(err, fs.ErrNotExist) {
+	if s.log, err = OpenOwn(s.path+"-wal", toSync); errors.Is(err, fs.ErrNotExist) {
 		s.log, s.state = nil, logState{}
 		return s.served, index.check(s.path)
 	}
