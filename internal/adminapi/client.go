@@ -62,7 +62,7 @@ func path(segments ...string) string {
 	return b.String()
 }
 
-// do sends a request. A body that is no reader is sent as JSON; out may be nil, or a *[]byte for the raw answer.
+// do sends a request. A body that is no reader is sent as JSON; out, which the answer is decoded into, may be nil.
 func (c *Client) do(ctx context.Context, method, path string, query url.Values, header http.Header, body, out any) error {
 	if len(query) > 0 {
 		path += "?" + query.Encode()
@@ -98,15 +98,10 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	if answer.StatusCode >= 300 {
 		return problem(answer)
 	}
-	switch to := out.(type) {
-	case nil:
+	if out == nil {
 		return nil
-	case *[]byte:
-		*to, err = io.ReadAll(answer.Body)
-	default:
-		err = json.NewDecoder(answer.Body).Decode(to)
 	}
-	if err != nil {
+	if err := json.NewDecoder(answer.Body).Decode(out); err != nil {
 		return fmt.Errorf("reading the answer of %s %s: %w", method, path, err)
 	}
 	return nil
@@ -265,13 +260,8 @@ func (c *Client) EndAgreement(ctx context.Context, agreementID string) (Agreemen
 	return call[Agreement](ctx, c, http.MethodPost, path("agreements", agreementID, "end"), nil, nil)
 }
 
-// Import adds a marketplace, all of it or nothing.
-func (c *Client) Import(ctx context.Context, m *Marketplace) (ImportResult, error) {
-	return call[ImportResult](ctx, c, http.MethodPost, path("import"), nil, m)
-}
-
-// ImportFile is [Client.Import] for a marketplace file, in "application/json" or "application/yaml". It is sent as
-// it is read.
+// ImportFile adds a marketplace, all of it or nothing, from a file in "application/json" or "application/yaml". It is
+// sent as it is read.
 func (c *Client) ImportFile(ctx context.Context, contentType string, file io.Reader) (ImportResult, error) {
 	var out ImportResult
 	err := c.do(ctx, http.MethodPost, path("import"), nil, http.Header{"Content-Type": {contentType}}, file, &out)
@@ -393,31 +383,11 @@ func (c *Client) Usage(ctx context.Context, f UsageFilter, page List) (UsagePage
 	return get[UsagePage](ctx, c, path("usage"), f.query(page.query()))
 }
 
-// UsageCSV is [Client.Usage] in CSV.
-func (c *Client) UsageCSV(ctx context.Context, f UsageFilter, page List) ([]byte, error) {
-	return c.csv(ctx, path("usage"), f.query(page.query()))
-}
-
 // UsageSums sums up the usage that the filter chooses, for each group of what [GroupBy] lists.
 func (c *Client) UsageSums(ctx context.Context, f UsageFilter, by []string) (UsageSums, error) {
-	return get[UsageSums](ctx, c, path("usage", "sum"), sumQuery(f, by))
-}
-
-// UsageSumsCSV is [Client.UsageSums] in CSV.
-func (c *Client) UsageSumsCSV(ctx context.Context, f UsageFilter, by []string) ([]byte, error) {
-	return c.csv(ctx, path("usage", "sum"), sumQuery(f, by))
-}
-
-func sumQuery(f UsageFilter, by []string) url.Values {
 	q := f.query(url.Values{})
 	set(q, "by", strings.Join(by, ","))
-	return q
-}
-
-func (c *Client) csv(ctx context.Context, path string, query url.Values) ([]byte, error) {
-	var out []byte
-	err := c.do(ctx, http.MethodGet, path, query, http.Header{"Accept": {"text/csv"}}, nil, &out)
-	return out, err
+	return get[UsageSums](ctx, c, path("usage", "sum"), q)
 }
 
 // Call returns the audit of a call.

@@ -49,8 +49,8 @@ func TestRequests(t *testing.T) {
 			_, err := c.Usage(ctx, adminapi.UsageFilter{Dimension: "a b", From: from}, adminapi.List{})
 			return err
 		}},
-		{"GET /v1/usage/sum?by=hour%2Cregion Bearer secret text/csv", func() error {
-			_, err := c.UsageSumsCSV(ctx, adminapi.UsageFilter{}, []string{"hour", "region"})
+		{"GET /v1/usage/sum?by=hour%2Cregion Bearer secret", func() error {
+			_, err := c.UsageSums(ctx, adminapi.UsageFilter{}, []string{"hour", "region"})
 			return err
 		}},
 		{"PUT /v1/clock Bearer secret application/json {\"frozen\":false}", func() error { _, err := c.ChangeClock(ctx, adminapi.ClockChange{Frozen: new(false)}); return err }},
@@ -108,7 +108,7 @@ func TestForms(t *testing.T) {
 		Workloads: []adminapi.Workload{
 			{AccountID: "012345678901", Platform: "ec2", ResourceID: "i-1", Region: "us-east-1"}},
 	}
-	fromJSON, err := adminapi.ReadJSON(strings.NewReader(`{"regions":[{"name":"eu-private-1","enabled":false}],"sellers":[{"account_id":"111122223333"}],
+	fromJSON, err := adminapi.Read(adminapi.JSON, strings.NewReader(`{"regions":[{"name":"eu-private-1","enabled":false}],"sellers":[{"account_id":"111122223333"}],
 		"products":[{"product_code":"p","seller_account_id":"111122223333","type":"saas","dimensions":["users"]}],
 		"buyers":[{"account_id":"012345678901","agreements":[{"product_code":"p","start_time":"2026-11-23T14:00:00Z"}]}],
 		"users":[{"account_id":"111122223333","name":"u","access_keys":[{"access_key_id":"A","secret_access_key":"S"}]}],
@@ -116,7 +116,7 @@ func TestForms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fromYAML, err := adminapi.ReadYAML(strings.NewReader(`
+	fromYAML, err := adminapi.Read(adminapi.YAML, strings.NewReader(`
 regions: [{name: eu-private-1, enabled: false}]
 sellers: [{account_id: "111122223333"}]
 products:
@@ -140,7 +140,7 @@ workloads:
 		}
 	}
 	for _, text := range []string{"", "{}", "# nothing\n"} {
-		if got, err := adminapi.ReadYAML(strings.NewReader(text)); err != nil || !cmp.Equal(got, &adminapi.Marketplace{}) {
+		if got, err := adminapi.Read(adminapi.YAML, strings.NewReader(text)); err != nil || !cmp.Equal(got, &adminapi.Marketplace{}) {
 			t.Errorf("%q: %+v, %v", text, got, err)
 		}
 	}
@@ -166,8 +166,8 @@ func FuzzMarketplace(f *testing.F) {
 		cmpopts.EquateEmpty(), cmp.Comparer(func(a, b *time.Time) bool { return instant(a).Equal(instant(b)) }),
 		cmpopts.IgnoreFields(adminapi.Agreement{}, "Status"), cmpopts.IgnoreFields(adminapi.Principal{}, "ARN"), cmpopts.IgnoreFields(adminapi.AccessKey{}, "UserARN")}
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, read := range []func(io.Reader) (*adminapi.Marketplace, error){adminapi.ReadJSON, adminapi.ReadYAML} {
-			m, err := read(strings.NewReader(text))
+		for _, form := range []adminapi.Form{adminapi.JSON, adminapi.YAML} {
+			m, err := adminapi.Read(form, strings.NewReader(text))
 			if err != nil {
 				var faults adminapi.Faults
 				if !errors.As(err, &faults) || len(faults) == 0 || len(faults) > adminapi.MaxFaults || strings.Contains(err.Error(), "\n") {
@@ -187,14 +187,14 @@ func FuzzMarketplace(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%+v: %v", m, err)
 			}
-			if again, err := adminapi.ReadJSON(bytes.NewReader(asJSON)); err != nil || !cmp.Equal(again, m, alike) {
+			if again, err := adminapi.Read(adminapi.JSON, bytes.NewReader(asJSON)); err != nil || !cmp.Equal(again, m, alike) {
 				t.Errorf("%s is read as %+v, %v", asJSON, again, err)
 			}
 			asYAML, err := yaml.Marshal(m)
 			if err != nil {
 				t.Fatalf("%+v: %v", m, err)
 			}
-			again, err := adminapi.ReadYAML(bytes.NewReader(asYAML))
+			again, err := adminapi.Read(adminapi.YAML, bytes.NewReader(asYAML))
 			if err != nil || !cmp.Equal(again, m, alike) {
 				t.Errorf("%s is read as %+v, %v", asYAML, again, err)
 			}

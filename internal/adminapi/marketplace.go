@@ -27,15 +27,10 @@ const (
 	YAML Form = "application/yaml"
 )
 
-// Read reads a marketplace file in the given form; see [ReadJSON] and [ReadYAML].
+// Read reads a marketplace file in the given form: JSON value by value, YAML of [MaxYAML] bytes at most. An error that is
+// [Faults] says all that is wrong with the file; the marketplace is nil if the file could not be read to its end, else
+// it has what could be understood.
 func Read(form Form, r io.Reader) (*Marketplace, error) { return read(form, r, nil) }
-
-// ReadJSON reads a marketplace in JSON, value by value. An error that is [Faults] says all that is wrong with the
-// file; the marketplace is nil if the file could not be read to its end, else it has what could be understood.
-func ReadJSON(r io.Reader) (*Marketplace, error) { return read(JSON, r, nil) }
-
-// ReadYAML is [ReadJSON] for YAML, of [MaxYAML] bytes at most.
-func ReadYAML(r io.Reader) (*Marketplace, error) { return read(YAML, r, nil) }
 
 // Locate reads a file again, to fill in the lines of the faults that were found in its marketplace, and sorts the
 // faults by them. A value that the file leaves out has the line of what it is missing in.

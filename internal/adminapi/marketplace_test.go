@@ -108,7 +108,7 @@ users: metering
 
 // TestManyFaults: a file that is wrong all over is not read to its end.
 func TestManyFaults(t *testing.T) {
-	_, err := adminapi.ReadJSON(strings.NewReader(`{"sellers":[` + strings.Repeat("0,", 1000) + "0]}"))
+	_, err := adminapi.Read(adminapi.JSON, strings.NewReader(`{"sellers":[`+strings.Repeat("0,", 1000)+"0]}"))
 	if faults := (adminapi.Faults)(nil); !errors.As(err, &faults) || len(faults) != adminapi.MaxFaults {
 		t.Errorf("%d faults of %v", len(faults), err)
 	}
@@ -117,18 +117,18 @@ func TestManyFaults(t *testing.T) {
 		before := string(name[0] - 1)
 		text += name + ": &" + name + " [" + strings.Repeat("*"+before+",", 10) + "]\n"
 	}
-	if _, err := adminapi.ReadYAML(strings.NewReader(text)); err == nil {
+	if _, err := adminapi.Read(adminapi.YAML, strings.NewReader(text)); err == nil {
 		t.Error("aliases of aliases were taken")
 	}
 	text = "agreements: &a\n" + strings.Repeat("- {product_code: p}\n", 2000) + "buyers:\n" + strings.Repeat("- {account_id: \"1\", agreements: *a}\n", 1000)
-	if _, err := adminapi.ReadYAML(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), "aliases stand for more than 1000000 values") {
+	if _, err := adminapi.Read(adminapi.YAML, strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), "aliases stand for more than 1000000 values") {
 		t.Errorf("aliases that stand for 4 million values: %v", err)
 	}
 }
 
 // TestMerge: merge keys and aliases stand for what they name; a member of the object itself goes before.
 func TestMerge(t *testing.T) {
-	got, err := adminapi.ReadYAML(strings.NewReader(`
+	got, err := adminapi.Read(adminapi.YAML, strings.NewReader(`
 products:
 - &saas {seller_account_id: "111122223333", type: saas, dimensions: [users]}
 - {<<: *saas, product_code: p, dimensions: [gb]}

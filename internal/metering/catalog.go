@@ -547,9 +547,6 @@ func (c *Catalog) Products() []Product     { return c.products }
 func (c *Catalog) Agreements() []Agreement { return c.agreements }
 func (c *Catalog) Workloads() []Workload   { return c.workloads }
 
-// CustomerCount returns how many customer identifiers there are.
-func (c *Catalog) CustomerCount() int { return len(c.customers) }
-
 // CheckRegion tells whether the operation is offered in the region to a caller on the platform (0 for sellers);
 // nil means yes. metering-api 1.6: elsewhere DisabledApiException.
 func (c *Catalog) CheckRegion(id Region, op Operation, p Platform) *Error {

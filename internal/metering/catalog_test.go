@@ -144,7 +144,7 @@ func TestCatalogKnowsNothingElse(t *testing.T) {
 		m.RegionNamed("") != nil || m.Region(0) != nil || m.NewestAgreement(legacy, buyerB) != nil || m.PublicKeys(legacy) != nil {
 		t.Error("the catalogue knows what was not put into it")
 	}
-	if m.WorkloadNamed(buyerA, metering.ECS, "task-1").ID != task || m.Customer(acme, "ifAPi5AcF3").ID != buyerA || m.CustomerIdentifier(acme, buyerA) != "ifAPi5AcF3" || m.CustomerCount() != 2 {
+	if m.WorkloadNamed(buyerA, metering.ECS, "task-1").ID != task || m.Customer(acme, "ifAPi5AcF3").ID != buyerA || m.CustomerIdentifier(acme, buyerA) != "ifAPi5AcF3" {
 		t.Error("the catalogue does not know what was put into it")
 	}
 	m.PutPublicKey(metering.PublicKey{Product: container, Version: 2, PEM: "replaced"})

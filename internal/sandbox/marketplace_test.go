@@ -20,7 +20,7 @@ func TestDocumentedFile(t *testing.T) {
 	if !found {
 		t.Fatal("docs/marketplace.md has no example")
 	}
-	m, err := adminapi.ReadYAML(strings.NewReader(text))
+	m, err := adminapi.Read(adminapi.YAML, strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
