@@ -22,11 +22,12 @@ const module = "github.com/meterd/meterd"
 //
 // The separate modules in tools and deploy are not listed: nothing can import them.
 const floors = `
-7  cmd/meterd  internal/bench  internal/crash  clients
-6  meterdtest  internal/process
-5  internal/sandbox
-4  internal/server  internal/console  internal/notify  internal/relay
-3  internal/ledger
+8  cmd/meterd  internal/bench  internal/crash  clients
+7  meterdtest  internal/process
+6  internal/sandbox
+5  internal/server  internal/console  internal/notify  internal/relay
+4  internal/ledger
+3  internal/verify
 2  internal/store
 1  internal/adminapi  internal/table  internal/pgtest
 0  . internal/metering  internal/iam  internal/sigv4  internal/wire

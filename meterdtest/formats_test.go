@@ -19,8 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/marketplacemetering"
 	"github.com/aws/aws-sdk-go-v2/service/marketplacemetering/types"
 	"github.com/jackc/pgx/v5"
-	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/pgtest"
+	"github.com/meterd/meterd/internal/verify"
 	"github.com/meterd/meterd/meterdtest"
 )
 
@@ -82,7 +82,7 @@ func TestFormats(t *testing.T) {
 			} else {
 				load(t, place, unzip(t, filepath.Join(from, "dump.sql")))
 			}
-			report, err := ledger.Verify(place, ledger.VerifyOptions{})
+			report, err := verify.Ledger(place, verify.Options{})
 			if err != nil || report.ProblemCount != 0 || report.Records != int64(len(k.Records)) {
 				t.Fatalf("it does not agree with itself: %+v, %v", report, err)
 			}

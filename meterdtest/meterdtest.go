@@ -36,6 +36,7 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/sandbox"
 	"github.com/meterd/meterd/internal/server"
+	"github.com/meterd/meterd/internal/verify"
 )
 
 // Config changes what [New] starts. The zero value of a field is its default.
@@ -187,7 +188,7 @@ func (s *Server) Close() {
 	if err := s.ledger.Close(); err != nil {
 		s.t.Errorf("closing the ledger: %v", err)
 	}
-	report, err := ledger.Verify(s.dir, ledger.VerifyOptions{})
+	report, err := verify.Ledger(s.dir, verify.Options{})
 	if err != nil {
 		s.t.Errorf("verifying the ledger: %v", err)
 	}

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/store"
+	"github.com/meterd/meterd/internal/verify"
 )
 
 // copyCmd moves a ledger to another store: copied while it is served, sealed, and completed.
@@ -111,12 +111,12 @@ func (cmd *copyCmd) cancel(c *console) error {
 }
 
 // compare verifies both ledgers and compares what they hold.
-func compare(from, to string) (ledger.Report, error) {
-	a, err := ledger.Verify(from, ledger.VerifyOptions{})
+func compare(from, to string) (verify.Report, error) {
+	a, err := verify.Ledger(from, verify.Options{})
 	if err != nil {
 		return a, err
 	}
-	b, err := ledger.Verify(to, ledger.VerifyOptions{})
+	b, err := verify.Ledger(to, verify.Options{})
 	switch {
 	case err != nil:
 		return b, err

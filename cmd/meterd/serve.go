@@ -16,6 +16,7 @@ import (
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/store"
+	"github.com/meterd/meterd/internal/verify"
 )
 
 // placeFlags say where a production ledger is.
@@ -248,10 +249,10 @@ func (cmd *verifyCmd) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	report, err := ledger.Verify(cmd.location(), ledger.VerifyOptions{MasterKey: key})
+	report, err := verify.Ledger(cmd.location(), verify.Options{MasterKey: key})
 	if cmd.Output == "json" {
 		out := struct {
-			ledger.Report
+			verify.Report
 			Agrees bool   `json:"agrees"`
 			Error  string `json:"error,omitempty"` // why the ledger could not be read to its end
 		}{report, err == nil && report.ProblemCount == 0, ""}
@@ -286,7 +287,7 @@ func (cmd *verifyCmd) key() ([]byte, error) {
 	return readKey(file)
 }
 
-func printReport(w io.Writer, r ledger.Report) error {
+func printReport(w io.Writer, r verify.Report) error {
 	fmt.Fprintf(w, "%d usage records, %d audited calls.\n", r.Records, r.Calls)
 	for _, s := range r.Sums {
 		fmt.Fprintf(w, "  %s: %d records, quantity %d\n", s.ProductCode, s.Records, s.Quantity)
@@ -302,14 +303,14 @@ func printReport(w io.Writer, r ledger.Report) error {
 	return disagreement(r)
 }
 
-func disagreement(r ledger.Report) error {
+func disagreement(r verify.Report) error {
 	if r.ProblemCount == 0 {
 		return nil
 	}
 	return fmt.Errorf("the ledger disagrees with itself in %d places; stop the service, keep a copy of it as it is, and restore a backup", r.ProblemCount)
 }
 
-func printProblems(w io.Writer, r ledger.Report) {
+func printProblems(w io.Writer, r verify.Report) {
 	for _, p := range r.Problems {
 		fmt.Fprintln(w, "problem:", p)
 	}

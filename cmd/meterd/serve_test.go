@@ -15,6 +15,7 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/sandbox"
 	"github.com/meterd/meterd/internal/store"
+	"github.com/meterd/meterd/internal/verify"
 )
 
 // execute runs a command and returns what it printed.
@@ -85,7 +86,7 @@ func TestRecoverToken(t *testing.T) {
 	if got, want := strings.Join(acts, "; "), "local: create admin token 1, init; local: create admin token 2, recovered"; err != nil || got != want {
 		t.Errorf("the audit says %q (%v), want %q", got, err, want)
 	}
-	if report, err := ledger.Verify(data, ledger.VerifyOptions{}); err != nil || report.ProblemCount != 0 {
+	if report, err := verify.Ledger(data, verify.Options{}); err != nil || report.ProblemCount != 0 {
 		t.Errorf("verify: %v, %q", err, report.Problems)
 	}
 	if _, err := execute(t, &recoverTokenCmd{ledgerFlags{placeFlags: placeFlags{Data: data}}}); !errors.Is(err, store.ErrLocked) {

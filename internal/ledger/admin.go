@@ -10,6 +10,7 @@ import (
 
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/store"
 )
 
 // Acts of administration take the operator first and the shapes of the admin API. Their errors are
@@ -265,9 +266,6 @@ func (l *Ledger) changeClock(op Operator, in adminapi.ClockChange) *metering.Err
 	})
 }
 
-// acceptClock is how the act of AcceptClock begins in the audit.
-const acceptClock = "accept the clock at "
-
 // AcceptClock says that the clock of a production ledger is right, though it has jumped ahead, or ledger time is ahead of
 // it after it was wrong: ledger time is the clock's from then on. Where it goes back, records are judged by the windows
 // of that time again, and ClientTokens that were forgotten meanwhile stay so. Otherwise it is a Conflict.
@@ -283,7 +281,7 @@ func (l *Ledger) AcceptClock(op Operator) (adminapi.Clock, error) {
 		if !ok {
 			return conflict("clock: ledger time is %v, as the clock says; there is nothing to accept", was)
 		}
-		return l.moveClock(op, fmt.Sprintf("%s%v; ledger time was %v", acceptClock, state.Accepted, was), state, true)
+		return l.moveClock(op, fmt.Sprintf("%s%v; ledger time was %v", store.AcceptClock, state.Accepted, was), state, true)
 	})
 	if err != nil {
 		return adminapi.Clock{}, err

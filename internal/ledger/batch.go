@@ -1,23 +1,11 @@
 package ledger
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/metering"
-)
-
-// Outcome is what became of one usage record.
-type Outcome uint8
-
-// The outcomes. Their numbers are stored in audit rows and never change.
-const (
-	Stored        Outcome = 1 + iota // accepted now: Success
-	Replayed                         // accepted before, with this quantity: Success with the same id
-	Duplicate                        // accepted before, with another quantity: DuplicateRecord
-	NotSubscribed                    // CustomerNotSubscribed
-	Unprocessed                      // not taken for a passing reason: send it again
+	"github.com/meterd/meterd/internal/store"
 )
 
 // batchWork is a BatchMeterUsage call that passed admission.
@@ -27,12 +15,12 @@ type batchWork struct {
 	lines    []metering.Line
 	skipped  []bool // records that an injected fault leaves unprocessed; empty for none
 	first    int    // where the claims of the lines begin
-	outcomes []Outcome
+	outcomes []metering.Outcome
 }
 
 // BatchMeterUsage meters a seller's records. It returns a line and its outcome for each record, in input order,
-// when those that are [Stored] are on disk; or a refusal of the whole call, of which nothing is stored.
-func (c *Call) BatchMeterUsage(in *metering.Batch, body []byte) ([]metering.Line, []Outcome, *metering.Error) {
+// when those that are [metering.Stored] are on disk; or a refusal of the whole call, of which nothing is stored.
+func (c *Call) BatchMeterUsage(in *metering.Batch, body []byte) ([]metering.Line, []metering.Outcome, *metering.Error) {
 	b := &c.batch
 	lines, refusal := c.admitBatch(in)
 	if refusal != nil {
@@ -106,61 +94,25 @@ func (b *batchWork) write(g *group, c *Call) error {
 	next := b.first
 	for i := range b.lines {
 		line := &b.lines[i]
-		outcome := Unprocessed
+		outcome := metering.Unprocessed
 		switch {
 		case !line.Subscribed:
-			outcome = NotSubscribed
+			outcome = metering.NotSubscribed
 		case !b.skips(i):
 			outcome = g.weigh(c, &g.claims[next])
 			next++
 		}
-		if outcome == Replayed && g.l.settings.ResendIdentical == "duplicate" {
-			outcome = Duplicate
+		if outcome == metering.Replayed && g.l.settings.ResendIdentical == "duplicate" {
+			outcome = metering.Duplicate
 		}
-		if outcome != Stored {
+		if outcome != metering.Stored {
 			sent := ""
 			if line.Key.Buyer == 0 {
 				sent = iam.Redacted(b.in.Records[i].CustomerIdentifier + b.in.Records[i].CustomerAWSAccountID) // one of them is empty
 			}
-			c.audit.Detail = appendOutcome(c.audit.Detail, i, outcome, line, sent)
+			c.audit.Detail = store.AppendLeftOut(c.audit.Detail, i, outcome, line, sent)
 		}
 		b.outcomes = append(b.outcomes, outcome)
 	}
 	return nil
-}
-
-// Audit details are what cannot be rebuilt from usage rows. They begin with a byte that tells their form.
-const (
-	detailOutcomes = 1 // records that were not stored: appendOutcome, repeated
-	detailRefusal  = 2 // a message and the start of the body
-	detailText     = 3 // words: an act of administration, the token of a ResolveCustomer, a dry run
-)
-
-const (
-	maxAuditBody    = 2048 // bytes of a refused call's body that are kept
-	maxAuditRead    = 8192 // and of those before what looks like a secret has been left out
-	maxAuditMessage = 1024 // bytes of its message
-)
-
-// appendOutcome notes a record that was not stored. sent is what the catalogue's numbers cannot tell: the name of a
-// buyer that is not known, or the ClientToken that identifies usage of an AgentCore runtime.
-func appendOutcome(b []byte, i int, o Outcome, line *metering.Line, sent string) []byte {
-	if len(b) == 0 {
-		b = append(b, detailOutcomes)
-	}
-	b = append(b, byte(i), byte(o), byte(line.Form))
-	k := &line.Key
-	for _, v := range [...]uint64{uint64(k.Product), uint64(k.Buyer), uint64(k.Agreement), uint64(k.Workload), uint64(k.Dimension), uint64(line.Timestamp), uint64(line.Quantity)} {
-		b = binary.AppendUvarint(b, v)
-	}
-	b = binary.AppendUvarint(b, uint64(len(sent)))
-	return append(b, sent...)
-}
-
-func appendRefusal(b []byte, message string, body []byte) []byte {
-	b = append(b, detailRefusal)
-	message = message[:min(len(message), maxAuditMessage)]
-	b = binary.AppendUvarint(b, uint64(len(message)))
-	b = append(b, message...)
-	return append(b, body[:min(len(body), maxAuditBody)]...)
 }

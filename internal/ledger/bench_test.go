@@ -69,7 +69,7 @@ func BenchmarkBatchMeterUsage(b *testing.B) {
 				return
 			}
 			_, outcomes, refusal := call.BatchMeterUsage(&metering.Batch{ProductCode: "benchmark", Records: records, Count: 25}, nil)
-			if refusal != nil || outcomes[0] != ledger.Stored {
+			if refusal != nil || outcomes[0] != metering.Stored {
 				b.Error(refusal, outcomes)
 			}
 			call.End()

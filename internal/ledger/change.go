@@ -44,7 +44,7 @@ type adminWork struct {
 	accepts bool // it accepts the clock, which may have jumped
 }
 
-// administers tells whether the call is an act of administration.
+// administers reports whether the call is an act of administration.
 func (c *Call) administers() bool {
 	_, ok := c.work.(*adminWork)
 	return ok
@@ -55,7 +55,7 @@ func (a *adminWork) write(g *group, c *Call) (err error) {
 	if a.at != nil {
 		c.audit.At = a.at()
 	}
-	c.audit.Detail = append(append(c.audit.Detail, detailText), a.act...)
+	c.audit.Detail = store.AppendText(c.audit.Detail, a.act)
 	g.applyLater(c)
 	a.next, err = g.tx.Revise(*g.l.revision.Load(), func() error { return a.puts(g.tx) })
 	return err

@@ -11,6 +11,7 @@ import (
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
+	"github.com/meterd/meterd/internal/verify"
 )
 
 // timed is a production ledger whose machine has clocks that the test sets.
@@ -35,7 +36,7 @@ func newTimed(t *testing.T) *timed {
 		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
-		if r := verify(t, m.cfg.Store, ledger.VerifyOptions{}); r.ProblemCount != 0 {
+		if r := verified(t, m.cfg.Store, verify.Options{}); r.ProblemCount != 0 {
 			t.Errorf("verify: %q", r.Problems)
 		}
 	})

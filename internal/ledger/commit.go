@@ -15,6 +15,10 @@ import (
 // maxGroup bounds the calls that are committed together, and so how long the first of them waits.
 const maxGroup = 256
 
+// maxAuditRead bounds the bytes of a refused call's body in which is looked for what seems a secret, so that it is left
+// out; of what remains the audit row has less.
+const maxAuditRead = 8192
+
 // work is what a call has a committer do, in the steps of [committer.write]. A store that is shared may have them
 // taken again from the first one, in a new transaction.
 type work interface {
@@ -335,7 +339,7 @@ func (g *group) write(c *Call) error {
 	}
 	if c.refusal != nil {
 		a.Refusal = int(c.refusal.Kind)
-		a.Detail = appendRefusal(a.Detail[:0], iam.Redacted(c.refusal.Message), iam.RedactedBody(c.body[:min(len(c.body), maxAuditRead)]))
+		a.Detail = store.AppendRefusal(a.Detail[:0], iam.Redacted(c.refusal.Message), iam.RedactedBody(c.body[:min(len(c.body), maxAuditRead)]))
 	}
 	if len(a.Detail) == 0 {
 		a.Detail = nil
@@ -367,20 +371,20 @@ func (g *group) claim(c *Call, place int, line *metering.Line, clientToken strin
 
 // weigh tells what became of a record by its claim: the first write of a key wins, a re-send with the same quantity
 // is the same success, and another quantity is a duplicate (metering-api 2.2 to 2.4).
-func (g *group) weigh(c *Call, claim *store.Claim) Outcome {
+func (g *group) weigh(c *Call, claim *store.Claim) metering.Outcome {
 	switch claim.State {
 	case store.Granted:
 		c.audit.UsageRows++
-		return Stored
+		return metering.Stored
 	case store.Unclaimed: // of a dry run
-		return Stored
+		return metering.Stored
 	case store.Taken:
 		if claim.Stored == claim.Quantity {
-			return Replayed
+			return metering.Replayed
 		}
-		return Duplicate
+		return metering.Duplicate
 	}
-	return Unprocessed
+	return metering.Unprocessed
 }
 
 // applyLater has the call's apply run once the group is durable.

@@ -64,7 +64,7 @@ func TestFollowEveryColumn(t *testing.T) {
 		&store.AdminToken{ID: 1, Name: "token2", Hash: [32]byte{3}, Created: 2},
 		&store.AdminToken{ID: 2, Name: "token", Hash: [32]byte{2}, Created: 1, Deleted: true},
 	}
-	db, err := store.Open(cfg.Store, store.Options{Admit: func(m *store.Meta) error { return unseal(sealer, m) }})
+	db, err := store.Open(cfg.Store, store.Options{Admit: func(m *store.Meta) error { return m.OpenSecret(sealer) }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,13 +102,6 @@ type Ledger struct {
 	calls      sync.Pool
 }
 
-// masterCheck is sealed with the master key when a ledger is made, to notice a wrong key when it is opened.
-const masterCheck = "meterd"
-
-// ledgerLabel is what the ledger's secret is sealed under: what metering record ids, registration tokens and customer
-// identifiers are derived from.
-const ledgerLabel = "ledger secret"
-
 // Create makes a new ledger in the folder, with AWS's regions, an admin token for each of the given hashes, and
 // nothing else. It fails if there is one already. All of it is one step: whatever interrupts it, the folder holds a
 // whole ledger or none.
@@ -126,7 +119,8 @@ func Create(cfg Config, tokens ...[32]byte) error {
 	if !cfg.Sandbox && bytes.Equal(cfg.MasterKey, iam.PublishedMasterKey()) {
 		return errors.New("the master key is that of every sandbox, and published; a production ledger needs one that nobody knows")
 	}
-	meta := store.Meta{Sealed: sealer.Seal(ledgerLabel, secret), Sandbox: cfg.Sandbox, Created: now.UnixMilli(), Check: sealer.Seal("check", []byte(masterCheck))}
+	meta := store.Meta{Sandbox: cfg.Sandbox, Created: now.UnixMilli()}
+	meta.SealSecret(sealer, secret)
 	return store.Create(cfg.Store, meta, func(tx *store.Tx) error {
 		for _, r := range metering.AWSRegions() {
 			if err := tx.Put(&r); err != nil {
@@ -153,7 +147,7 @@ func createFirstToken(tx *store.Tx, id uint32, hash [32]byte, now metering.Insta
 		return err
 	}
 	return tx.AppendCall(&store.Call{Seq: int64(id), At: now, Request: request, Operation: uint8(metering.Administration), Source: "local",
-		Refusal: store.NoRefusal, Detail: append([]byte{detailText}, fmt.Sprintf("create admin token %d, %s", t.ID, t.Name)...)})
+		Refusal: store.NoRefusal, Detail: store.AppendText(nil, fmt.Sprintf("create admin token %d, %s", t.ID, t.Name))})
 }
 
 func (cfg *Config) setDefaults() {
@@ -195,7 +189,7 @@ func Open(cfg Config) (*Ledger, error) {
 			if err := cfg.kind(m); err != nil {
 				return err
 			}
-			return unseal(sealer, m)
+			return m.OpenSecret(sealer)
 		}})
 	if err != nil {
 		return nil, err
@@ -253,23 +247,6 @@ func (cfg *Config) kind(meta *store.Meta) error {
 		cfg.Log.Warn("the ledger was made with the master key of every sandbox, which is published: whoever has a copy of the ledger reads every secret in it")
 	}
 	return nil
-}
-
-var errMasterKey = errors.New("the master key is not the one that the ledger was made with")
-
-// unseal fills in the ledger's secret. A ledger of format 2 has it as it is; what seals it is filled in then.
-func unseal(sealer *iam.Sealer, meta *store.Meta) (err error) {
-	if check, err := sealer.Open("check", meta.Check); err != nil || string(check) != masterCheck {
-		return errMasterKey
-	}
-	if meta.Sealed == nil {
-		meta.Sealed = sealer.Seal(ledgerLabel, meta.Secret)
-		return nil
-	}
-	if meta.Secret, err = sealer.Open(ledgerLabel, meta.Sealed); err != nil {
-		err = fmt.Errorf("the ledger's secret: %w", err)
-	}
-	return err
 }
 
 // load reads everything that is kept in memory.

@@ -108,7 +108,7 @@ func (m *meterWork) write(g *group, c *Call) error {
 		if in.DryRun {
 			return m.dryRun(g, c)
 		}
-		c.audit.Detail = appendOutcome(c.audit.Detail, 0, Replayed, &m.line, m.clientToken())
+		c.audit.Detail = store.AppendLeftOut(c.audit.Detail, 0, metering.Replayed, &m.line, m.clientToken())
 		return nil
 	}
 	claims := g.claims
@@ -117,27 +117,27 @@ func (m *meterWork) write(g *group, c *Call) error {
 	}
 	outcome := g.weigh(c, &claims[m.claimed])
 	switch outcome {
-	case Duplicate:
+	case metering.Duplicate:
 		c.refusal = metering.Errorf(metering.DuplicateRequest, "A record for this resource with usageDimension: %s was already accepted for the hour %v with another quantity. Usage is metered once an hour and cannot be changed.", in.Dimension, m.line.Hour)
 		return nil
-	case Unprocessed:
+	case metering.Unprocessed:
 		c.refusal = metering.Errorf(metering.Throttling, "The service holds as many records of the open hours as it can. Retry later with exponential backoff.")
 		return nil
 	}
 	if in.DryRun {
 		return m.dryRun(g, c)
 	}
-	if outcome == Replayed {
-		c.audit.Detail = appendOutcome(c.audit.Detail, 0, Replayed, &m.line, "")
+	if outcome == metering.Replayed {
+		c.audit.Detail = store.AppendLeftOut(c.audit.Detail, 0, metering.Replayed, &m.line, "")
 	}
 	// Replays come with fresh tokens for ever; beyond the bound theirs are let go, and the hour still tells them.
-	if in.HasClientToken && (outcome == Stored || g.l.openRecords() < g.l.cfg.MaxOpenRecords) {
+	if in.HasClientToken && (outcome == metering.Stored || g.l.openRecords() < g.l.cfg.MaxOpenRecords) {
 		t := store.ClientToken{Key: m.tokenKey, Parameters: m.parameters, Record: m.id, At: g.now}
 		if err := g.tx.PutClientToken(&t); err != nil {
 			return err
 		}
 	}
-	if outcome == Stored {
+	if outcome == metering.Stored {
 		return g.register(c, metering.MeterUsage, m.line.Key.Workload, m.line.Key.Product, &m.first)
 	}
 	return nil
@@ -150,7 +150,7 @@ func (m *meterWork) dryRun(g *group, c *Call) error {
 		c.refusal = metering.Errorf(metering.DryRunOperation, "Request would have succeeded, but DryRun flag is set.")
 		return nil
 	}
-	c.audit.Detail = append(append(c.audit.Detail, detailText), "dry run: it would have succeeded, and nothing was stored"...)
+	c.audit.Detail = store.AppendText(c.audit.Detail, "dry run: it would have succeeded, and nothing was stored")
 	return nil
 }
 

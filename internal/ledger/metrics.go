@@ -21,7 +21,7 @@ type Metrics struct {
 	ready      prometheus.GaugeFunc
 	age        *productAge
 
-	outcomes  [Unprocessed + 1]prometheus.Counter
+	outcomes  [metering.Unprocessed + 1]prometheus.Counter
 	succeeded [metering.OperationNumbers]prometheus.Counter
 }
 
@@ -68,8 +68,8 @@ func newMetrics(l *Ledger) *Metrics {
 		}
 		return 0
 	})
-	for o, name := range map[Outcome]string{Stored: "accepted", Replayed: "replayed", Duplicate: "duplicate",
-		NotSubscribed: "not_subscribed", Unprocessed: "unprocessed"} {
+	for o, name := range map[metering.Outcome]string{metering.Stored: "accepted", metering.Replayed: "replayed", metering.Duplicate: "duplicate",
+		metering.NotSubscribed: "not_subscribed", metering.Unprocessed: "unprocessed"} {
 		m.outcomes[o] = m.records.WithLabelValues(name)
 	}
 	for _, op := range metering.Operations {
@@ -104,10 +104,10 @@ func (m *Metrics) group(calls []*Call, took time.Duration) {
 		}
 		switch w := c.work.(type) {
 		case *batchWork:
-			var counts [Unprocessed + 1]int
+			var counts [metering.Unprocessed + 1]int
 			for i, o := range w.outcomes {
 				counts[o]++
-				if o == Stored {
+				if o == metering.Stored {
 					m.age.last[w.lines[i].Key.Product] = c.audit.At
 				}
 			}
@@ -118,10 +118,10 @@ func (m *Metrics) group(calls []*Call, took time.Duration) {
 			}
 		case *meterWork:
 			if c.audit.UsageRows > 0 {
-				m.outcomes[Stored].Inc()
+				m.outcomes[metering.Stored].Inc()
 				m.age.last[w.line.Key.Product] = c.audit.At
 			} else if c.refusal == nil && !w.in.DryRun {
-				m.outcomes[Replayed].Inc()
+				m.outcomes[metering.Replayed].Inc()
 			}
 		}
 	}

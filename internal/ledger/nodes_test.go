@@ -16,6 +16,7 @@ import (
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
+	"github.com/meterd/meterd/internal/verify"
 )
 
 // nodes opens a shop's ledger a second time, as another node does.
@@ -24,7 +25,7 @@ func nodes(t *testing.T) (one, two *shop) {
 	one = newShopIn(t, pgtest.URL(t, t.Name()))
 	two = another(t, one)
 	t.Cleanup(func() {
-		if r := verify(t, one.dir, ledger.VerifyOptions{}); r.ProblemCount != 0 {
+		if r := verified(t, one.dir, verify.Options{}); r.ProblemCount != 0 {
 			t.Errorf("verify: %q", r.Problems)
 		}
 	})
@@ -47,7 +48,7 @@ func TestNodesAgree(t *testing.T) {
 	const rounds = 60
 	for round := range rounds {
 		var lines [2][]metering.Line
-		var outcomes [2][]ledger.Outcome
+		var outcomes [2][]metering.Outcome
 		var both sync.WaitGroup
 		for i, s := range []*shop{one, two} {
 			records := []metering.UsageRecord{s.record("222222222222", "users", 60*(round%20), int32(round)), s.record("222222222222", "gb", 60*(round%20), int32(round+i))}
@@ -63,10 +64,10 @@ func TestNodesAgree(t *testing.T) {
 				t.Fatalf("round %d: ids %x and %x", round, lines[0][j].ID, lines[1][j].ID)
 			}
 			first := round < 20
-			if stored := (a == ledger.Stored) != (b == ledger.Stored); stored != first {
+			if stored := (a == metering.Stored) != (b == metering.Stored); stored != first {
 				t.Errorf("round %d, record %d: %v and %v", round, j, a, b)
 			}
-			if j == 1 && first && a != ledger.Duplicate && b != ledger.Duplicate {
+			if j == 1 && first && a != metering.Duplicate && b != metering.Duplicate {
 				t.Errorf("round %d: two quantities, but %v and %v", round, a, b)
 			}
 		}
@@ -124,7 +125,7 @@ func TestNodesFollow(t *testing.T) {
 	}
 	eventually(t, "an agreement", func() bool {
 		_, outcomes, _ := two.batch(sellerKey, "legacy", two.record("444444444444", "users", 0, 1))
-		return outcomes[0] != ledger.NotSubscribed
+		return outcomes[0] != metering.NotSubscribed
 	})
 	if _, err := one.l.PutPermissions(one.op, iam.User, "111111111111", "meter", adminapi.Permissions{Allow: []string{iam.SellerAccess}, Deny: []string{"aws-marketplace:BatchMeterUsage"}}); err != nil {
 		t.Fatal(err)
@@ -304,9 +305,9 @@ func TestNodesSkewed(t *testing.T) {
 						t.Errorf("%v old, at a node whose clock is ahead by %v: %v", edge.age, *s.skew, refusal)
 					case edge.taken:
 						ids[i].Store(lines[0].ID, nil)
-						if outcomes[0] == ledger.Stored {
+						if outcomes[0] == metering.Stored {
 							stored[i].Add(1)
-						} else if outcomes[0] != ledger.Replayed {
+						} else if outcomes[0] != metering.Replayed {
 							t.Errorf("%v old: %v", edge.age, outcomes[0])
 						}
 					}
@@ -360,7 +361,7 @@ func TestNotCommitting(t *testing.T) {
 			if _, _, refusal := s.meter("agentcore", "pods", 7, "token"); refusal != nil {
 				t.Errorf("then a call is refused: %v", refusal)
 			}
-			if r := verify(t, s.dir, ledger.VerifyOptions{}); r.ProblemCount != 0 {
+			if r := verified(t, s.dir, verify.Options{}); r.ProblemCount != 0 {
 				t.Errorf("verify: %q", r.Problems)
 			}
 		})

@@ -25,7 +25,7 @@ type resolveWork struct {
 }
 
 func (r *resolveWork) write(g *group, c *Call) error {
-	c.audit.Detail = append(append(c.audit.Detail, detailText), "registration token "+hex.EncodeToString(r.token.ID[:])...)
+	c.audit.Detail = store.AppendText(c.audit.Detail, "registration token "+hex.EncodeToString(r.token.ID[:]))
 	return nil
 }
 

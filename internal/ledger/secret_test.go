@@ -15,6 +15,7 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/store"
+	"github.com/meterd/meterd/internal/verify"
 )
 
 // holds reports whether a secret is anywhere in what a ledger stores, in one of the forms that it could have there.
@@ -127,16 +128,16 @@ func TestVerifyWithoutKey(t *testing.T) {
 	if _, _, refusal := s.meter("agentcore", "pods", 3, "t"); refusal != nil {
 		t.Fatal(refusal)
 	}
-	if r := verify(t, s.dir, ledger.VerifyOptions{}); r.ProblemCount != 0 || r.Unchecked != 1 || r.Records != 1 {
+	if r := verified(t, s.dir, verify.Options{}); r.ProblemCount != 0 || r.Unchecked != 1 || r.Records != 1 {
 		t.Errorf("without a key: %+v", r)
 	}
-	if r := verify(t, s.dir, ledger.VerifyOptions{MasterKey: s.key}); r.ProblemCount != 0 || r.Unchecked != 0 {
+	if r := verified(t, s.dir, verify.Options{MasterKey: s.key}); r.ProblemCount != 0 || r.Unchecked != 0 {
 		t.Errorf("with its key: %+v", r)
 	}
-	if _, err := ledger.Verify(s.dir, ledger.VerifyOptions{MasterKey: make([]byte, 32)}); err == nil || !strings.Contains(err.Error(), "the master key is not the one") {
+	if _, err := verify.Ledger(s.dir, verify.Options{MasterKey: make([]byte, 32)}); err == nil || !strings.Contains(err.Error(), "the master key is not the one") {
 		t.Errorf("with another key: %v", err)
 	}
-	if _, err := ledger.Verify(s.dir, ledger.VerifyOptions{Acknowledged: map[metering.RecordID]int32{}}); err == nil {
+	if _, err := verify.Ledger(s.dir, verify.Options{Acknowledged: map[metering.RecordID]int32{}}); err == nil {
 		t.Error("what was acknowledged was compared without a key")
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
+	"github.com/meterd/meterd/internal/verify"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
@@ -142,7 +143,7 @@ func (s *shop) begin(op metering.Operation, accessKeyID, sessionToken string) (*
 }
 
 // batch sends records of a product and returns the call's request id and what became of them.
-func (s *shop) batch(accessKeyID, product string, records ...metering.UsageRecord) (string, []ledger.Outcome, []metering.Line) {
+func (s *shop) batch(accessKeyID, product string, records ...metering.UsageRecord) (string, []metering.Outcome, []metering.Line) {
 	s.t.Helper()
 	c, id := s.begin(metering.BatchMeterUsage, accessKeyID, "")
 	defer c.End()
@@ -462,8 +463,8 @@ func TestRoundTrip(t *testing.T) {
 		}
 		_, outcomes, lines := s.batch(sellerKey, "legacy", records...)
 		for i, o := range outcomes {
-			if o == ledger.Stored || o == ledger.Replayed {
-				if told, ok := acknowledged[lines[i].ID]; ok && (told != lines[i].Quantity || o == ledger.Stored) {
+			if o == metering.Stored || o == metering.Replayed {
+				if told, ok := acknowledged[lines[i].ID]; ok && (told != lines[i].Quantity || o == metering.Stored) {
 					t.Fatalf("told %d before and %d now, %v", told, lines[i].Quantity, o)
 				}
 				acknowledged[lines[i].ID] = lines[i].Quantity
@@ -501,12 +502,12 @@ func TestRoundTrip(t *testing.T) {
 			t.Errorf("by %v: %+v, %v; want %+v", by, got, err, want)
 		}
 	}
-	report, err := ledger.Verify(s.dir, ledger.VerifyOptions{Acknowledged: acknowledged}) // beside the open ledger
+	report, err := verify.Ledger(s.dir, verify.Options{Acknowledged: acknowledged}) // beside the open ledger
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(ledger.Report{Records: want.Records, Calls: 303, Problems: []string{},
-		Sums: []ledger.ProductSum{{ProductCode: "legacy", Records: want.Records, Quantity: total}}}, report); diff != "" {
+	if diff := cmp.Diff(verify.Report{Records: want.Records, Calls: 303, Problems: []string{},
+		Sums: []verify.ProductSum{{ProductCode: "legacy", Records: want.Records, Quantity: total}}}, report); diff != "" {
 		t.Errorf("verify (-want +got):\n%s", diff)
 	}
 }

@@ -16,12 +16,13 @@ import (
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
+	"github.com/meterd/meterd/internal/verify"
 	"github.com/ncruces/go-sqlite3"
 )
 
-func verify(t *testing.T, dir string, w ledger.VerifyOptions) ledger.Report {
+func verified(t *testing.T, dir string, w verify.Options) verify.Report {
 	t.Helper()
-	report, err := ledger.Verify(dir, w)
+	report, err := verify.Ledger(dir, w)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +46,7 @@ func (s *shop) damage(sql string) {
 
 func TestVerifyFindsNothing(t *testing.T) {
 	s := newShop(t)
-	if r := verify(t, s.dir, ledger.VerifyOptions{}); r.ProblemCount != 0 || r.Records != 0 || r.Calls != 3 || len(r.Sums) != 0 {
+	if r := verified(t, s.dir, verify.Options{}); r.ProblemCount != 0 || r.Records != 0 || r.Calls != 3 || len(r.Sums) != 0 {
 		t.Errorf("of an empty ledger: %+v", r)
 	}
 	s.trade()
@@ -54,13 +55,13 @@ func TestVerifyFindsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.batch(sellerKey, "legacy", s.record("222222222222", "users", 60, 2), s.record("222222222222", "gb", 120, 2))
-	r := verify(t, s.dir, ledger.VerifyOptions{})
-	want := []ledger.ProductSum{{ProductCode: "concurrent", Records: 1, Quantity: 5}, {ProductCode: "legacy", Records: 5, Quantity: 18},
+	r := verified(t, s.dir, verify.Options{})
+	want := []verify.ProductSum{{ProductCode: "concurrent", Records: 1, Quantity: 5}, {ProductCode: "legacy", Records: 5, Quantity: 18},
 		{ProductCode: "rival", Records: 1, Quantity: 7}, {ProductCode: "software", Records: 3, Quantity: 41}}
 	if len(r.Problems) != 0 || r.Records != 10 || !slices.Equal(r.Sums, want) {
 		t.Errorf("got %+v", r)
 	}
-	if _, err := ledger.Verify(t.TempDir(), ledger.VerifyOptions{}); !errors.Is(err, store.ErrNotExist) {
+	if _, err := verify.Ledger(t.TempDir(), verify.Options{}); !errors.Is(err, store.ErrNotExist) {
 		t.Errorf("of an empty folder: %v", err)
 	}
 }
@@ -116,7 +117,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 			s := newShopIn(t, t.TempDir())
 			s.trade()
 			s.damage(test.sql)
-			r := verify(t, s.dir, ledger.VerifyOptions{})
+			r := verified(t, s.dir, verify.Options{})
 			if r.ProblemCount != len(r.Problems) {
 				t.Errorf("%d problems, %d listed", r.ProblemCount, len(r.Problems))
 			}
@@ -176,7 +177,7 @@ func TestDamagedCatalog(t *testing.T) {
 			} else if !strings.Contains(err.Error(), test.says) {
 				t.Errorf("opening says %v, not %s", err, test.says)
 			}
-			if r, err := ledger.Verify(s.dir, ledger.VerifyOptions{}); err == nil || !strings.Contains(err.Error(), test.says) {
+			if r, err := verify.Ledger(s.dir, verify.Options{}); err == nil || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("verify says %v, not %s; it reports %q", err, test.says, r.Problems)
 			}
 		})
@@ -207,7 +208,7 @@ func TestVerifyBoundsProblems(t *testing.T) {
 		s.batch(sellerKey, "legacy", records...)
 	}
 	s.damage("UPDATE usage SET buyer = 77")
-	r := verify(t, s.dir, ledger.VerifyOptions{})
+	r := verified(t, s.dir, verify.Options{})
 	if len(r.Problems) != 100 || r.ProblemCount != int(r.Records) || r.Records < 101 {
 		t.Errorf("%d of %d problems listed, %d records", len(r.Problems), r.ProblemCount, r.Records)
 	}
@@ -221,7 +222,7 @@ func TestVerifyAcknowledged(t *testing.T) {
 		t.Fatal(refusal)
 	}
 	told := map[metering.RecordID]int32{lines[0].ID: 1, lines[1].ID: 2, id: 3}
-	if r := verify(t, s.dir, ledger.VerifyOptions{Acknowledged: told}); r.ProblemCount != 0 {
+	if r := verified(t, s.dir, verify.Options{Acknowledged: told}); r.ProblemCount != 0 {
 		t.Errorf("all stored: %q", r.Problems)
 	}
 	if len(told) != 3 {
@@ -229,7 +230,7 @@ func TestVerifyAcknowledged(t *testing.T) {
 	}
 	told[lines[1].ID] = 5
 	told[metering.RecordID{1}] = 7
-	r := verify(t, s.dir, ledger.VerifyOptions{Acknowledged: told})
+	r := verified(t, s.dir, verify.Options{Acknowledged: told})
 	slices.Sort(r.Problems)
 	if len(r.Problems) != 2 || !strings.Contains(r.Problems[0], "record 01000000-0000-0000-0000-000000000000 was acknowledged with quantity 7 but is not stored") ||
 		!strings.Contains(r.Problems[1], "acknowledged with quantity 5 but has 2") {
@@ -246,7 +247,7 @@ func TestVerifyTokenReused(t *testing.T) {
 			t.Fatal(refusal)
 		}
 	}
-	if r := verify(t, s.dir, ledger.VerifyOptions{}); r.ProblemCount != 0 || r.Records != 2 {
+	if r := verified(t, s.dir, verify.Options{}); r.ProblemCount != 0 || r.Records != 2 {
 		t.Errorf("got %+v", r)
 	}
 }
@@ -277,10 +278,10 @@ func newWarehouse(b *testing.B) *shop {
 
 func BenchmarkVerify(b *testing.B) {
 	s := newWarehouse(b)
-	var r ledger.Report
+	var r verify.Report
 	for b.Loop() {
 		var err error
-		if r, err = ledger.Verify(s.dir, ledger.VerifyOptions{}); err != nil || r.ProblemCount != 0 {
+		if r, err = verify.Ledger(s.dir, verify.Options{}); err != nil || r.ProblemCount != 0 {
 			b.Fatal(r, err)
 		}
 	}
@@ -346,7 +347,7 @@ func TestVerifyFindsLostWrites(t *testing.T) {
 	if err := errors.Join(stmt.Close(), c.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if r := verify(t, s.dir, ledger.VerifyOptions{}); r.ProblemCount != 0 {
+	if r := verified(t, s.dir, verify.Options{}); r.ProblemCount != 0 {
 		t.Fatalf("before: %q", r.Problems)
 	}
 	for _, table := range tables {
@@ -358,7 +359,7 @@ func TestVerifyFindsLostWrites(t *testing.T) {
 		if err := os.WriteFile(file, slices.Concat(after[:at], old, after[at+page:]), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if r := verify(t, s.dir, ledger.VerifyOptions{}); r.ProblemCount == 0 {
+		if r := verified(t, s.dir, verify.Options{}); r.ProblemCount == 0 {
 			t.Errorf("%s: nothing was found", table)
 		} else {
 			t.Logf("%s: %q", table, r.Problems)

@@ -355,3 +355,15 @@ func ParseAllocations(b []byte) ([]Allocation, error) {
 	}
 	return all, nil
 }
+
+// Outcome is what became of one usage record.
+type Outcome uint8
+
+// The outcomes. Their numbers are stored in audit rows and never change.
+const (
+	Stored        Outcome = 1 + iota // accepted now: Success
+	Replayed                         // accepted before, with this quantity: Success with the same id
+	Duplicate                        // accepted before, with another quantity: DuplicateRecord
+	NotSubscribed                    // CustomerNotSubscribed
+	Unprocessed                      // not taken for a passing reason: send it again
+)

@@ -29,6 +29,7 @@ import (
 	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/sandbox"
 	"github.com/meterd/meterd/internal/server"
+	"github.com/meterd/meterd/internal/verify"
 )
 
 // wall is the time by the clocks of everyone in these tests: signatures, the ledger and usage.
@@ -101,7 +102,7 @@ func (e *endpoint) close() {
 	if err := e.ledger.Close(); err != nil {
 		e.Error(err)
 	}
-	report, err := ledger.Verify(e.dir, ledger.VerifyOptions{})
+	report, err := verify.Ledger(e.dir, verify.Options{})
 	if err != nil || len(report.Problems) > 0 {
 		e.Errorf("verify: %v %q", err, report.Problems)
 	}

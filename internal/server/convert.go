@@ -1,7 +1,6 @@
 package server
 
 import (
-	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/wire"
 )
@@ -48,20 +47,20 @@ func batch(b *metering.Batch, in *wire.BatchMeterUsageInput) {
 
 // results fills out, whose memory is used again. Every record stands in one of the two lists, in input order and
 // with exactly the members that were sent: clients match results by them (metering-api 2.3, 7).
-func results(out *wire.BatchMeterUsageOutput, in *wire.BatchMeterUsageInput, lines []metering.Line, outcomes []ledger.Outcome, s *metering.Settings) {
+func results(out *wire.BatchMeterUsageOutput, in *wire.BatchMeterUsageInput, lines []metering.Line, outcomes []metering.Outcome, s *metering.Settings) {
 	out.Results, out.UnprocessedRecords = out.Results[:0], out.UnprocessedRecords[:0]
 	for i, o := range outcomes {
-		if o == ledger.Unprocessed {
+		if o == metering.Unprocessed {
 			out.UnprocessedRecords = append(out.UnprocessedRecords, in.UsageRecords[i])
 			continue
 		}
 		result := wire.UsageRecordResult{UsageRecord: in.UsageRecords[i], MeteringRecordID: wire.UUID(lines[i].ID)}
 		switch o {
-		case ledger.Stored, ledger.Replayed:
+		case metering.Stored, metering.Replayed:
 			result.Status, result.HasMeteringRecordID = "Success", true
-		case ledger.Duplicate:
+		case metering.Duplicate:
 			result.Status, result.HasMeteringRecordID = "DuplicateRecord", s.DuplicateRecordID
-		case ledger.NotSubscribed:
+		case metering.NotSubscribed:
 			result.Status = "CustomerNotSubscribed"
 		}
 		out.Results = append(out.Results, result)

@@ -24,6 +24,7 @@ import (
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
+	"github.com/meterd/meterd/internal/verify"
 )
 
 // The tests of this file run the ledger on a disk whose power is cut, or which fails, and then hold it to what it had
@@ -273,10 +274,10 @@ func (m *merchant) batch(s *shop, records []entry) (answered bool, err error) {
 	}
 	for i, e := range records {
 		_, before := m.acked[e.item]
-		if o := outcomes[i]; o != ledger.Duplicate && (o == ledger.Replayed) != before {
+		if o := outcomes[i]; o != metering.Duplicate && (o == metering.Replayed) != before {
 			return true, wrong("%+v is answered with outcome %d", e, o)
 		}
-		if err := m.settle(e, outcomes[i] == ledger.Duplicate, lines[i].ID); err != nil {
+		if err := m.settle(e, outcomes[i] == metering.Duplicate, lines[i].ID); err != nil {
 			return true, err
 		}
 	}
@@ -336,7 +337,7 @@ func verified(dir string, merchants []*merchant) error {
 			acked[f.id] = f.quantity
 		}
 	}
-	report, err := ledger.Verify(dir, ledger.VerifyOptions{Acknowledged: acked})
+	report, err := verify.Ledger(dir, verify.Options{Acknowledged: acked})
 	if err == nil && report.ProblemCount > 0 {
 		err = fmt.Errorf("verify: %d problems: %q", report.ProblemCount, report.Problems)
 	}

@@ -296,25 +296,6 @@ type Usage struct {
 	Allocations []byte // in the form of [metering.AppendAllocations]; nil for none
 }
 
-// NoRefusal stands in Call.Refusal for a call that succeeded.
-const NoRefusal = -1
-
-// Call is the audit row of an authenticated call or an act of administration.
-type Call struct {
-	Seq       int64            // the writer's number and the call's place among the writer's, from 1 without gaps: see [Place]
-	At        metering.Instant // ledger clock
-	Request   [16]byte
-	Operation uint8 // a [metering.Operation]
-	Principal uint32
-	AccessKey uint32
-	Workload  uint32
-	Source    string
-	Region    metering.Region
-	Refusal   int // metering.Kind, or NoRefusal
-	UsageRows int // how many usage rows the call wrote
-	Detail    []byte
-}
-
 // A Seq of a call holds the number of its writer, 0 in the embedded store, and its place among that writer's calls.
 // That of a usage row holds its call's and its record's place in the call.
 const (

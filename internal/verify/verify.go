@@ -1,4 +1,6 @@
-package ledger
+// Package verify checks a ledger from its raw rows, independently of the code that decided and wrote them. It is
+// "meterd verify", and what tests ask after whatever they have done to a ledger.
+package verify
 
 import (
 	"bytes"
@@ -18,8 +20,8 @@ import (
 // maxProblems bounds the problems that a report words. All are counted.
 const maxProblems = 100
 
-// VerifyOptions say what [Verify] compares the ledger with.
-type VerifyOptions struct {
+// Options say what [Ledger] compares the ledger with.
+type Options struct {
 	// Acknowledged are the records that callers were told are stored, with their quantities. Each must be there.
 	// It needs the master key.
 	Acknowledged map[metering.RecordID]int32
@@ -29,7 +31,7 @@ type VerifyOptions struct {
 	MasterKey []byte
 }
 
-// Report is what [Verify] found.
+// Report is what [Ledger] found.
 type Report struct {
 	Records      int64        `json:"records"`
 	Calls        int64        `json:"calls"` // authenticated calls and acts of administration
@@ -46,8 +48,8 @@ type ProductSum struct {
 	Quantity    int64  `json:"quantity"`
 }
 
-// Verify recomputes the ledger in the folder or database from its raw rows and reports what disagrees. It reads one
-// state, beside running servers if there are any, and needs no master key but for what [VerifyOptions] says. An error means that the ledger could not
+// Ledger recomputes the ledger in the folder or database from its raw rows and reports what disagrees. It reads one
+// state, beside running servers if there are any, and needs no master key but for what [Options] says. An error means that the ledger could not
 // be read to its end, or its catalogue not at all; the report then holds what was found until there.
 //
 // It checks that the store finds itself whole; that each writer's audit rows are numbered without gaps; that each
@@ -57,11 +59,11 @@ type ProductSum struct {
 // of a writer are in the order of the ledger clock unless a sandbox's clock was moved; and that ClientTokens stand for
 // records that exist.
 //
-// It shares the rules of identity with the ledger ([metering.Key] and the derivation of ids) but none of what
+// It shares the rules of identity with the ledger ([metering.Key] and the derivation of ids), and the form of rows, but none of what
 // decides duplicates. Cost: about 2 µs a record of an embedded store. Memory holds the keys of the hours that lie
 // open at one point of the store's order, about 50 B for each of their records. While it runs, an embedded store's
 // write-ahead log cannot be reused and grows.
-func Verify(location string, w VerifyOptions) (Report, error) {
+func Ledger(location string, w Options) (Report, error) {
 	v := verifier{report: Report{Sums: []ProductSum{}, Problems: []string{}}}
 	err := caught(func() error {
 		return store.Read(location, func(r *store.Reader, meta store.Meta) error { return v.run(r, meta, w) })
@@ -99,7 +101,7 @@ func (v *verifier) problem(format string, args ...any) {
 	}
 }
 
-func (v *verifier) run(r *store.Reader, meta store.Meta, w VerifyOptions) error {
+func (v *verifier) run(r *store.Reader, meta store.Meta, w Options) error {
 	v.r, v.sandbox = r, meta.Sandbox
 	v.catalog = metering.NewCatalog(metering.DefaultSettings())
 	if err := v.deriveIDs(meta, w); err != nil {
@@ -161,7 +163,7 @@ func (v *verifier) know(row any) error {
 }
 
 // deriveIDs has record ids be derived if the secret that this takes is known.
-func (v *verifier) deriveIDs(meta store.Meta, w VerifyOptions) error {
+func (v *verifier) deriveIDs(meta store.Meta, w Options) error {
 	key, given := w.MasterKey, w.MasterKey != nil
 	if !given && meta.Sandbox {
 		key = iam.PublishedMasterKey()
@@ -169,7 +171,7 @@ func (v *verifier) deriveIDs(meta store.Meta, w VerifyOptions) error {
 	if key != nil {
 		sealer, err := iam.NewSealer(key)
 		if err == nil {
-			err = unseal(sealer, &meta)
+			err = meta.OpenSecret(sealer)
 		}
 		if err != nil && given {
 			return err
@@ -221,12 +223,12 @@ func (v *verifier) checkCalls() error {
 		if c.Principal > known || c.AccessKey > v.largest.accessKey || c.Workload != 0 && v.catalog.Workload(c.Workload) == nil || c.Region != 0 && v.catalog.Region(c.Region) == nil {
 			v.problem("call row %d: principal %d, access key %d, workload %d or region %d does not exist", c.Seq, c.Principal, c.AccessKey, c.Workload, c.Region)
 		}
-		d, err := parseDetail(c.Detail)
+		d, err := store.ParseDetail(c.Detail)
 		if err != nil {
 			v.problem("call row %d: %v", c.Seq, err)
 			return nil
 		}
-		v.checkStored(c, d.outcomes, stored)
+		v.checkStored(c, d.LeftOut, stored)
 		return nil
 	}, func(seq int64) error {
 		call, record := store.CallOfUsage(seq)
@@ -238,7 +240,7 @@ func (v *verifier) checkCalls() error {
 // acceptances returns the times at which operators have accepted the clock: ledger time may have gone back to them.
 func (v *verifier) acceptances() (at []metering.Instant, err error) {
 	err = v.r.CallsOf(uint8(metering.Administration), func(c *store.Call) error {
-		if d, err := parseDetail(c.Detail); err == nil && strings.HasPrefix(d.text, acceptClock) {
+		if d, err := store.ParseDetail(c.Detail); err == nil && strings.HasPrefix(d.Text, store.AcceptClock) {
 			at = append(at, c.At)
 		}
 		return nil
@@ -248,18 +250,18 @@ func (v *verifier) acceptances() (at []metering.Instant, err error) {
 
 // checkStored checks that a call has as many usage rows as it wrote, and that they are those of the records that its
 // detail does not name.
-func (v *verifier) checkStored(c *store.Call, others []outcomeDetail, stored uint32) {
+func (v *verifier) checkStored(c *store.Call, others []store.LeftOut, stored uint32) {
 	if n := bits.OnesCount32(stored); n != c.UsageRows {
 		v.problem("call row %d: it wrote %d usage rows, but there are %d", c.Seq, c.UsageRows, n)
 		return
 	}
 	all := stored
 	for _, o := range others {
-		if o.index >= c.UsageRows+len(others) || stored&(1<<o.index) != 0 {
-			v.problem("call row %d: its record %d cannot have been left out", c.Seq, o.index)
+		if o.Index >= c.UsageRows+len(others) || stored&(1<<o.Index) != 0 {
+			v.problem("call row %d: its record %d cannot have been left out", c.Seq, o.Index)
 			return
 		}
-		all |= 1 << o.index
+		all |= 1 << o.Index
 	}
 	if all&(all+1) != 0 {
 		v.problem("call row %d: of its records some were neither stored nor left out", c.Seq)
@@ -309,7 +311,7 @@ func (v *verifier) checkUsage() error {
 	})
 }
 
-// checkNumbers tells whether the row's numbers stand for something and agree with each other.
+// checkNumbers reports whether the row's numbers stand for something and agree with each other.
 func (v *verifier) checkNumbers(u *store.Usage) bool {
 	k, before := &u.Key, v.report.ProblemCount
 	if v.catalog.Region(k.Region) == nil {
