@@ -69,17 +69,6 @@ type Config struct {
 	Log bool
 }
 
-// The description of the marketplace, in the shapes of "meterd dev --describe".
-type (
-	Description  = sandbox.Description
-	Seller       = sandbox.Seller
-	Buyer        = sandbox.Buyer
-	Subscription = sandbox.Subscription
-	Workload     = sandbox.Workload
-	Product      = sandbox.Product
-	Credentials  = sandbox.Credentials
-)
-
 // Server is a running service. Its methods fail the test rather than return errors.
 type Server struct {
 	URL         string       // the AWS endpoint
@@ -139,7 +128,11 @@ func New(t testing.TB, config ...Config) *Server {
 	s.URL, s.AdminURL = endpoint.URL, admin.URL
 	s.closers = append(s.closers, endpoint.Close, admin.Close)
 	t.Cleanup(s.Close)
-	if s.Description, err = sandbox.Describe(l, sandbox.Endpoints{AWS: endpoint.URL, Admin: admin.URL}); err != nil {
+	d, err := sandbox.Describe(l, sandbox.Endpoints{AWS: endpoint.URL, Admin: admin.URL})
+	if err == nil {
+		s.Description, err = described(d)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.admin = adminapi.New(admin.URL, s.Description.AdminToken)
