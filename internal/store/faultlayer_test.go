@@ -438,6 +438,8 @@ func (d *disk) develop() map[string][]byte {
 
 // least returns the least that the disk holds after a power cut: what was synced, under names that were.
 func (d *disk) least() map[string][]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.look()
 	if !d.made {
 		return nil
