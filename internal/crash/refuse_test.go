@@ -303,8 +303,14 @@ func TestDamageKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		refused(t, data, serve(data), "master key")
-		verify(t, data) // needs none
+		if code, said := meterdRun(t, "verify", "--data", data); code == 0 || !strings.Contains(said, "master key") {
+			t.Errorf("verify beside %q: exit code %d:\n%s", content, code, said)
+		}
 	}
+	if err := os.Remove(data + ".key"); err != nil {
+		t.Fatal(err)
+	}
+	verify(t, data) // needs none
 }
 
 // TestDamageLock: what the lock file holds is of no account.

@@ -345,7 +345,7 @@ func recovered(t *testing.T, data string, writers []*writer) {
 // TestSweepStop strikes everything that meterd does to its files while it stops.
 func TestSweepStop(t *testing.T) {
 	b := prepare(t, true)
-	for _, call := range []string{"pwrite64", "fdatasync", "ftruncate", "fallocate", "unlinkat", "openat"} {
+	for _, call := range []string{"pwrite64", "fdatasync", "ftruncate", "fallocate", "unlinkat", "openat", "flock"} {
 		for _, f := range []fault{kill, eio, enospc} {
 			t.Run(fmt.Sprintf("%s/%s", call, f), func(t *testing.T) {
 				t.Parallel()
@@ -367,7 +367,7 @@ func TestSweepStop(t *testing.T) {
 					ended(t, m.Process, s)
 					tracer.Wait(t)
 					tr := readTrace(t, log, s, m.Killed())
-					known(t, tr, "pwrite64", "fdatasync", "ftruncate", "fallocate", "unlinkat", "openat")
+					known(t, tr, "pwrite64", "fdatasync", "ftruncate", "fallocate", "unlinkat", "openat", "flock")
 					recovered(t, data, writers)
 					return tr
 				})

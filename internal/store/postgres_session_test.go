@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/meterd/meterd/internal/pgtest"
@@ -149,22 +150,38 @@ func TestWarningKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	result := make(chan error, 1)
-	go func() { result <- writer(db).Update(func(tx *Tx) error { return nil }) }()
-	for {
-		select {
-		case err := <-result:
-			var unknown *CommitError
-			if !errors.As(err, &unknown) {
-				t.Errorf("a commit that no standby has: %v", err)
-			}
-			return
-		default:
-			err := s.Exec("SET synchronous_commit = local; SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
-			if err != nil {
-				t.Fatal(err)
+	// The server heeds the setting a moment later: when the first commit waits.
+	var enough atomic.Bool
+	var result error
+	probed, updated := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(probed)
+		for !enough.Load() && s.Exec("COMMENT ON TABLE meta IS ''") == nil {
+		}
+	}()
+	if err := s.Wait("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"); err != nil {
+		t.Fatal(err)
+	}
+	enough.Store(true)
+	go func() {
+		defer close(updated)
+		result = writer(db).Update(func(tx *Tx) error { return nil })
+	}()
+	for _, ended := range []chan struct{}{probed, updated} {
+		for waits := true; waits; {
+			select {
+			case <-ended:
+				waits = false
+			default:
+				if err := s.Exec("SET synchronous_commit = local; SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
+	}
+	var unknown *CommitError
+	if !errors.As(result, &unknown) {
+		t.Errorf("a commit that no standby has: %v", result)
 	}
 }
 
