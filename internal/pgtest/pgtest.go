@@ -67,6 +67,12 @@ func Start(t testing.TB, options ...string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.end(t)
+	return s
+}
+
+// end removes the server when the test ends.
+func (s *Server) end(t testing.TB) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
@@ -74,11 +80,19 @@ func Start(t testing.TB, options ...string) *Server {
 		}
 		s.remove()
 	})
-	return s
 }
 
 func start(options ...string) (*Server, error) {
-	s, err := folder(options)
+	bin, err := Bin()
+	if err != nil {
+		return nil, err
+	}
+	return startIn(bin, options)
+}
+
+// startIn starts a new server by the programs in a folder.
+func startIn(bin string, options []string) (*Server, error) {
+	s, err := folder(bin, options)
 	if err != nil {
 		return nil, err
 	}
@@ -106,12 +120,8 @@ func (s *Server) trust() error {
 }
 
 // folder makes the server's folder, and chooses its port and user.
-func folder(options []string) (*Server, error) {
-	bin, err := Bin()
-	if err != nil {
-		return nil, err
-	}
-	s := &Server{bin: bin, options: options}
+func folder(bin string, options []string) (s *Server, err error) {
+	s = &Server{bin: bin, options: options}
 	if s.dir, err = os.MkdirTemp("", "pgtest-"); err != nil {
 		return nil, err
 	}
@@ -323,7 +333,7 @@ func (s *Server) remove() {
 // Standby makes a streaming standby for whose disk every commit on s waits from now on.
 func (s *Server) Standby(t testing.TB) *Server {
 	t.Helper()
-	standby, err := folder(s.options)
+	standby, err := folder(s.bin, s.options)
 	if err != nil {
 		t.Fatal(err)
 	}

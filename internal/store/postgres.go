@@ -46,6 +46,7 @@ type postgresStore struct {
 	end     context.CancelFunc
 	ended   sync.WaitGroup
 	closed  atomic.Bool
+	leaves  atomic.Bool // it has been said that housekeeping is left to others
 }
 
 // writable has connections be made only to a server that takes writes: of several hosts, to the primary.
@@ -275,6 +276,7 @@ func (db *postgresStore) Writers() []Writer {
 }
 
 // Pulse asks over the pool, so it also tells whether views can be had. Its Last is that of the time of opening.
+// Where tables are spread over several machines, all of them have to answer.
 func (db *postgresStore) Pulse(known Revision) (Pulse, error) {
 	ctx, cancel := context.WithTimeout(db.ctx, pulsePatience)
 	defer cancel()
@@ -292,9 +294,16 @@ func (db *postgresStore) pulse(ctx context.Context, known Revision) (Pulse, erro
 	var has bool
 	var readOnly, found string
 	writers := db.committed()
-	err := db.pool.QueryRow(ctx, "SELECT (SELECT n FROM state WHERE name = 'revision'), (SELECT n FROM state WHERE name = 'least'), (SELECT n FROM state WHERE name = 'sealed'), clock_timestamp(), current_setting('transaction_read_only'), "+
+	var batch pgx.Batch
+	batch.Queue("SELECT (SELECT n FROM state WHERE name = 'revision'), (SELECT n FROM state WHERE name = 'least'), (SELECT n FROM state WHERE name = 'sealed'), clock_timestamp(), current_setting('transaction_read_only'), "+
 		"EXISTS (SELECT 1 FROM revision WHERE n = $1 AND mark = $2), (SELECT count(*) FROM writer w JOIN unnest($3::int8[], $4::bytea[], $5::int8[]) AS k (id, mark, commits) ON w.id = k.id AND w.mark = k.mark AND w.commits >= k.commits), "+dangers("$6"),
-		known.N, known.Mark[:], writers.ids, writers.marks, writers.commits, ledgerTables()).Scan(&p.Revision, &least, &sealed, &p.Now, &readOnly, &has, &held, &found)
+		known.N, known.Mark[:], writers.ids, writers.marks, writers.commits, ledgerTables()).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&p.Revision, &least, &sealed, &p.Now, &readOnly, &has, &held, &found)
+	})
+	// No row is like that, but where tables are spread, every machine is asked.
+	batch.Queue("SELECT count(*) FROM call WHERE seq < 0")
+	batch.Queue("SELECT count(*) FROM usage WHERE hour < -2147483647")
+	err := db.pool.SendBatch(ctx, &batch).Close()
 	switch {
 	case refusedWith(err, "42P01", "42703"): // it has tables, or columns, no more that it had when it was opened
 		return p, fmt.Errorf("%w (%w)", ErrWentBack, err)
@@ -356,6 +365,8 @@ func passing(err error) bool {
 		return true // the network, or time
 	}
 	switch refused.Code {
+	case "XX000": // what Citus says when a worker is away: failure on connection marked as essential
+		return strings.Contains(refused.Message, "connection")
 	case "25006", "55P03", "25P03", "25P02", "25P04": // read-only: a demoted primary; lock timeout; ended while idle; transaction timeout
 		return true
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,10 +51,23 @@ func (db *postgresStore) keepHouse() {
 func (db *postgresStore) clean(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, houseEvery)
 	defer cancel()
+	if at, err := atWorker(ctx, db.pool); err != nil || at {
+		if at && !db.leaves.Swap(true) {
+			db.log.Info("this node is connected to a worker of Citus; it leaves partitions and old ClientTokens to those that are connected to the coordinator")
+		}
+		return err
+	}
 	lease, err := takeLease(ctx, db.pool, "housekeeping", db.node)
 	if lease == nil || err != nil {
 		return err
 	}
+	if err = db.cleanUnder(ctx, lease); err != nil && !errors.Is(err, errLeaseLost) {
+		err = errors.Join(err, lease.release(ctx, db.pool)) // another node may be able to
+	}
+	return err
+}
+
+func (db *postgresStore) cleanUnder(ctx context.Context, lease *lease) error {
 	var now time.Time
 	if err := db.pool.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
 		return err
@@ -70,6 +84,20 @@ func (db *postgresStore) clean(ctx context.Context) error {
 		return nil
 	}
 	return errors.Join(db.deleteTokens(ctx, lease, metering.InstantOf(now.Add(-tokenLife))), db.dropEmptyPartitions(ctx, lease, today))
+}
+
+// errAtWorker says that tables cannot be changed over the connection.
+var errAtWorker = errors.New("the database is a worker of Citus, where tables cannot be made or changed; connect a node to the coordinator for that")
+
+// atWorker reports whether the connection is to a worker of Citus. A table that is made there is one that nobody else
+// knows, and stands in the way when it is made at the coordinator.
+func atWorker(ctx context.Context, conn onConn) (is bool, err error) {
+	var citus bool
+	if err := conn.QueryRow(ctx, "SELECT to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL").Scan(&citus); err != nil || !citus {
+		return false, err
+	}
+	err = conn.QueryRow(ctx, "SELECT count(*) > 0 FROM pg_dist_local_group WHERE groupid <> 0").Scan(&is)
+	return is, err
 }
 
 // partitioned tells whether usage has partitions. It has none where the database spreads rows in its own way.
@@ -105,6 +133,9 @@ func (db *postgresStore) makePartition(ctx context.Context, day int32) error {
 	if err != nil || attached {
 		return err
 	}
+	if at, err := atWorker(ctx, db.pool); err != nil || at {
+		return cmp.Or(err, errAtWorker)
+	}
 	return db.changeTables(ctx, "CREATE TABLE IF NOT EXISTS "+name+" (LIKE usage INCLUDING ALL)",
 		fmt.Sprintf("ALTER TABLE usage ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)", name, day*24, day*24+24))
 }
@@ -116,7 +147,7 @@ func (db *postgresStore) changeTables(ctx context.Context, statements ...string)
 		return err
 	}
 	defer conn.Release()
-	for _, sql := range append(append([]string{"SET lock_timeout = '2s'"}, statements...), "RESET lock_timeout") {
+	for _, sql := range append(append([]string{"SET lock_timeout = '1s'"}, statements...), "RESET lock_timeout") {
 		if _, err := conn.Exec(ctx, sql); err != nil && !alreadyMade(err) && !refusedWith(err, "42809") { // it is a partition already
 			return err
 		}
@@ -132,7 +163,7 @@ func (db *postgresStore) detach(ctx context.Context, partition string) error {
 	if refusedWith(err, "55000") {
 		_, err = db.pool.Exec(ctx, sql+" FINALIZE")
 	}
-	if refusedWith(err, "55000", "0A000") {
+	if refusedWith(err, "55000", "0A000", "XX000") { // Citus says the last
 		err = db.changeTables(ctx, sql)
 	}
 	return err

@@ -19,6 +19,9 @@ var errLeaseLost = errors.New("another node holds the lease")
 // lease is the right to do what only one node may do at a time. A holder that was away for longer than the lease, and
 // does not know that it has lost it, is stopped by the token, which every transaction of the work checks. It checks the
 // holder too, for a database that has gone back in time gives tokens again.
+//
+// Times are those at which a transaction begins, of which the lease is the first statement: one that had to wait for the
+// row takes the lease for less time, not more. Citus refuses clock_timestamp() in an UPDATE.
 type lease struct {
 	name, holder string
 	token        int64
@@ -33,11 +36,11 @@ type onConn interface {
 
 // takeLease takes or renews a lease for the holder. It returns nil if another one has it.
 func takeLease(ctx context.Context, conn onConn, name, holder string) (*lease, error) {
-	if _, err := conn.Exec(ctx, "INSERT INTO lease (name, holder, token, expires) VALUES ($1, '', 0, clock_timestamp()) ON CONFLICT (name) DO NOTHING", name); err != nil {
+	if _, err := conn.Exec(ctx, "INSERT INTO lease (name, holder, token, expires) VALUES ($1, '', 0, now()) ON CONFLICT (name) DO NOTHING", name); err != nil {
 		return nil, err
 	}
 	l := &lease{name: name, holder: holder}
-	err := conn.QueryRow(ctx, "UPDATE lease SET holder = $2, token = token + 1, expires = clock_timestamp() + $3 WHERE name = $1 AND (expires <= clock_timestamp() OR holder = $2) RETURNING token", name, holder, leaseTime).Scan(&l.token)
+	err := conn.QueryRow(ctx, "UPDATE lease SET holder = $2, token = token + 1, expires = now() + $3 WHERE name = $1 AND (expires <= now() OR holder = $2) RETURNING token", name, holder, leaseTime).Scan(&l.token)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
@@ -62,7 +65,7 @@ func waitForLease(ctx context.Context, conn *pgx.Conn, name, holder string) (*le
 // do runs f in a transaction that is only committed if the lease is still held; it is renewed by that.
 func (l *lease) do(ctx context.Context, conn onConn, f func(pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, "UPDATE lease SET expires = clock_timestamp() + $3 WHERE name = $1 AND token = $2 AND holder = $4", l.name, l.token, leaseTime, l.holder)
+		tag, err := tx.Exec(ctx, "UPDATE lease SET expires = now() + $3 WHERE name = $1 AND token = $2 AND holder = $4", l.name, l.token, leaseTime, l.holder)
 		if err != nil {
 			return err
 		}
@@ -75,7 +78,7 @@ func (l *lease) do(ctx context.Context, conn onConn, f func(pgx.Tx) error) error
 
 // release ends the lease early.
 func (l *lease) release(ctx context.Context, conn onConn) error {
-	_, err := conn.Exec(ctx, "UPDATE lease SET holder = '', expires = clock_timestamp() WHERE name = $1 AND token = $2 AND holder = $3", l.name, l.token, l.holder)
+	_, err := conn.Exec(ctx, "UPDATE lease SET holder = '', expires = now() WHERE name = $1 AND token = $2 AND holder = $3", l.name, l.token, l.holder)
 	return err
 }
 

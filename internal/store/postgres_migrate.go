@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -86,6 +87,9 @@ func unknownSchema(version, known int64) error {
 
 // makeTables makes the first step's tables, and the counters. Two may do so at once.
 func makeTables(ctx context.Context, conn *pgx.Conn) error {
+	if at, err := atWorker(ctx, conn); err != nil || at {
+		return cmp.Or(err, errAtWorker)
+	}
 	var schema string
 	if err := conn.QueryRow(ctx, "SELECT current_setting('search_path')").Scan(&schema); err != nil {
 		return err
@@ -156,6 +160,9 @@ func migrate(ctx context.Context, conn *pgx.Conn, node string) error {
 		}
 		if version == schemaVersion() {
 			return nil
+		}
+		if at, err := atWorker(ctx, conn); err != nil || at {
+			return cmp.Or(err, errAtWorker)
 		}
 		lease, err := waitForLease(ctx, conn, "migration", node)
 		if err != nil {

@@ -122,8 +122,8 @@ func begin(ctx context.Context, conn *pgconn.PgConn, session map[string]string) 
 // server say when it has not waited for the standby. remote_apply, which is more, stays.
 const durably = "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit', true) WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true), set_config('client_min_messages', 'notice', true)"
 
-// syncs is whether what the server takes for written is on its disk.
-const syncs = "(coalesce(current_setting('fsync', true), 'on') = 'on' AND coalesce(current_setting('full_page_writes', true), 'on') = 'on')"
+// syncs is whether what the server takes for written is on its disk. Citus refuses coalesce around a setting.
+const syncs = "(current_setting('fsync', true) IS DISTINCT FROM 'off' AND current_setting('full_page_writes', true) IS DISTINCT FROM 'off')"
 
 // dangers lists what would lose what was acknowledged; it is empty if there is nothing. The parameter that it names has
 // the names of the ledger's tables. A database that does not know a setting has not got its danger.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -528,7 +529,8 @@ func (t *postgresTx) queueRegistrations() {
 }
 
 // putTokens stores all of them in one statement, whose count tells whether another writer was quicker. That must be
-// known before COMMIT is sent.
+// known before COMMIT is sent. The time that it compares with, which changes once an hour, is part of the text: Citus
+// takes no parameters behind ON CONFLICT.
 func (t *postgresTx) putTokens() error {
 	if len(t.tokens) == 0 {
 		return nil
@@ -545,8 +547,8 @@ func (t *postgresTx) putTokens() error {
 		k := &t.tokens[i]
 		workloads[i], hashes[i], parameters[i], records[i], times[i] = int32(k.Key.Workload), k.Key.Hash[:], k.Parameters[:], k.Record[:], int64(k.At)
 	}
-	tag, err := t.conn.Exec(t.ctx, "INSERT INTO client_token (workload, hash, parameters, record, at) SELECT * FROM unnest($1::int4[], $2::bytea[], $3::bytea[], $4::bytea[], $5::int8[]) ON CONFLICT (workload, hash) DO UPDATE SET parameters = excluded.parameters, record = excluded.record, at = excluded.at WHERE client_token.at < $6",
-		workloads, hashes, parameters, records, times, int64(t.tokensFrom.Start()))
+	tag, err := t.conn.Exec(t.ctx, "INSERT INTO client_token (workload, hash, parameters, record, at) SELECT * FROM unnest($1::int4[], $2::bytea[], $3::bytea[], $4::bytea[], $5::int8[]) ON CONFLICT (workload, hash) DO UPDATE SET parameters = excluded.parameters, record = excluded.record, at = excluded.at WHERE client_token.at < "+strconv.FormatInt(int64(t.tokensFrom.Start()), 10),
+		workloads, hashes, parameters, records, times)
 	if err == nil && int(tag.RowsAffected()) != n {
 		err = errAgain
 	}

@@ -149,6 +149,9 @@ var rules = []struct{ rule, pattern, why string }{
 	{"grouping sets", ` grouping sets | (rollup|cube) \( `, "Citus and CockroachDB have none"},
 	{"writing in WITH", ` as ((not )?materialized )?\( (insert|update|delete|merge) `, "Citus cannot run it over several shards: use two statements"},
 	{"partition", ` partition by (range|list|hash) | partition of | (attach|detach) partition `, "CockroachDB and YugabyteDB spread rows in their own way"},
+	{"volatile", `^ update (\S+ )*clock_timestamp `, "Citus refuses what changes within a transaction in an UPDATE: use now()"},
+	{"setting in a choice", `^ update .* (coalesce|case) .*current_setting `, "Citus refuses functions that are not immutable in COALESCE and CASE of an UPDATE: compare with IS DISTINCT FROM"},
+	{"parameter on conflict", ` select .* on conflict .* \$\d+ `, "Citus does not find the parameters behind ON CONFLICT of an INSERT … SELECT: have the text hold the value"},
 	{"ddl with dml", `^ create (\S+ )*table .* as (\( )?(select|with|values|table) |^ select .* into (table )?\S+ from `, "changes of the schema and of rows are two statements, in two transactions"},
 }
 
@@ -603,6 +606,9 @@ func TestSubsetRefuses(t *testing.T) {
 		{"set local work_mem to '64MB'", "setting"},
 		{"SELECT set_config('enable_mergejoin', 'off', false), set_config('enable_seqscan', 'off', false)", "setting"},
 		{"INSERT INTO usage (seq) VALUES ($1) ON CONFLICT DO NOTHING", "conflict"},
+		{"UPDATE lease SET expires = clock_timestamp() WHERE name = $1", "volatile"},
+		{"UPDATE writer SET at = $1 WHERE coalesce(current_setting('fsync', true), 'on') = 'on'", "setting in a choice"},
+		{"INSERT INTO t (a) SELECT * FROM unnest($1::int8[]) ON CONFLICT (a) DO UPDATE SET b = excluded.b WHERE t.b < $2", "parameter on conflict"},
 		{"INSERT INTO usage (seq) VALUES ($1) on conflict on constraint usage_pkey do nothing", "conflict"},
 		{"CREATE TABLE usage (seq bigint PRIMARY KEY, subject bigint)", "key"},
 		{"CREATE TABLE IF NOT EXISTS public.usage (seq bigint UNIQUE, subject bigint, PRIMARY KEY (seq, subject))", "key"},
@@ -622,6 +628,10 @@ func TestSubsetRefuses(t *testing.T) {
 		{"ALTER TABLE IF EXISTS ONLY call ADD COLUMN a int, ADD COLUMN b int UNIQUE, ADD c int", "key"},
 
 		{"SELECT 1; ", ""},
+		{"UPDATE lease SET expires = now() + $1 WHERE name = $2 AND expires <= now()", ""},
+		{"SELECT coalesce(current_setting('fsync', true), 'on'), clock_timestamp()", ""},
+		{"INSERT INTO t (a, b) VALUES ($1, $2) ON CONFLICT (a) DO UPDATE SET b = $2", ""},
+		{"UPDATE writer SET at = $1 WHERE current_setting('fsync', true) IS DISTINCT FROM 'off'", ""},
 		{"BEGIN", ""},
 		{"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", ""},
 		{"ROLLBACK", ""},
