@@ -282,6 +282,9 @@ func openPostgresCopy(url string) (*postgresCopy, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := suitable(ctx, conn); err != nil {
+		return nil, errors.Join(err, conn.Close(ctx))
+	}
 	pool, err := newPool(ctx, writable(config))
 	if err != nil {
 		return nil, errors.Join(err, conn.Close(ctx))
@@ -291,7 +294,7 @@ func openPostgresCopy(url string) (*postgresCopy, error) {
 		return nil, errors.Join(err, conn.Close(ctx))
 	}
 	db := &postgresStore{pool: pool}
-	return &postgresCopy{conn: conn, ctx: ctx, days: db.makePartitions, done: pool.Close}, durable(ctx, conn)
+	return &postgresCopy{conn: conn, ctx: ctx, days: db.makePartitions, done: pool.Close}, nil
 }
 
 // Update makes the partitions that f's rows are for, and runs it again then.

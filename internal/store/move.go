@@ -324,7 +324,7 @@ func inUse(to string) error {
 func withCopy(to string, complete bool, f func() error) error {
 	if IsURL(to) {
 		return onePostgres(to, func(ctx context.Context, conn *pgx.Conn) error {
-			if err := durable(ctx, conn); err != nil {
+			if err := suitable(ctx, conn); err != nil {
 				return err
 			}
 			return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {

@@ -117,7 +117,7 @@ func storeMeta(ctx context.Context, conn *pgx.Conn, meta *Meta) error {
 // createPostgres makes the tables, which does no harm where they are already, and then the ledger in one transaction.
 func createPostgres(url string, meta Meta, fill func(*Tx) error) error {
 	return onePostgres(url, func(ctx context.Context, conn *pgx.Conn) error {
-		if err := durable(ctx, conn); err != nil {
+		if err := suitable(ctx, conn); err != nil {
 			return err
 		}
 		exists, err := hasLedger(ctx, conn)
@@ -179,7 +179,7 @@ func openPostgres(url string, o Options) (*postgresStore, error) {
 		return fail(err)
 	}
 	defer conn.Close(db.ctx)
-	if err := durable(db.ctx, conn); err != nil {
+	if err := suitable(db.ctx, conn); err != nil {
 		return fail(err)
 	}
 	if db.meta, err = readPostgresMeta(db.ctx, conn); err != nil {

@@ -154,6 +154,19 @@ func durable(ctx context.Context, conn *pgx.Conn) error {
 	return safe(found)
 }
 
+// suitable refuses a database that could not hold a ledger: one whose commits may be lost, or whose encoding does not
+// have every character that names may be written in.
+func suitable(ctx context.Context, conn *pgx.Conn) error {
+	var encoding string
+	if err := conn.QueryRow(ctx, "SHOW server_encoding").Scan(&encoding); err != nil {
+		return err
+	}
+	if encoding != "UTF8" {
+		return fmt.Errorf("the encoding of the database is %s, which does not store every character; a ledger needs one with UTF8, which is made with: CREATE DATABASE meterd ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0", encoding)
+	}
+	return durable(ctx, conn)
+}
+
 // connectPostgres makes the first connection of a process, and refuses a pooler that would not leave it its session.
 // Those that come later are made by the same config.
 func connectPostgres(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {

@@ -242,6 +242,63 @@ func TestUnsafeServer(t *testing.T) {
 	}
 }
 
+// TestEncoding: a database that could not store every character takes no ledger and no copy of one, and what was made
+// there before this was asked is not opened, but can be read.
+func TestEncoding(t *testing.T) {
+	s := pgtest.Start(t)
+	folder := t.TempDir()
+	if err := Create(folder, Meta{}, nothing); err != nil {
+		t.Fatal(err)
+	}
+	in := func(database string) string { return strings.Replace(s.URL(), "/postgres?", "/"+database+"?", 1) }
+	encode := func(database, encoding string) { // for the connections that are made from now on
+		t.Helper()
+		if err := s.Exec("UPDATE pg_database SET encoding = pg_char_to_encoding('" + encoding + "') WHERE datname = '" + database + "'"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(what string, err error) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), "the encoding of the database is EUC_JP") || !strings.Contains(err.Error(), "CREATE DATABASE meterd ENCODING 'UTF8'") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	copied := func(database string) error {
+		_, err := Copy(folder, in(database), func(Copied) {})
+		return err
+	}
+	for _, database := range []string{"ledger", "copy"} {
+		if err := s.Exec("CREATE DATABASE " + database + " ENCODING 'EUC_JP' LOCALE 'C' TEMPLATE template0"); err != nil {
+			t.Fatal(err)
+		}
+		refused("create", Create(in(database), Meta{}, nothing))
+		refused("copy", copied(database))
+		if exists, err := Exists(in(database)); exists || err != nil {
+			t.Errorf("it exists: %v, %v", exists, err)
+		}
+		encode(database, "UTF8")
+	}
+	if err := errors.Join(Create(in("ledger"), Meta{}, nothing), copied("copy")); err != nil {
+		t.Fatal(err)
+	}
+	encode("ledger", "EUC_JP")
+	encode("copy", "EUC_JP")
+	_, err := Open(in("ledger"), Options{})
+	refused("open", err)
+	refused("copy more", copied("copy"))
+	refused("open the copy", withCopy(in("copy"), true, func() error { return nil }))
+	if err := Read(in("ledger"), func(*Reader, Meta) error { return nil }); err != nil {
+		t.Error(err)
+	}
+	// The statement that the message gives makes a database that is taken.
+	if err := s.Exec("CREATE DATABASE meterd ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(in("meterd"), Meta{}, nothing); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestPgBouncer: in session mode it works, search_path and all; the other modes are refused by their name.
 func TestPgBouncer(t *testing.T) {
 	s := pgtest.Start(t)
