@@ -4,7 +4,10 @@ package crash_test
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +29,77 @@ func spread(t *testing.T, c *pgtest.Citus, schema string) {
 func toAll(c *pgtest.Citus, schema string) error {
 	return c.Coordinator.Exec("SELECT citus_add_local_table_to_metadata(c.oid) FROM pg_class c WHERE c.relnamespace = '" + schema + "'::regnamespace AND c.relkind = 'r' AND NOT c.relispartition" +
 		" AND NOT EXISTS (SELECT 1 FROM pg_dist_partition p WHERE p.logicalrelid = c.oid)")
+}
+
+// settled2PC has Citus finish the transactions that a kill has left between their two phases.
+func settled2PC(t *testing.T, c *pgtest.Citus) {
+	t.Helper()
+	for _, s := range append([]*pgtest.Server{c.Coordinator}, c.Workers...) {
+		if err := s.Exec("SELECT recover_prepared_transactions()"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range append([]*pgtest.Server{c.Coordinator}, c.Workers...) {
+		if err := s.Wait("SELECT count(*) = 0 FROM pg_prepared_xacts"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestCitus has two nodes, at the coordinator and at a worker, write under load to a ledger that Citus spreads over two
+// workers, while all of these servers are killed in turn, and verifies it beside them. Then the tables are changed by a
+// migration.
+func TestCitus(t *testing.T) {
+	servers := pgtest.StartCitus(t, 2)
+	coordinator, worker := in(servers.Coordinator), in(servers.Workers[0])
+	dev(t, coordinator).Stop(t) // which has made the tables
+	spread(t, servers, "crash")
+	c := cluster(t, coordinator, worker)
+	c.send()
+	c.until(200)
+	for range 3 {
+		verify(t, coordinator)
+	}
+	victims := append(slices.Clone(servers.Workers), servers.Coordinator)
+	for round := range 6 {
+		c.until(50)
+		victim := victims[round%len(victims)]
+		victim.Kill()
+		for i, m := range c.running {
+			m.Poll(t, fmt.Sprintf("node %d is not ready when a server is away", i), func() bool { return m.health(t, "/readyz") == http.StatusServiceUnavailable })
+			if got := m.health(t, "/livez"); got != http.StatusOK {
+				t.Errorf("/livez is %d without a server", got)
+			}
+		}
+		if err := victim.Start(); err != nil {
+			t.Fatal(err)
+		}
+		c.well()
+	}
+	c.until(100)
+	c.cancel()
+	c.sending.Wait()
+	settled2PC(t, servers)
+	c.finish()
+
+	for _, m := range c.running {
+		m.Stop(t)
+	}
+	err := errors.Join(servers.Coordinator.Exec("DROP TABLE crash.revision"), servers.Coordinator.Exec("ALTER TABLE crash.writer DROP COLUMN mark"),
+		servers.Coordinator.Exec("UPDATE crash.state SET n = 1 WHERE name IN ('schema', 'least')"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	atWorker(t, launchDev(t, worker).Process)
+	if err := servers.Workers[0].Wait("SELECT to_regclass('crash.revision') IS NULL"); err != nil {
+		t.Errorf("a node at a worker has made a table there: %v", err)
+	}
+	c.running[0] = dev(t, coordinator)
+	if err := toAll(servers, "crash"); err != nil {
+		t.Fatal(err)
+	}
+	c.running[1] = dev(t, worker)
+	c.finish()
 }
 
 // atWorker wants a command to end because it would have to change tables at a worker.

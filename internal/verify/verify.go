@@ -59,16 +59,51 @@ type ProductSum struct {
 // of a writer are in the order of the ledger clock unless a sandbox's clock was moved; and that ClientTokens stand for
 // records that exist.
 //
+// A database that spreads tables over several machines has no one state: while it is written it may show a call without
+// its usage, or a row without what it stands for. So if rows of a database do not go together, all is read once more,
+// and only what disagrees both times is reported.
+//
 // It shares the rules of identity with the ledger ([metering.Key] and the derivation of ids), and the form of rows, but none of what
 // decides duplicates. Cost: about 2 µs a record of an embedded store. Memory holds the keys of the hours that lie
 // open at one point of the store's order, about 50 B for each of their records. While it runs, an embedded store's
 // write-ahead log cannot be reused and grows.
 func Ledger(location string, w Options) (Report, error) {
-	v := verifier{report: Report{Sums: []ProductSum{}, Problems: []string{}}}
+	v, err := readOnce(location, w)
+	doubts := v.doubts
+	if err == nil && len(doubts) > 0 && store.IsURL(location) {
+		var again *verifier
+		if again, err = readOnce(location, w); err == nil {
+			doubts = confirmed(doubts, again.doubts)
+		}
+	}
+	for _, d := range doubts {
+		v.problem("%s", d.text)
+	}
+	return v.report, err
+}
+
+func readOnce(location string, w Options) (*verifier, error) {
+	v := &verifier{report: Report{Sums: []ProductSum{}, Problems: []string{}}}
 	err := caught(func() error {
 		return store.Read(location, func(r *store.Reader, meta store.Meta) error { return v.run(r, meta, w) })
 	})
-	return v.report, err
+	return v, err
+}
+
+// doubt is a disagreement between rows, which may be none: see [Ledger].
+type doubt struct{ about, text string }
+
+// maxDoubts bounds the disagreements that are looked at again. Those beyond are problems at once: so many cannot come
+// from what is being written.
+const maxDoubts = 10000
+
+// confirmed returns the doubts about rows that were in doubt again.
+func confirmed(doubts, again []doubt) []doubt {
+	still := map[string]bool{}
+	for _, d := range again {
+		still[d.about] = true
+	}
+	return slices.DeleteFunc(doubts, func(d doubt) bool { return !still[d.about] })
 }
 
 // caught returns the error of f, or its panic as one: rows can be damaged in ways that no check has thought of.
@@ -83,6 +118,7 @@ func caught(f func() error) (err error) {
 
 type verifier struct {
 	report  Report
+	doubts  []doubt
 	r       *store.Reader
 	catalog *metering.Catalog
 	largest struct{ principal, accessKey, adminToken uint32 } // numbers of the directory's rows
@@ -100,6 +136,18 @@ func (v *verifier) problem(format string, args ...any) {
 		v.report.Problems = append(v.report.Problems, fmt.Sprintf(format, args...))
 	}
 }
+
+// doubt notes that the row, or whatever it is about, does not go together with others.
+func (v *verifier) doubt(about, format string, args ...any) {
+	if len(v.doubts) == maxDoubts {
+		v.problem(format, args...)
+		return
+	}
+	v.doubts = append(v.doubts, doubt{about, fmt.Sprintf(format, args...)})
+}
+
+func aboutCall(c *store.Call) string { return fmt.Sprintf("call %d", c.Seq) }
+func aboutUsage(seq int64) string    { return fmt.Sprintf("usage %d", seq) }
 
 func (v *verifier) run(r *store.Reader, meta store.Meta, w Options) error {
 	v.r, v.sandbox = r, meta.Sandbox
@@ -135,10 +183,10 @@ func (v *verifier) run(r *store.Reader, meta store.Meta, w Options) error {
 		clear(v.tokenOf)
 	}
 	for id, workload := range v.tokenOf {
-		v.problem("a ClientToken of workload %d stands for the record %v, which does not exist", workload, uuid.UUID(id))
+		v.doubt(uuid.UUID(id).String(), "a ClientToken of workload %d stands for the record %v, which does not exist", workload, uuid.UUID(id))
 	}
 	for id, quantity := range v.toldOf {
-		v.problem("record %v was acknowledged with quantity %d but is not stored", uuid.UUID(id), quantity)
+		v.doubt(uuid.UUID(id).String(), "record %v was acknowledged with quantity %d but is not stored", uuid.UUID(id), quantity)
 	}
 	for _, s := range v.sums {
 		v.report.Sums = append(v.report.Sums, *s)
@@ -201,7 +249,7 @@ func (v *verifier) checkCalls() error {
 			lastN, last.At = 0, c.At
 		}
 		if n > lastN+1 {
-			v.problem("call rows %d to %d are missing", c.Seq-n+lastN+1, c.Seq-1)
+			v.doubt(aboutCall(c), "call rows %d to %d are missing", c.Seq-n+lastN+1, c.Seq-1)
 		}
 		// In a sandbox the clock may be moved, by an act that another writer has written down.
 		moved := v.sandbox && (c.Operation == uint8(metering.Administration) || writer != 0)
@@ -221,7 +269,7 @@ func (v *verifier) checkCalls() error {
 			known = v.largest.adminToken
 		}
 		if c.Principal > known || c.AccessKey > v.largest.accessKey || c.Workload != 0 && v.catalog.Workload(c.Workload) == nil || c.Region != 0 && v.catalog.Region(c.Region) == nil {
-			v.problem("call row %d: principal %d, access key %d, workload %d or region %d does not exist", c.Seq, c.Principal, c.AccessKey, c.Workload, c.Region)
+			v.doubt(aboutCall(c), "call row %d: principal %d, access key %d, workload %d or region %d does not exist", c.Seq, c.Principal, c.AccessKey, c.Workload, c.Region)
 		}
 		d, err := store.ParseDetail(c.Detail)
 		if err != nil {
@@ -232,7 +280,7 @@ func (v *verifier) checkCalls() error {
 		return nil
 	}, func(seq int64) error {
 		call, record := store.CallOfUsage(seq)
-		v.problem("usage row %d: it says that it is record %d of call %d, which does not exist", seq, record, call)
+		v.doubt(aboutUsage(seq), "usage row %d: it says that it is record %d of call %d, which does not exist", seq, record, call)
 		return nil
 	})
 }
@@ -252,19 +300,19 @@ func (v *verifier) acceptances() (at []metering.Instant, err error) {
 // detail does not name.
 func (v *verifier) checkStored(c *store.Call, others []store.LeftOut, stored uint32) {
 	if n := bits.OnesCount32(stored); n != c.UsageRows {
-		v.problem("call row %d: it wrote %d usage rows, but there are %d", c.Seq, c.UsageRows, n)
+		v.doubt(aboutCall(c), "call row %d: it wrote %d usage rows, but there are %d", c.Seq, c.UsageRows, n)
 		return
 	}
 	all := stored
 	for _, o := range others {
 		if o.Index >= c.UsageRows+len(others) || stored&(1<<o.Index) != 0 {
-			v.problem("call row %d: its record %d cannot have been left out", c.Seq, o.Index)
+			v.doubt(aboutCall(c), "call row %d: its record %d cannot have been left out", c.Seq, o.Index)
 			return
 		}
 		all |= 1 << o.Index
 	}
 	if all&(all+1) != 0 {
-		v.problem("call row %d: of its records some were neither stored nor left out", c.Seq)
+		v.doubt(aboutCall(c), "call row %d: of its records some were neither stored nor left out", c.Seq)
 	}
 }
 
@@ -279,7 +327,7 @@ func (v *verifier) countHours() error {
 func (v *verifier) readTokens() error {
 	return v.r.ClientTokens(func(t *store.ClientToken) error {
 		if v.catalog.Workload(t.Key.Workload) == nil {
-			v.problem("a ClientToken belongs to workload %d, which does not exist", t.Key.Workload)
+			v.doubt(fmt.Sprintf("workload %d", t.Key.Workload), "a ClientToken belongs to workload %d, which does not exist", t.Key.Workload)
 		}
 		v.tokenOf[t.Record] = t.Key.Workload // a record has one workload, if several tokens
 		return nil
@@ -313,43 +361,47 @@ func (v *verifier) checkUsage() error {
 
 // checkNumbers reports whether the row's numbers stand for something and agree with each other.
 func (v *verifier) checkNumbers(u *store.Usage) bool {
-	k, before := &u.Key, v.report.ProblemCount
+	k, agrees := &u.Key, true
+	doubt := func(format string, args ...any) {
+		agrees = false
+		v.doubt(aboutUsage(u.Seq), format, args...)
+	}
 	if v.catalog.Region(k.Region) == nil {
-		v.problem("usage row %d: region %d does not exist", u.Seq, k.Region)
+		doubt("usage row %d: region %d does not exist", u.Seq, k.Region)
 	}
 	if v.catalog.Account(k.Buyer) == nil {
-		v.problem("usage row %d: its buyer, account %d, does not exist", u.Seq, k.Buyer)
+		doubt("usage row %d: its buyer, account %d, does not exist", u.Seq, k.Buyer)
 	}
 	if p := v.catalog.Product(k.Product); p == nil {
-		v.problem("usage row %d: product %d does not exist", u.Seq, k.Product)
+		doubt("usage row %d: product %d does not exist", u.Seq, k.Product)
 	} else if n := len(p.Dimensions); k.Dimension < 1 || int(k.Dimension) > n {
-		v.problem("usage row %d: dimension %d does not exist; product %d has %d", u.Seq, k.Dimension, k.Product, n)
+		doubt("usage row %d: dimension %d does not exist; product %d has %d", u.Seq, k.Dimension, k.Product, n)
 	}
 	if k.Agreement != 0 {
 		if a := v.catalog.Agreement(k.Agreement); a == nil {
-			v.problem("usage row %d: agreement %d does not exist", u.Seq, k.Agreement)
+			doubt("usage row %d: agreement %d does not exist", u.Seq, k.Agreement)
 		} else if a.Product != k.Product || a.Buyer != k.Buyer {
-			v.problem("usage row %d: agreement %d is for product %d and buyer %d, but the row for product %d and buyer %d", u.Seq, k.Agreement, a.Product, a.Buyer, k.Product, k.Buyer)
+			doubt("usage row %d: agreement %d is for product %d and buyer %d, but the row for product %d and buyer %d", u.Seq, k.Agreement, a.Product, a.Buyer, k.Product, k.Buyer)
 		}
 	}
 	agentCore := false
 	if k.Workload != 0 {
 		if w := v.catalog.Workload(k.Workload); w == nil {
-			v.problem("usage row %d: workload %d does not exist", u.Seq, k.Workload)
+			doubt("usage row %d: workload %d does not exist", u.Seq, k.Workload)
 		} else {
 			agentCore = w.Platform == metering.AgentCore
 			if w.Account != k.Buyer || w.Region != k.Region {
-				v.problem("usage row %d: workload %d is of account %d in region %d, but the row of buyer %d in region %d", u.Seq, k.Workload, w.Account, w.Region, k.Buyer, k.Region)
+				doubt("usage row %d: workload %d is of account %d in region %d, but the row of buyer %d in region %d", u.Seq, k.Workload, w.Account, w.Region, k.Buyer, k.Region)
 			}
 		}
 	}
 	if (u.Form == metering.ByLicense) != (k.Agreement != 0) || (u.Form == metering.ByWorkload) != (k.Workload != 0) {
-		v.problem("usage row %d: form %d does not go with agreement %d and workload %d", u.Seq, u.Form, k.Agreement, k.Workload)
+		doubt("usage row %d: form %d does not go with agreement %d and workload %d", u.Seq, u.Form, k.Agreement, k.Workload)
 	}
 	if agentCore != (u.ClientToken != "") {
-		v.problem("usage row %d: a row has a client_token if its workload is an AgentCore runtime, and only then", u.Seq)
+		doubt("usage row %d: a row has a client_token if its workload is an AgentCore runtime, and only then", u.Seq)
 	}
-	return v.report.ProblemCount == before
+	return agrees
 }
 
 // checkRecord compares the row with what was said of its record. Ids are derived only where something was said.
@@ -418,7 +470,7 @@ func (v *verifier) checkTokenUsage() error {
 			return err
 		}
 		if first == nil || second == nil || second.At.Sub(first.At).Abs() < life {
-			v.problem("usage row %d: row %d has the same ClientToken of workload %d", p[1].seq, p[0].seq, p[0].workload)
+			v.doubt(aboutUsage(p[1].seq), "usage row %d: row %d has the same ClientToken of workload %d", p[1].seq, p[0].seq, p[0].workload)
 		}
 	}
 	return err
