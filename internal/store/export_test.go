@@ -34,3 +34,11 @@ func Seams(t testing.TB, layer func(path string) string, open func(*os.File) Pla
 	}
 	openLog, openMark = through(openLog), through(openMark)
 }
+
+// Upserts returns the statements that are made of the kinds of rows.
+func Upserts() (all []string) {
+	for _, k := range kinds {
+		all = append(all, k.upsert)
+	}
+	return all
+}
