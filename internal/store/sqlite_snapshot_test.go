@@ -175,6 +175,14 @@ func TestRefusedIsUnchanged(t *testing.T) {
 	})
 }
 
+// forget has a reader keep no pages in memory, so that it reads what is in the files.
+func forget(t *testing.T, r *Reader) {
+	t.Helper()
+	if err := r.reader.(*sqliteReader).c.Exec("PRAGMA cache_size=1"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestSnapshot reads one state while the folder is written, copied into the database, closed, and opened again.
 func TestSnapshot(t *testing.T) {
 	dir := create(t)
@@ -188,12 +196,12 @@ func TestSnapshot(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	fill(t, db, 300)
 	group := func(t *testing.T, db *sqliteStore, n int) { // in several transactions
 		for range 5 {
 			group(t, db, n/5)
 		}
 	}
+	group(t, db, 5000)
 	for _, copied := range []bool{false, true, true} {
 		if copied { // so that the log can begin anew while it is read
 			if err := db.checkpoint(); err != nil {
@@ -202,9 +210,10 @@ func TestSnapshot(t *testing.T) {
 		}
 		want := db.NextCall() - 1
 		err := Read(dir, func(r *Reader, _ Meta) error {
+			forget(t, r)
 			check(r, want)
 			for range 3 {
-				group(t, db, 200)
+				group(t, db, 5000)
 				if err := db.checkpoint(); err != nil {
 					t.Fatal(err)
 				}
@@ -233,19 +242,23 @@ func TestSnapshot(t *testing.T) {
 func TestSnapshotBesideOlderServer(t *testing.T) {
 	dir := create(t)
 	db := byHand(reopen(t, dir))
-	fill(t, db, 300)
+	group(t, db, 3000)
 	if _, _, err := checkpoint(db.writer); err != nil {
 		t.Fatal(err)
 	}
-	fill(t, db, 300)
+	group(t, db, 3000)
 	err := Read(dir, func(r *Reader, _ Meta) error {
+		forget(t, r)
 		for range 3 {
-			group(t, db, 200)
+			group(t, db, 2000)
 			if _, _, err := checkpoint(db.writer); err != nil {
 				t.Fatal(err)
 			}
-			if n, err := countUsage(r); n != 600 || err != nil {
-				t.Errorf("%d rows, want 600: %v", n, err)
+			if n, err := countUsage(r); n != 6000 || err != nil {
+				t.Errorf("%d rows, want 6000: %v", n, err)
+			}
+			if err := intact(r); err != nil {
+				t.Error(err)
 			}
 		}
 		for _, c := range []*sqlite3.Conn{db.checker, db.writer} {
@@ -253,8 +266,8 @@ func TestSnapshotBesideOlderServer(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if n, err := countUsage(r); n != 600 || err != nil {
-			t.Errorf("%d rows, want 600: %v", n, err)
+		if n, err := countUsage(r); n != 6000 || err != nil {
+			t.Errorf("%d rows, want 6000: %v", n, err)
 		}
 		return intact(r)
 	})
@@ -266,7 +279,7 @@ func TestSnapshotBesideOlderServer(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n := rows(t, dir); n != 1200 {
-		t.Errorf("%d rows in the end, want 1200", n)
+	if n := rows(t, dir); n != 12000 {
+		t.Errorf("%d rows in the end, want 12000", n)
 	}
 }
