@@ -68,8 +68,7 @@ func (cmd *devCmd) Run(c *console) (err error) {
 		}
 	}
 	if err != nil {
-		s.closeListeners()
-		return errors.Join(err, l.Close())
+		return errors.Join(err, s.leave(), l.Close())
 	}
 	welcome(c.stdout, description, l.Now().Time(), kept)
 	return s.run(c.ctx)

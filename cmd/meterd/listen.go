@@ -124,19 +124,36 @@ func (f *serviceFlags) proxies() (server.Proxies, error) {
 	return p, nil
 }
 
-// service is the three endpoints of a ledger, listening but not yet serving.
+// service is the three endpoints of a ledger.
 type service struct {
+	flags     *serviceFlags
+	dev       bool // a sandbox, whose keys are published, answers to no name but its own wherever it listens
+	proxies   server.Proxies
+	tls       *tls.Config // nil without TLS
 	log       *slog.Logger
+	metrics   *server.AWSMetrics
+	status    *server.Ops // once the operations endpoint listens
 	ledger    *ledger.Ledger
 	endpoints []endpoint    // AWS, admin, ops
 	drain     time.Duration // to go on taking calls when told to stop
+	serving   sync.WaitGroup
+	failed    chan error // of endpoints that serve no more
 }
+
+// The places of a service's endpoints.
+const (
+	awsEndpoint = iota
+	adminEndpoint
+	opsEndpoint
+	endpoints
+)
 
 type endpoint struct {
 	name     string
 	listener net.Listener
 	server   *server.Server
 	url      string
+	serves   bool
 }
 
 // fewConnections is how many connections the listeners take that are for operators.
@@ -152,11 +169,9 @@ func warnOfFiles(connections int, log *slog.Logger) {
 	}
 }
 
-// listen opens every listener, so that a port in use is told before anything is served. A sandbox, whose keys are
-// published, answers to no name but its own wherever it listens.
-func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger, dev bool) (*service, error) {
-	var tlsConfig *tls.Config
-	scheme := "http"
+// newService makes a service that does not listen yet, of flags that it has found to be right.
+func newService(f *serviceFlags, log *slog.Logger, dev bool) (*service, error) {
+	s := &service{flags: f, dev: dev, log: log, metrics: server.NewAWSMetrics(), endpoints: make([]endpoint, endpoints), failed: make(chan error, endpoints)}
 	if (f.TLSCert == "") != (f.TLSKey == "") {
 		return nil, errors.New("--tls-cert and --tls-key go together; give both or neither")
 	}
@@ -165,59 +180,94 @@ func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger, dev bool) (*ser
 		if _, err := c.get(nil); err != nil {
 			return nil, fmt.Errorf("TLS certificate: %w", err)
 		}
-		tlsConfig = &tls.Config{GetCertificate: c.get, MinVersion: tls.VersionTLS12}
-		scheme = "https"
+		s.tls = &tls.Config{GetCertificate: c.get, MinVersion: tls.VersionTLS12}
 	}
-	if err := f.checkAddresses(); err != nil {
-		return nil, err
+	err := f.checkAddresses()
+	if err == nil {
+		s.proxies, err = f.proxies()
 	}
-	proxies, err := f.proxies()
 	if err != nil {
 		return nil, err
 	}
 	if f.MaxConnections < 1 {
 		return nil, fmt.Errorf("--max-connections %d: must be 1 or more", f.MaxConnections)
 	}
-	warnOfFiles(f.MaxConnections, log)
-	metrics := server.NewAWSMetrics()
-	name, revision := built()
-	s := &service{log: log, ledger: l}
-	few := min(f.MaxConnections, fewConnections)
-	for _, e := range []struct {
-		name, address string
-		handler       func(*server.Hosts) http.Handler
-		limits        server.Limits
-	}{
-		{"listen", f.Listen, func(only *server.Hosts) http.Handler {
-			hosts := f.ExternalHost
-			if dev {
-				hosts = nil // only decides, and lets this machine sign for itself
-			}
-			return server.NewAWS(server.AWSConfig{Ledger: l, Hosts: hosts, Only: only, Proxies: proxies, Log: log, Metrics: metrics})
-		}, server.Limits{Connections: f.MaxConnections, Header: 5 * time.Second, Request: time.Minute, Answer: 2 * time.Minute, Idle: 2 * time.Minute}},
-		{"admin-listen", f.AdminListen, func(only *server.Hosts) http.Handler { // reports are large; an import takes longer, and sees to it
-			return server.Admin(server.AdminConfig{Ledger: l, Log: log, Only: only, Endpoint: func() string { return s.outside(f) }})
-		}, server.Limits{Connections: few, Header: 5 * time.Second, Request: time.Minute, Answer: 10 * time.Minute, Idle: 2 * time.Minute}},
-		{"ops-listen", f.OpsListen, func(only *server.Hosts) http.Handler { // profiles take as long as they are asked to
-			return server.Ops(server.OpsConfig{Ledger: l, Metrics: metrics, Pprof: f.Pprof, Only: only, Version: name, Revision: revision})
-		}, server.Limits{Connections: few, Header: 5 * time.Second, Request: time.Minute, Answer: 5 * time.Minute, Idle: 2 * time.Minute}},
-	} {
-		listener, err := net.Listen("tcp", e.address)
-		if err != nil {
-			s.closeListeners()
-			return nil, fmt.Errorf("--%s %s: %w", e.name, e.address, err)
-		}
-		var only *server.Hosts
-		if dev || loopback(listener.Addr().String()) {
-			only = &server.Hosts{External: f.ExternalHost}
-		}
-		if tlsConfig != nil {
-			listener = tls.NewListener(listener, tlsConfig)
-		}
-		s.endpoints = append(s.endpoints, endpoint{name: e.name, listener: listener, url: scheme + "://" + reachable(listener.Addr()),
-			server: server.New(e.handler(only), e.limits, log)})
+	return s, nil
+}
+
+// listen opens every listener of a ledger's service, so that a port in use is told before anything is served.
+func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger, dev bool) (*service, error) {
+	s, err := newService(f, log, dev)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.open(l); err != nil {
+		return nil, errors.Join(err, s.leave())
 	}
 	return s, nil
+}
+
+// open opens the listeners that are not open yet.
+func (s *service) open(l *ledger.Ledger) error {
+	s.ledger = l
+	f := s.flags
+	warnOfFiles(f.MaxConnections, s.log)
+	err := s.listen(awsEndpoint, "listen", f.Listen, server.Limits{Connections: f.MaxConnections, Header: 5 * time.Second, Request: time.Minute, Answer: 2 * time.Minute, Idle: 2 * time.Minute},
+		func(only *server.Hosts) http.Handler {
+			hosts := f.ExternalHost
+			if s.dev {
+				hosts = nil // only decides, and lets this machine sign for itself
+			}
+			return server.NewAWS(server.AWSConfig{Ledger: l, Hosts: hosts, Only: only, Proxies: s.proxies, Log: s.log, Metrics: s.metrics})
+		})
+	if err == nil { // reports are large; an import takes longer, and sees to it
+		err = s.listen(adminEndpoint, "admin-listen", f.AdminListen, server.Limits{Connections: s.few(), Header: 5 * time.Second, Request: time.Minute, Answer: 10 * time.Minute, Idle: 2 * time.Minute},
+			func(only *server.Hosts) http.Handler {
+				return server.Admin(server.AdminConfig{Ledger: l, Log: s.log, Only: only, Endpoint: func() string { return s.outside(f) }})
+			})
+	}
+	if err == nil {
+		err = s.listenOps()
+	}
+	if err == nil {
+		s.status.Open(l)
+	}
+	return err
+}
+
+// listenOps opens the listener of the operations endpoint, which may be served before there is a ledger.
+func (s *service) listenOps() error {
+	if s.status != nil {
+		return nil
+	}
+	// Profiles take as long as they are asked to.
+	return s.listen(opsEndpoint, "ops-listen", s.flags.OpsListen, server.Limits{Connections: s.few(), Header: 5 * time.Second, Request: time.Minute, Answer: 5 * time.Minute, Idle: 2 * time.Minute},
+		func(only *server.Hosts) http.Handler {
+			name, revision := built()
+			s.status = server.NewOps(server.OpsConfig{Metrics: s.metrics, Pprof: s.flags.Pprof, Only: only, Version: name, Revision: revision})
+			return s.status
+		})
+}
+
+// few is how many connections the listeners for operators take.
+func (s *service) few() int { return min(s.flags.MaxConnections, fewConnections) }
+
+// listen opens the listener of one endpoint.
+func (s *service) listen(place int, name, address string, limits server.Limits, handler func(*server.Hosts) http.Handler) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("--%s %s: %w", name, address, err)
+	}
+	var only *server.Hosts
+	if s.dev || loopback(listener.Addr().String()) {
+		only = &server.Hosts{External: s.flags.ExternalHost}
+	}
+	scheme := "http"
+	if s.tls != nil {
+		listener, scheme = tls.NewListener(listener, s.tls), "https"
+	}
+	s.endpoints[place] = endpoint{name: name, listener: listener, url: scheme + "://" + reachable(listener.Addr()), server: server.New(handler(only), limits, s.log)}
+	return nil
 }
 
 // reachable is a listener's address as one that can be connected to. One that stands for every address of the machine
@@ -241,35 +291,60 @@ func (s *service) outside(f *serviceFlags) string {
 	return ""
 }
 
-func (s *service) closeListeners() {
-	for _, e := range s.endpoints {
-		e.listener.Close()
+func (s *service) aws() string   { return s.endpoints[awsEndpoint].url }
+func (s *service) admin() string { return s.endpoints[adminEndpoint].url }
+func (s *service) ops() string   { return s.endpoints[opsEndpoint].url }
+
+// serve has an endpoint that listens be served, if it is not already.
+func (s *service) serve(place int) {
+	e := &s.endpoints[place]
+	if e.serves {
+		return
 	}
+	e.serves = true
+	s.serving.Go(func() {
+		if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- fmt.Errorf("--%s: %w", e.name, err)
+		}
+	})
 }
 
-func (s *service) aws() string   { return s.endpoints[0].url }
-func (s *service) admin() string { return s.endpoints[1].url }
-func (s *service) ops() string   { return s.endpoints[2].url }
+// wait serves the operations endpoint alone, which says why there is no ledger yet.
+func (s *service) wait(reason error) error {
+	if err := s.listenOps(); err != nil {
+		return err
+	}
+	s.status.Wait(reason)
+	s.serve(opsEndpoint)
+	return nil
+}
+
+// leave closes what was opened before the service runs.
+func (s *service) leave() error {
+	var errs []error
+	for _, e := range s.endpoints {
+		switch {
+		case e.serves:
+			errs = append(errs, e.server.Close())
+		case e.listener != nil:
+			errs = append(errs, e.listener.Close())
+		}
+	}
+	s.serving.Wait()
+	return errors.Join(errs...)
+}
 
 // run serves until ctx ends or the ledger is lost, then stops in order: when the time to drain is over, the AWS endpoint and the admin API first, so that nobody comes
 // any more while those who wait are answered; then the ledger, which writes what was queued; and the operations
 // endpoint last, which has told all the while that the service is not ready.
 func (s *service) run(ctx context.Context) error {
-	failed := make(chan error, len(s.endpoints))
-	var serving sync.WaitGroup
-	for _, e := range s.endpoints {
-		serving.Add(1)
-		go func() {
-			defer serving.Done()
-			if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("--%s: %w", e.name, err)
-			}
-		}()
+	for place := range s.endpoints {
+		s.serve(place)
 	}
 	var errs []error
 	select {
 	case <-ctx.Done():
-	case err := <-failed:
+	case err := <-s.failed:
 		errs = append(errs, err)
 	case <-s.ledger.Lost():
 		errs = append(errs, s.ledger.Ready())
@@ -279,14 +354,14 @@ func (s *service) run(ctx context.Context) error {
 	if len(errs) == 0 && s.drain > 0 {
 		select {
 		case <-time.After(s.drain):
-		case err := <-failed:
+		case err := <-s.failed:
 			errs = append(errs, err)
 		}
 	}
 	bound, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for i, e := range s.endpoints {
-		if i == 2 {
+		if i == opsEndpoint {
 			errs = append(errs, s.ledger.Close())
 		}
 		if err := e.server.Shutdown(bound); err != nil {
@@ -294,7 +369,7 @@ func (s *service) run(ctx context.Context) error {
 			errs = append(errs, e.server.Close())
 		}
 	}
-	serving.Wait()
+	s.serving.Wait()
 	return errors.Join(errs...)
 }
 

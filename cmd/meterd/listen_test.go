@@ -482,7 +482,7 @@ func TestHostsOfListeners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.closeListeners()
+	defer s.leave()
 	for i, want := range []int{http.StatusNotFound, http.StatusForbidden, http.StatusForbidden} {
 		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/livez", nil)
 		r.Host = "attacker.example"

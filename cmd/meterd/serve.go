@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -217,21 +219,80 @@ func (cmd *serveCmd) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	if err := cmd.locate(&cfg); err != nil {
-		return err
-	}
 	cfg.DatabaseClock = true
-	l, err := ledger.Open(cfg)
+	s, err := newService(&cmd.serviceFlags, log, false)
 	if err != nil {
 		return err
 	}
-	s, err := listen(&cmd.serviceFlags, l, log, false)
-	if err != nil {
-		return errors.Join(err, l.Close())
+	l, err := cmd.open(c.ctx, s, cfg)
+	if l == nil || err != nil {
+		return errors.Join(err, s.leave())
 	}
-	log.Info("serving", slog.String("endpoint", s.aws()), slog.String("admin", s.admin()), slog.String("ops", s.ops()), slog.String("store", store.Redacted(cfg.Store)))
+	if err := s.open(l); err != nil {
+		return errors.Join(err, s.leave(), l.Close())
+	}
+	log.Info("serving", slog.String("endpoint", s.aws()), slog.String("admin", s.admin()), slog.String("ops", s.ops()), slog.String("store", store.Redacted(cmd.location())))
 	s.drain = cmd.DrainTime
 	return s.run(c.ctx)
+}
+
+// ownAddress is what differs between two reports of one failure: the local end of a connection.
+var ownAddress = regexp.MustCompile(`\S+->`)
+
+// open opens the ledger. If its database is away it tries each second, while the operations endpoint says why the
+// service is not ready. If it was told to stop before there was a ledger it returns neither a ledger nor an error.
+func (cmd *serveCmd) open(ctx context.Context, s *service, cfg ledger.Config) (*ledger.Ledger, error) {
+	said := map[string]bool{} // reasons
+	for {
+		l, err := cmd.tryOpen(ctx, cfg)
+		if cmd.Store == "" || !store.Away(err) {
+			return l, err
+		}
+		reason := errors.New(ownAddress.ReplaceAllString(store.RedactedText(err.Error()), ""))
+		if err := s.wait(fmt.Errorf("waiting for the database: %w", reason)); err != nil {
+			return nil, err
+		}
+		if !said[reason.Error()] {
+			said[reason.Error()] = true
+			s.log.Warn("waiting for the database", slog.String("ops", s.ops()), slog.Any("reason", reason))
+		}
+		select {
+		case <-ctx.Done():
+			s.log.Info("stopping; the database was not there yet")
+			return nil, nil
+		case err := <-s.failed:
+			return nil, err
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// tryOpen tries once to find and open the ledger. When told to stop it waits no longer than a connection takes, for a
+// database that hangs; the end of the process harms an attempt no more than a kill does.
+func (cmd *serveCmd) tryOpen(ctx context.Context, cfg ledger.Config) (*ledger.Ledger, error) {
+	type result struct {
+		ledger *ledger.Ledger
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		var r result
+		if r.err = cmd.locate(&cfg); r.err == nil {
+			r.ledger, r.err = ledger.Open(cfg)
+		}
+		done <- r
+	}()
+	select {
+	case r := <-done:
+		return r.ledger, r.err
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-done:
+		return r.ledger, r.err
+	case <-time.After(10 * time.Second):
+		return nil, nil
+	}
 }
 
 // verifyCmd recomputes a ledger from its rows.

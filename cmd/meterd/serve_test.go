@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"io"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,6 +16,8 @@ import (
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/pgtest"
+	"github.com/meterd/meterd/internal/process"
 	"github.com/meterd/meterd/internal/sandbox"
 	"github.com/meterd/meterd/internal/store"
 	"github.com/meterd/meterd/internal/verify"
@@ -171,4 +176,66 @@ func TestOtherLedgers(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestDatabaseAway starts the service before its database: it lives, is not ready and says why, serves as soon as the
+// database is there, and can be stopped before.
+func TestDatabaseAway(t *testing.T) {
+	s := pgtest.Start(t)
+	key := filepath.Join(t.TempDir(), "key")
+	flags := ledgerFlags{placeFlags: placeFlags{Store: s.URL() + "&search_path=meterd"}, MasterKeyFile: key}
+	if _, err := execute(t, &initCmd{ledgerFlags: flags}); err != nil {
+		t.Fatal(err)
+	}
+	s.Stop("fast")
+	address := regexp.MustCompile(` ops=(http://\S+)`)
+	start := func() (*process.Process, func(path string) (int, string)) {
+		node := process.Start(t, exec.Command("meterd", "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0", "--store", flags.Store, "--master-key-file", key))
+		if !node.Poll(t, "it says where it is", func() bool { return address.MatchString(node.Output.String()) }) {
+			t.Fatal("it has ended")
+		}
+		ops := address.FindStringSubmatch(node.Output.String())[1]
+		return node, func(path string) (int, string) {
+			t.Helper()
+			answer, err := http.Get(ops + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer answer.Body.Close()
+			body, err := io.ReadAll(answer.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return answer.StatusCode, string(body)
+		}
+	}
+	waits := func(get func(string) (int, string)) {
+		t.Helper()
+		if status, said := get("/livez"); status != http.StatusOK {
+			t.Errorf("/livez: %d, %s", status, said)
+		}
+		if status, said := get("/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(said, "waiting for the database") || !strings.Contains(said, "connection refused") {
+			t.Errorf("/readyz: %d, %s", status, said)
+		}
+		if status, said := get("/metrics"); status != http.StatusOK || !strings.Contains(said, "meterd_build_info") {
+			t.Errorf("/metrics: %d, %s", status, said)
+		}
+	}
+	stopped, get := start()
+	waits(get)
+	stopped.Stop(t)
+
+	node, get := start()
+	waits(get)
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	node.Poll(t, "it is ready", func() bool { status, _ := get("/readyz"); return status == http.StatusOK })
+	if status, said := get("/metrics"); status != http.StatusOK || !strings.Contains(said, "meterd_records_total") {
+		t.Errorf("/metrics once it serves: %d, %s", status, said)
+	}
+	if said := node.Output.String(); strings.Count(said, "connection refused") != 1 || !strings.Contains(said, "msg=serving") {
+		t.Errorf("it logs: %s", said)
+	}
+	node.Stop(t)
 }

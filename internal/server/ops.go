@@ -2,9 +2,11 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/pprof"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/meterd/meterd/internal/ledger"
@@ -65,7 +67,6 @@ func (m *AWSMetrics) observe(op metering.Operation, code string, took time.Durat
 
 // OpsConfig is what the operations endpoint is made of.
 type OpsConfig struct {
-	Ledger  *ledger.Ledger
 	Metrics *AWSMetrics
 	Pprof   bool   // serve profiles of the process too
 	Only    *Hosts // hosts that are answered; any if nil
@@ -73,21 +74,28 @@ type OpsConfig struct {
 	Version, Revision string // of the program and of its source, for meterd_build_info
 }
 
-// Ops returns the operations endpoint: /metrics, /livez, /readyz and, if asked for, /debug/pprof/. It has no
-// authentication, so it must only listen where operators are. The process's command line, which may hold the password of
-// a database, is not among the profiles.
-func Ops(cfg OpsConfig) http.Handler {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), cfg.Metrics.requests, cfg.Metrics.seconds)
-	cfg.Ledger.Metrics.Register(registry)
+// Ops is the operations endpoint: /metrics, /livez, /readyz and, if asked for, /debug/pprof/. It has no authentication,
+// so it must only listen where operators are. The process's command line, which may hold the password of a database, is
+// not among the profiles. It may be served before there is a ledger, and is not ready then.
+type Ops struct {
+	http.Handler
+	registry *prometheus.Registry
+	ready    atomic.Pointer[func() error]
+}
+
+// NewOps returns an endpoint that has no ledger yet.
+func NewOps(cfg OpsConfig) *Ops {
+	o := &Ops{registry: prometheus.NewRegistry()}
+	o.Wait(errors.New("the ledger is being opened"))
+	o.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), cfg.Metrics.requests, cfg.Metrics.seconds)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "meterd_build_info", Help: "1; the labels say which version of meterd this is.",
 		ConstLabels: prometheus.Labels{"version": cfg.Version, "revision": cfg.Revision, "goversion": runtime.Version()}})
 	build.Set(1)
-	registry.MustRegister(build)
+	o.registry.MustRegister(build)
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { health(w, nil) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { health(w, cfg.Ledger.Ready()) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { health(w, (*o.ready.Load())()) })
 	if cfg.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", http.NotFound)
@@ -95,12 +103,26 @@ func Ops(cfg OpsConfig) http.Handler {
 		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	return cfg.Only.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	o.Handler = cfg.Only.guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		dropBody(w, r)
 		connection := connOf(r)
 		connection.whole()
 		mux.ServeHTTP(&answering{w, connection}, r)
 	}))
+	return o
+}
+
+// Wait has /readyz say that there is no ledger yet, and why.
+func (o *Ops) Wait(reason error) {
+	ready := func() error { return reason }
+	o.ready.Store(&ready)
+}
+
+// Open has /readyz and /metrics tell of a ledger from now on. It is called once.
+func (o *Ops) Open(l *ledger.Ledger) {
+	l.Metrics.Register(o.registry)
+	ready := l.Ready
+	o.ready.Store(&ready)
 }
 
 // answering is the answer to a request that nobody had to authenticate for. While it is made its connection is not

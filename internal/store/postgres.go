@@ -2,11 +2,15 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -52,8 +56,40 @@ type postgresStore struct {
 // writable has connections be made only to a server that takes writes: of several hosts, to the primary.
 func writable(c *pgx.ConnConfig) *pgx.ConnConfig {
 	c = c.Copy()
-	c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	c.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		readOnly, err := ask(ctx, conn, "SHOW transaction_read_only")
+		if err == nil && readOnly == "on" {
+			err = errReadOnly
+		}
+		return err
+	}
 	return c
+}
+
+var errReadOnly = errors.New("the database is read-only: it is a standby, or was demoted")
+
+// Away reports whether a database could not be reached, or not be written to, in a way that may pass by itself: nobody
+// answers at its address, its name is not known, it is starting or stopping, it has no connection left, or it is a
+// standby. Somebody has to mend what else keeps a ledger from being found and opened.
+func Away(err error) bool {
+	switch e := err.(type) {
+	case nil:
+		return false
+	case *pgconn.PgError:
+		return e.Code == "25006" || slices.Contains([]string{"08", "53", "57"}, e.Code[:min(2, len(e.Code))])
+	case *net.OpError:
+		var alert tls.AlertError // it has answered, and refused
+		return !errors.As(err, &alert)
+	case *net.DNSError:
+		return true
+	case interface{ Unwrap() []error }: // of several hosts
+		return slices.ContainsFunc(e.Unwrap(), Away)
+	}
+	switch err {
+	case errReadOnly, io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded:
+		return true
+	}
+	return Away(errors.Unwrap(err))
 }
 
 func existsPostgres(url string) (exists bool, err error) {
@@ -310,7 +346,7 @@ func (db *postgresStore) pulse(ctx context.Context, known Revision) (Pulse, erro
 	case err != nil:
 		return p, err
 	case readOnly == "on":
-		return p, errors.New("the database is read-only: it is a standby, or was demoted")
+		return p, errReadOnly
 	case sealed != 0:
 		return p, errSealed
 	case least > schemaVersion():

@@ -2,16 +2,21 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
 )
@@ -502,5 +507,59 @@ func TestVerifyingReads(t *testing.T) {
 				t.Errorf("found %q, %v; want %q", found, err, c.says)
 			}
 		})
+	}
+}
+
+// TestAway: which failures to find and open a ledger may pass by themselves.
+func TestAway(t *testing.T) {
+	s := pgtest.Start(t, "max_connections=10", "superuser_reserved_connections=0")
+	if err := Create(s.URL(), Meta{}, nothing); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Exec("CREATE ROLE reader LOGIN"); err != nil {
+		t.Fatal(err)
+	}
+	check := func(name, url string, away bool) {
+		t.Helper()
+		_, err := Exists(url)
+		if err == nil {
+			_, err = Open(url, Options{})
+		}
+		if err == nil || Away(err) != away {
+			t.Errorf("%s: away is %v for %v", name, Away(err), err)
+		}
+	}
+	as := func(old, new string) string { return strings.Replace(s.URL(), old, new, 1) }
+	check("no such role", as("postgres@", "nobody@"), false)
+	check("no such database", as("/postgres?", "/other?"), false)
+	check("no ledger", s.URL()+"&search_path=other", false)
+	check("no privilege", as("postgres@", "reader@"), false)
+	check("no TLS there", as("disable", "require"), false)
+	check("a setting that is refused", s.URL()+"&synchronous_commit=off", false)
+	check("a pooler", pgtest.NewBouncer(t, s, "transaction").URL(s.URL()), false)
+	release := s.Hog(t)
+	check("no connection left", s.URL(), true)
+	release()
+	check("a standby", s.Standby(t).URL(), true)
+	s.Stop("fast")
+	check("stopped", s.URL(), true)
+	check("no socket", "postgres:///postgres?host=/nowhere&user=postgres", true)
+	for name, c := range map[string]struct {
+		err  error
+		away bool
+	}{
+		"starting":             {&pgconn.PgError{Code: "57P03"}, true},
+		"stopping":             {&pgconn.PgError{Code: "57P01"}, true},
+		"a wrong password":     {&pgconn.PgError{Code: "28P01"}, false},
+		"no code":              {&pgconn.PgError{}, false},
+		"an unknown name":      {fmt.Errorf("connecting: %w", &net.DNSError{Err: "no such host", IsNotFound: true}), true},
+		"no answer":            {fmt.Errorf("connecting: %w", context.DeadlineExceeded), true},
+		"a refused TLS client": {&net.OpError{Op: "remote error", Err: tls.AlertError(42)}, false},
+		"no such file":         {&os.PathError{Op: "open", Err: syscall.ENOENT}, false},
+		"a missing ledger":     {ErrNotExist, false},
+	} {
+		if Away(c.err) != c.away {
+			t.Errorf("%s: away is %v", name, !c.away)
+		}
 	}
 }
