@@ -16,7 +16,16 @@ import (
 
 // MaxYAML is the longest marketplace in YAML, in bytes. A YAML document is held in memory as a tree before it is
 // read, many times its length; JSON is read value by value and has no such bound.
-const MaxYAML = 32 << 20
+const MaxYAML = 8 << 20
+
+// maxSwelling is how many bytes of items a byte of JSON may stand for. In a marketplace that could be imported the
+// smallest item, {"product_code":"p"} of a buyer's agreements, has 6; an empty one would have 40, and a file of nothing
+// but those would take a hundred times its length before anything could be found wrong with it. freeSwelling is how
+// many bytes of items are always read, so that a file that is short is told all that is wrong with it.
+const (
+	maxSwelling  = 8
+	freeSwelling = 1 << 20
+)
 
 // Form is how a marketplace file is written. Its value is the media type.
 type Form string
@@ -181,6 +190,7 @@ type jsonReader struct {
 	*reading
 	d     *json.Decoder
 	lines *lineReader
+	items int64 // bytes that the items of lists take in memory
 }
 
 func (r *jsonReader) document(v reflect.Value) error {
@@ -318,6 +328,10 @@ func (r *jsonReader) list(v reflect.Value) error {
 		t, err := r.token()
 		if err != nil {
 			return err
+		}
+		r.items += int64(v.Type().Elem().Size())
+		if r.items > maxSwelling*r.d.InputOffset()+freeSwelling {
+			return r.stop(r.line(), "there are many items with next to nothing in them, up to number %d: write their members, or leave them out", i+1)
 		}
 		v.Grow(1)
 		v.SetLen(i + 1)

@@ -2,6 +2,8 @@ package adminapi_test
 
 import (
 	"errors"
+	"io"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -163,4 +165,51 @@ func TestLocate(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", form, d)
 		}
 	}
+}
+
+// TestMemory: what is held while a file is read is a small multiple of its length, whatever is in it: 8 times for the
+// items of JSON and again for room to grow, beside the file's texts.
+func TestMemory(t *testing.T) {
+	const length = 4 << 20
+	for _, test := range []struct{ name, before, item, behind, fault string }{
+		{"empty buyers", `{"buyers":[`, `{}`, `]}`, "there are many items with next to nothing in them"},
+		{"empty agreements", `{"agreements":[`, `{}`, `]}`, "there are many items with next to nothing in them"},
+		{"empty products", `{"products":[`, `{"type":""}`, `]}`, "there are many items with next to nothing in them"},
+		{"empty lists", `{"buyers":[`, `{"agreements":[{},{},{},{}]}`, `]}`, "there are many items with next to nothing in them"},
+		{"buyers", `{"buyers":[`, `{"account_id":"000000000001"}`, `]}`, ""},
+		{"agreements", `{"buyers":[{"account_id":"000000000001","agreements":[`, `{"product_code":"p"}`, `]}]}`, ""},
+		{"dimensions", `{"products":[{"dimensions":[`, `"a"`, `]}]}`, ""},
+	} {
+		text := test.before + strings.Repeat(test.item+",", length/(len(test.item)+1)) + test.item + test.behind
+		held := &heldReader{r: strings.NewReader(text)}
+		_, err := adminapi.Read(adminapi.JSON, held)
+		if test.fault == "" && err != nil || test.fault != "" && (err == nil || !strings.Contains(err.Error(), test.fault)) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if most := uint64(20 * length); held.most-held.least > most {
+			t.Errorf("%s: %d bytes are held of a file of %d", test.name, held.most-held.least, length)
+		}
+	}
+}
+
+// heldReader weighs what is held in memory each time that a quarter of a megabyte has been read.
+type heldReader struct {
+	r           io.Reader
+	n           int
+	least, most uint64
+}
+
+func (h *heldReader) Read(b []byte) (int, error) {
+	const step = 1 << 18
+	n, err := h.r.Read(b[:min(len(b), step)])
+	if h.n += n; h.n/step != (h.n-n)/step || h.least == 0 || err != nil {
+		var stats runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&stats)
+		if h.least == 0 {
+			h.least = stats.HeapAlloc
+		}
+		h.most = max(h.most, stats.HeapAlloc)
+	}
+	return n, err
 }

@@ -29,6 +29,7 @@ func (l *Ledger) act(op Operator, f func(*plan) *metering.Error) error {
 		if err := f(p); err != nil {
 			return err
 		}
+		p.settle()
 		return l.administer(op, adminWork{act: clipped(p.act), puts: p.put, enter: p.enter})
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -35,6 +36,9 @@ type AdminConfig struct {
 
 // maxImport is the longest marketplace that an import takes, in bytes. It is read item by item.
 const maxImport = 1 << 30
+
+// importing has the import that is being read and made: one at a time in the process, for what it takes of memory.
+var importing = make(chan struct{}, 1)
 
 // importTime is how long an import may take to send, and as long again to be made. Only operators get so far.
 const importTime = 10 * time.Minute
@@ -379,7 +383,15 @@ func (a *admin) marketplace() {
 		if p != nil {
 			return nil, p
 		}
+		select {
+		case importing <- struct{}{}:
+		case <-ctx.Done():
+			return nil, newProblem(http.StatusServiceUnavailable, "the imports before this one took too long: send it again")
+		}
+		defer func() { <-importing }()
+		in.begin()
 		text := &head{most: adminapi.MaxYAML}
+		defer text.done()
 		m, err := adminapi.Read(form, io.TeeReader(in.body, text))
 		var unread, faults adminapi.Faults
 		if errors.As(err, &unread) && m == nil {
@@ -413,6 +425,7 @@ func (a *admin) marketplace() {
 type importInput struct {
 	contentType string
 	body        io.Reader
+	connection  *http.ResponseController
 }
 
 // Resolve takes the body from the request unread: it may be large.
@@ -420,10 +433,16 @@ func (in *importInput) Resolve(ctx huma.Context) []error {
 	r, w := humago.Unwrap(ctx)
 	in.contentType = r.Header.Get("Content-Type")
 	in.body = http.MaxBytesReader(w, r.Body, maxImport)
-	now, connection := time.Now(), http.NewResponseController(w)
-	_ = connection.SetReadDeadline(now.Add(importTime)) // if it has none of its own, it has the server's
-	_ = connection.SetWriteDeadline(now.Add(2 * importTime))
+	in.connection = http.NewResponseController(w)
+	in.begin()
 	return nil
+}
+
+// begin gives the import its time, from now on.
+func (in *importInput) begin() {
+	now := time.Now()
+	_ = in.connection.SetReadDeadline(now.Add(importTime)) // if it has none of its own, it has the server's
+	_ = in.connection.SetWriteDeadline(now.Add(2 * importTime))
 }
 
 // form is how the body is written.
@@ -448,13 +467,36 @@ func faultsProblem(status int, faults adminapi.Faults) *problem {
 }
 
 // head keeps what is written to it, unless that is more than most bytes: then it keeps nothing.
+//
+// From large bytes on it also has the garbage collector run often, until done: lists and maps of an import grow by
+// being copied, and by default a heap may grow to twice what is used of it before it is collected.
 type head struct {
-	b    []byte
-	most int
-	cut  bool
+	b         []byte
+	most      int
+	cut       bool
+	n         int
+	collected int // the percentage of garbage that was allowed before
+}
+
+const (
+	large   = 1 << 20
+	garbage = 25 // percent, in a large import
+)
+
+// done ends a large import. What it used goes back to the system, as the service itself would not use so much again.
+func (h *head) done() {
+	if h.n >= large {
+		debug.SetGCPercent(h.collected)
+		go debug.FreeOSMemory() // beside the service, when what the import used is out of reach
+	}
 }
 
 func (h *head) Write(b []byte) (int, error) {
+	if h.n += len(b); h.n >= large && h.n-len(b) < large {
+		if h.collected = debug.SetGCPercent(garbage); h.collected >= 0 && h.collected < garbage {
+			debug.SetGCPercent(h.collected)
+		}
+	}
 	if h.cut = h.cut || len(h.b)+len(b) > h.most; h.cut {
 		h.b = nil
 	} else {

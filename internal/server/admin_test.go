@@ -425,7 +425,7 @@ func TestAdminRefusals(t *testing.T) {
 		{"POST", "/v1/import", "application/yaml; charset=utf-8", "sellers:\n- account_id: \"111122223333\"\n- acount_id: x\n", 400, "line 3: sellers[1]: there is no member \"acount_id\""},
 		{"POST", "/v1/import", "application/yaml", "sellers: []\n---\nsellers: []\n", 400, "line 2: there is a second YAML document"},
 		{"POST", "/v1/import", "application/yaml", "sellers: [", 400, "line 1: "},
-		{"POST", "/v1/import", "application/yaml", strings.Repeat("# a comment\n", adminapi.MaxYAML/12+1), 400, "the YAML is longer than 32 MiB"},
+		{"POST", "/v1/import", "application/yaml", strings.Repeat("# a comment\n", adminapi.MaxYAML/12+1), 400, "the YAML is longer than 8 MiB"},
 		{"POST", "/v1/import", "application/yaml", "sellers:\n- account_id: \"111122223333\"\nusers:\n- account_id: \"444455556666\"\n  name: x\n", 404, "line 4: users[0].account_id: account 444455556666 is neither"},
 		{"POST", "/v1/import", "application/yaml", "sellers:\n- account_id: \"1\"\nusers:\n- account_id: \"1\"\n  name: x\n- account_id: \"444455556666\"\n  nmae: x\n- account_id: \"444455556666\"\n  name: x\n", 400,
 			"4 things are wrong, each of which the answer lists under errors; the first: line 2: sellers[0].account_id: \"1\" is not an account id"},
