@@ -104,15 +104,17 @@ func TestNodesTokens(t *testing.T) {
 	}
 }
 
-// eventually asks until a node has followed another one: it does so within seconds.
+// eventually asks until something is so, such as that a node has followed another one, which takes seconds.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	began := time.Now()
+	tick, deadline := time.NewTicker(10*time.Millisecond), time.After(time.Minute)
+	defer tick.Stop()
 	for !done() {
-		if time.Since(began) > 5*time.Second {
-			t.Fatalf("%s: not within five seconds", what)
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("%s: not within a minute", what)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 
@@ -353,11 +355,11 @@ func TestNotCommitting(t *testing.T) {
 			if _, _, refusal := s.meter("agentcore", "pods", 7, "token"); refusal == nil {
 				t.Fatal("a call was taken")
 			}
-			within(t, "not ready", func() bool { err := s.l.Ready(); return err != nil && strings.Contains(err.Error(), c.says) })
+			eventually(t, "not ready", func() bool { err := s.l.Ready(); return err != nil && strings.Contains(err.Error(), c.says) })
 			if _, err := conn.Exec(t.Context(), c.undoes); err != nil {
 				t.Fatal(err)
 			}
-			within(t, "ready again", func() bool { return s.l.Ready() == nil })
+			eventually(t, "ready again", func() bool { return s.l.Ready() == nil })
 			if _, _, refusal := s.meter("agentcore", "pods", 7, "token"); refusal != nil {
 				t.Errorf("then a call is refused: %v", refusal)
 			}
@@ -365,15 +367,5 @@ func TestNotCommitting(t *testing.T) {
 				t.Errorf("verify: %q", r.Problems)
 			}
 		})
-	}
-}
-
-// within asks until something is so.
-func within(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for began := time.Now(); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Since(began) > time.Minute {
-			t.Fatalf("%s: not within a minute", what)
-		}
 	}
 }
