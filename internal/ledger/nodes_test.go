@@ -347,7 +347,7 @@ func TestNotCommitting(t *testing.T) {
 			}
 			defer conn.Close(context.Background())
 			if c.does == "" {
-				c.does, c.undoes = "BEGIN; LOCK TABLE call", "ROLLBACK"
+				c.does, c.undoes = "BEGIN; LOCK TABLE call IN SHARE MODE", "ROLLBACK"
 			}
 			if _, err := conn.Exec(t.Context(), c.does); err != nil {
 				t.Fatal(err)
