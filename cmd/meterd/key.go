@@ -52,13 +52,18 @@ func loadCertificate(cert, key string) (tls.Certificate, error) {
 }
 
 // readKey reads the master key. It refuses a file that others may write.
-func readKey(file string) ([]byte, error) {
+func readKey(file string) ([]byte, error) { return readKeyOf(file, true) }
+
+// peekKey is readKey for who only looks: the file stays as it is, for it may be another user's service that reads it.
+func peekKey(file string) ([]byte, error) { return readKeyOf(file, false) }
+
+func readKeyOf(file string, mend bool) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("master key: %w; name its file with --master-key-file", err)
 	}
 	defer f.Close()
-	if err := keptKey(f); err != nil {
+	if err := keptKey(f, mend); err != nil {
 		return nil, fmt.Errorf("master key: %w", err)
 	}
 	text, err := readBounded(f, mostKey)
@@ -76,9 +81,9 @@ func readKey(file string) ([]byte, error) {
 	return key, nil
 }
 
-// keptKey refuses a key file that others may write, and makes one private that others may read, if it is this user's:
-// what a container's secrets are mounted as is not for meterd to change.
-func keptKey(f *os.File) error {
+// keptKey refuses a key file that others may write. One that others may read it mends by making it private, if it is this
+// user's and its owner may write it: what nobody may write is how secrets are handed to containers, perhaps of other users.
+func keptKey(f *os.File, mend bool) error {
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
 		return err
@@ -87,7 +92,7 @@ func keptKey(f *os.File) error {
 	if mode&0o022 != 0 {
 		return fmt.Errorf("%s can be written by others (mode %04o), who may know what it holds; make a new key, or if nobody has touched this one: chmod 600 %[1]s", f.Name(), mode)
 	}
-	if mode&0o007 != 0 {
+	if mend && mode&0o007 != 0 && mode&0o200 != 0 {
 		_ = f.Chmod(mode &^ 0o007) // only its owner can
 	}
 	return nil
@@ -123,7 +128,7 @@ func readOrMakeKey(file string) (key []byte, made bool, err error) {
 		}
 		return key, false, err
 	}
-	if err := keptKey(f); err != nil {
+	if err := keptKey(f, true); err != nil {
 		return nil, false, fmt.Errorf("master key: %w", err)
 	}
 	key = make([]byte, 32)

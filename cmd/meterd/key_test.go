@@ -27,6 +27,7 @@ func TestMasterKeyFile(t *testing.T) {
 		{name: "one's own", folder: 0o755, file: 0o600, text: digits, mode: 0o600},
 		{name: "the group's", folder: 0o755, file: 0o640, text: digits, mode: 0o640},
 		{name: "read by others", folder: 0o755, file: 0o644, text: digits, mode: 0o640},
+		{name: "a container's secret", folder: 0o755, file: 0o444, text: digits, mode: 0o444},
 		{name: "written by the group", folder: 0o755, file: 0o660, text: digits, mode: 0o660, says: "can be written by others (mode 0660)"},
 		{name: "written by others", folder: 0o755, file: 0o602, text: digits, mode: 0o602, says: "can be written by others (mode 0602)"},
 		{name: "left empty", folder: 0o755, file: 0o600, made: true, mode: 0o600},
@@ -71,6 +72,20 @@ func TestMasterKeyFile(t *testing.T) {
 				t.Errorf("the file afterwards: %v, %v; want mode %v", info, err, tt.mode)
 			}
 		})
+	}
+}
+
+// TestPeekKey: who only looks changes nothing.
+func TestPeekKey(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "master.key")
+	if err := errors.Join(os.WriteFile(file, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600), os.Chmod(file, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if key, err := peekKey(file); err != nil || len(key) != 32 {
+		t.Errorf("%d bytes, %v", len(key), err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode() != 0o644 {
+		t.Errorf("%v, %v", info, err)
 	}
 }
 

@@ -345,7 +345,7 @@ func (cmd *verifyCmd) key() ([]byte, error) {
 	if file == "" {
 		return nil, nil
 	}
-	return readKey(file)
+	return peekKey(file)
 }
 
 func printReport(w io.Writer, r verify.Report) error {
