@@ -55,6 +55,7 @@ func TestLinks(t *testing.T) {
 		{name: "lock", to: "file"}, {name: "lock", to: "nothing"}, {name: "lock", to: "file", creating: true}, {name: "lock", to: "nothing", creating: true},
 		{name: "ledger.db", to: "file"}, {name: "ledger.db", to: "nothing"}, {name: "ledger.db-wal", to: "file"}, {name: "ledger.db-wal", to: "nothing"},
 		{name: "ledger.db-shm", to: "file"}, {name: "ledger.db-shm", to: "nothing"}, {name: "ledger.db-journal", to: "file"},
+		{name: "ledger.db-mark", to: "file"}, {name: "ledger.db-mark", to: "nothing"},
 		{name: "ledger.db.new", to: "file", creating: true}, {name: "ledger.db.new", to: "nothing", creating: true}, {name: "ledger.db.new-wal", to: "file", creating: true},
 		{name: "hours", to: "folder"}, {name: "hours", to: "file"}, {name: "hours", to: "nothing"}, {name: "hours/500000", to: "file"}, {name: "hours/500000.new", to: "file"},
 	} {
@@ -95,6 +96,21 @@ func TestLinks(t *testing.T) {
 				t.Errorf("the link: %v", err)
 			}
 		})
+	}
+}
+
+// TestPipe: a pipe in the place of a file is refused, and nobody waits for what it might bring.
+func TestPipe(t *testing.T) {
+	for _, name := range []string{"ledger.db", "ledger.db-wal", "ledger.db-mark"} {
+		dir := create(t)
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.RemoveAll(path), syscall.Mkfifo(path, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		err := readSQLite(dir, func(*Reader, Meta) error { return nil })
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is a pipe: %v", name, err)
+		}
 	}
 }
 

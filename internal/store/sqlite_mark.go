@@ -76,7 +76,7 @@ func (m *logMark) bytes() ([]byte, error) {
 
 // readMark returns the latest mark in a file, nil if there is none.
 func readMark(path string) (latest *logMark, err error) {
-	f, err := os.Open(path + markSuffix)
+	f, err := OpenOwn(path+markSuffix, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
