@@ -85,8 +85,8 @@ func withCertificate(t *testing.T, flags serviceFlags) serviceFlags {
 
 // each runs a test on each listener.
 func (s *serving) each(f func(*serving, int)) {
-	for i, e := range s.endpoints {
-		s.Run(e.name, func(t *testing.T) { f(&serving{t, s.service}, i) })
+	for i := range s.endpoints { // not a copy, of which a part is written meanwhile
+		s.Run(s.endpoints[i].name, func(t *testing.T) { f(&serving{t, s.service}, i) })
 	}
 }
 
@@ -183,7 +183,8 @@ func (s *serving) gone(held []*client, most int) {
 // short has the listeners bear with clients for this long.
 func short(change func(*http.Server)) func(*service) {
 	return func(s *service) {
-		for _, e := range s.endpoints {
+		for i := range s.endpoints {
+			e := &s.endpoints[i]
 			change(e.server.Server)
 		}
 	}
