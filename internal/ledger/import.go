@@ -48,7 +48,8 @@ type importError struct {
 	faults adminapi.Faults
 }
 
-func (e *importError) Error() string   { return e.faults.Error() }
+func (e *importError) Error() string { return e.faults.Error() }
+
 func (e *importError) Unwrap() []error { return []error{e.first, e.faults} }
 
 // refusals gather what is wrong with a marketplace while it is planned, so that all of it can be told at once.

@@ -1,0 +1,198 @@
+package ledger
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/iam"
+	"github.com/meterd/meterd/internal/metering"
+	"github.com/meterd/meterd/internal/store"
+)
+
+// addGivenKey adds a key whose id and secret are given. A sandbox takes any that a signature can have: programs are
+// tried with keys such as test and AKIDEXAMPLE.
+func (p *plan) addGivenKey(user uint32, in *adminapi.AccessKey) *metering.Error {
+	id, secret := in.AccessKeyID, in.SecretAccessKey
+	unprintable := strings.ContainsFunc(secret, func(c rune) bool { return c <= ' ' || c > '~' })
+	switch {
+	case p.l.Sandbox() && (id == "" || len(id) > 128 || strings.HasPrefix(id, iam.SessionKeyPrefix) ||
+		strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") != ""):
+		return invalid("access_key_id: %.40q must have 1 to 128 letters, digits and underscores and not begin with %s: write such an id, or leave the key out to have one made", id, iam.SessionKeyPrefix)
+	case p.l.Sandbox() && (secret == "" || len(secret) > 128 || unprintable):
+		return invalid("secret_access_key: must have 1 to 128 printable ASCII characters: give the secret of the key, or leave the key out to have one made")
+	case p.l.Sandbox():
+	case len(id) < 16 || len(id) > 128 || strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" || strings.HasPrefix(id, iam.SessionKeyPrefix):
+		return invalid("access_key_id: %.40q must have 16 to 128 upper-case letters and digits and not begin with %s: write such an id, or leave the key out to have one made", id, iam.SessionKeyPrefix)
+	case strings.HasPrefix(id, metering.SandboxKeyPrefix):
+		return invalid("access_key_id: %.40q is a key of sandboxes, whose secrets are published: a production ledger does not take it; leave it out to have one made", id)
+	case len(secret) < 16 || len(secret) > 128 || unprintable:
+		return invalid("secret_access_key: must have 16 to 128 printable ASCII characters: give the secret of the key, or leave the key out to have one made")
+	}
+	active, err := keyStatus(in.Status)
+	if err != nil {
+		return err
+	}
+	created, err := instant("created_at", in.CreatedAt)
+	if err != nil {
+		return err
+	}
+	if created == 0 {
+		created = p.now
+	}
+	sealed := p.l.sealer.Seal(secretLabel(id), []byte(secret))
+	if old := p.accessKey(id); old != nil {
+		switch {
+		case old.Deleted:
+			return conflict("access_key_id: %s was deleted, and ids are never used again: choose another one, or leave the key out to have one made", id)
+		case old.Principal != user:
+			return conflict("access_key_id: %s is a key of another user: choose another one, or leave the key out to have one made", id)
+		case !bytes.Equal(old.Sealed, sealed):
+			return conflict("secret_access_key: the key %s is there with another secret: write the same, or choose another id", id)
+		case in.Status != "" && old.Active != active:
+			return conflict("status: the key %s is there with the status %s, not %s: change it with: meterd admin key activate or deactivate", id, statusOf(old.Active), in.Status)
+		}
+		return nil
+	}
+	p.putKey(store.AccessKey{AccessKeyID: id, Principal: user, Sealed: sealed, Active: active, Created: created}, secret)
+	return nil
+}
+
+// putKey adds a key.
+func (p *plan) putKey(k store.AccessKey, secret string) {
+	p.accessKey("") // builds the index that the key is entered in
+	k.ID = p.keys.next()
+	p.keys.add(k)
+	p.keyNamed[k.AccessKeyID] = k.ID
+	p.secrets[k.ID] = secret
+}
+
+// makeKey makes a key for a user.
+func (p *plan) makeKey(user uint32) (adminapi.AccessKey, *metering.Error) {
+	for {
+		id, secret, bad := iam.NewAccessKey(p.random, iam.UserKeyPrefix)
+		if bad != nil {
+			return adminapi.AccessKey{}, metering.Errorf(metering.Internal, "%v", bad)
+		}
+		if p.accessKey(id) != nil || strings.HasPrefix(id, metering.SandboxKeyPrefix) {
+			continue
+		}
+		p.putKey(store.AccessKey{AccessKeyID: id, Principal: user, Sealed: p.l.sealer.Seal(secretLabel(id), []byte(secret)), Active: true, Created: p.now}, secret)
+		q := p.principals.at(user)
+		arn := iam.Principal{Kind: q.Kind, AccountID: p.digits(q.Account), Name: q.Name}.ARN()
+		return adminapi.AccessKey{AccessKeyID: id, SecretAccessKey: secret, Status: adminapi.Active, UserARN: arn, CreatedAt: timeOf(p.now)}, nil
+	}
+}
+
+func keyStatus(s string) (active bool, err *metering.Error) {
+	switch s {
+	case "", adminapi.Active:
+		return true, nil
+	case adminapi.Inactive:
+		return false, nil
+	}
+	return false, invalid("status: must be %s or %s, not %.40q", adminapi.Active, adminapi.Inactive, s)
+}
+
+func statusOf(active bool) string {
+	if active {
+		return adminapi.Active
+	}
+	return adminapi.Inactive
+}
+
+// keysOf returns the keys of the users of the given numbers.
+func (l *Ledger) keysOf(wanted func(uint32) bool) map[uint32][]adminapi.AccessKey {
+	keys := map[uint32][]adminapi.AccessKey{}
+	for i := range l.directory.keys {
+		if k := &l.directory.keys[i]; !k.Deleted && wanted(k.Principal) {
+			keys[k.Principal] = append(keys[k.Principal], l.keyOf(k))
+		}
+	}
+	return keys
+}
+
+func (l *Ledger) keyOf(k *store.AccessKey) adminapi.AccessKey {
+	q := &l.directory.principals[k.Principal-1]
+	return adminapi.AccessKey{AccessKeyID: k.AccessKeyID, Status: statusOf(k.Active), UserARN: l.arn(q), CreatedAt: timeOf(k.Created)}
+}
+
+// CreateAccessKey makes an access key for a user and returns it with its secret, this once.
+func (l *Ledger) CreateAccessKey(op Operator, accountID, user string) (adminapi.AccessKey, error) {
+	var out adminapi.AccessKey
+	err := l.act(op, func(p *plan) *metering.Error {
+		q, err := p.principalNamed(iam.User, accountID, user)
+		if err != nil {
+			return err
+		}
+		out, err = p.makeKey(q.ID)
+		p.act = "create access key " + out.AccessKeyID + " for user " + accountID + "/" + user
+		return err
+	})
+	if err != nil {
+		return adminapi.AccessKey{}, err
+	}
+	return out, nil
+}
+
+// ChangeAccessKey activates or deactivates an access key.
+func (l *Ledger) ChangeAccessKey(op Operator, accessKeyID string, in adminapi.AccessKeyChange) (adminapi.AccessKey, error) {
+	err := l.act(op, func(p *plan) *metering.Error {
+		if in.Status == "" {
+			return invalid("status: is missing: give %s or %s", adminapi.Active, adminapi.Inactive)
+		}
+		active, err := keyStatus(in.Status)
+		if err != nil {
+			return err
+		}
+		k, err := p.keyToChange(accessKeyID)
+		if err != nil {
+			return err
+		}
+		k.Active = active
+		p.act = "set access key " + accessKeyID + " " + in.Status
+		return nil
+	})
+	if err != nil {
+		return adminapi.AccessKey{}, err
+	}
+	return find(l, op, func() (adminapi.AccessKey, *metering.Error) {
+		for i := range l.directory.keys {
+			if k := &l.directory.keys[i]; k.AccessKeyID == accessKeyID {
+				return l.keyOf(k), nil
+			}
+		}
+		return adminapi.AccessKey{}, noKey(accessKeyID)
+	})
+}
+
+func noKey(id string) *metering.Error {
+	return notFound("access_key_id: there is no access key %.40q: meterd admin user list shows them", id)
+}
+
+// keyToChange returns a key, whose secret the directory gets again: it forgets those of inactive keys.
+func (p *plan) keyToChange(accessKeyID string) (*store.AccessKey, *metering.Error) {
+	k := p.accessKey(accessKeyID)
+	if k == nil || k.Deleted {
+		return nil, noKey(accessKeyID)
+	}
+	secret, bad := p.l.sealer.Open(secretLabel(accessKeyID), k.Sealed)
+	if bad != nil {
+		return nil, metering.Errorf(metering.Internal, "access key %s: %v", accessKeyID, bad)
+	}
+	p.secrets[k.ID] = string(secret)
+	return p.keys.change(k.ID), nil
+}
+
+// DeleteAccessKey deletes an access key. Its id is never used again.
+func (l *Ledger) DeleteAccessKey(op Operator, accessKeyID string) error {
+	return l.act(op, func(p *plan) *metering.Error {
+		k, err := p.keyToChange(accessKeyID)
+		if err != nil {
+			return err
+		}
+		k.Deleted = true
+		p.act = "delete access key " + accessKeyID
+		return nil
+	})
+}

@@ -1,0 +1,296 @@
+package ledger
+
+import (
+	"fmt"
+
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/metering"
+)
+
+// CreateAgreement makes an agreement of a buyer for a product, and the licence that comes with it.
+func (l *Ledger) CreateAgreement(op Operator, in adminapi.Agreement) (adminapi.Agreement, error) {
+	var id uint32
+	err := l.act(op, func(p *plan) (err *metering.Error) {
+		var exists bool
+		if id, exists, err = p.addAgreement(&in, false); err != nil {
+			return err
+		}
+		a := p.agreements.at(id)
+		if exists {
+			return conflict("agreement_id: agreement %s is there already, with the licence %s", a.AgreementID, a.LicenseARN)
+		}
+		p.act = "create agreement " + a.AgreementID + " of " + in.BuyerAccountID + " for product " + in.ProductCode
+		return nil
+	})
+	if err != nil {
+		return adminapi.Agreement{}, err
+	}
+	return l.agreementAt(op, id)
+}
+
+func (l *Ledger) agreementAt(op Operator, id uint32) (adminapi.Agreement, error) {
+	return find(l, op, func() (adminapi.Agreement, *metering.Error) { return l.agreementShape(l.catalog.Agreement(id)), nil })
+}
+
+// addAgreement adds an agreement. In an import, one that gives neither an agreement id nor a licence is any
+// agreement that was there before, for the same product and buyer, with the same times as far as they are given.
+func (p *plan) addAgreement(in *adminapi.Agreement, imported bool) (id uint32, exists bool, err *metering.Error) {
+	product, err := p.productNamed("product_code", in.ProductCode)
+	if err != nil {
+		return 0, false, err
+	}
+	buyer, err := p.buyer("buyer_account_id", in.BuyerAccountID)
+	if err != nil {
+		return 0, false, err
+	}
+	if in.AgreementID != "" && !identifier(in.AgreementID, "agmt-") {
+		return 0, false, invalid("agreement_id: %.80q must begin with agmt- and go on with letters, digits and hyphens, at most 255 in all: write such an id, or leave it out", in.AgreementID)
+	}
+	if in.LicenseARN != "" && !metering.ValidLicenseARN(in.LicenseARN) {
+		return 0, false, invalid("license_arn: %.120q is not the ARN of a licence: write one such as %s, or leave it out", in.LicenseARN, "arn:aws:license-manager::111122223333:license:l-0123456789abcdef0123456789abcdef")
+	}
+	a := metering.Agreement{Product: product.ID, Buyer: buyer.ID, AgreementID: in.AgreementID, LicenseARN: in.LicenseARN}
+	if err := p.times(&a, in); err != nil {
+		return 0, false, err
+	}
+	if in.CustomerIdentifier != "" {
+		if err := p.addCustomer(product.Seller, buyer.ID, in.CustomerIdentifier); err != nil {
+			return 0, false, err
+		}
+	}
+	old := p.agreement(in.AgreementID)
+	if old == nil {
+		old = p.agreementOfLicense(in.LicenseARN)
+	}
+	if old != nil {
+		return old.ID, true, p.sameAgreement(old, &a, in)
+	}
+	if imported && in.AgreementID == "" && in.LicenseARN == "" {
+		if old := p.unmatched(&a, in); old != nil {
+			return old.ID, true, nil
+		}
+	}
+	if !product.Concurrent {
+		if err := p.checkLegacy(product, &a); err != nil {
+			return 0, false, err
+		}
+	}
+	if err := p.makeCustomer(product.Seller, buyer.ID); err != nil {
+		return 0, false, err
+	}
+	if a.AgreementID == "" {
+		if a.AgreementID, err = p.name("agmt-", 25); err != nil {
+			return 0, false, err
+		}
+	}
+	if a.LicenseARN == "" {
+		if a.LicenseARN, err = p.licenseARN(p.accounts.at(product.Seller).AccountID); err != nil {
+			return 0, false, err
+		}
+	}
+	a.ID = p.agreements.next()
+	if before := p.newestAgreement(a.Product, a.Buyer); before != nil {
+		p.previous[a.ID] = before.ID
+	}
+	p.newest[subscriber{a.Product, a.Buyer}] = a.ID
+	p.agreements.add(a)
+	p.agreementByID[a.AgreementID] = a.ID
+	p.byLicense[a.LicenseARN] = a.ID
+	return a.ID, false, nil
+}
+
+// times fills in when the agreement starts and ends.
+func (p *plan) times(a *metering.Agreement, in *adminapi.Agreement) (err *metering.Error) {
+	if a.Start, err = instant("start_time", in.StartTime); err != nil {
+		return err
+	}
+	if a.EndingAt, err = instant("ending_time", in.EndingTime); err != nil {
+		return err
+	}
+	if a.EndedAt, err = instant("end_time", in.EndTime); err != nil {
+		return err
+	}
+	if a.Start == 0 {
+		a.Start = p.now
+	}
+	switch {
+	case a.EndingAt == 0:
+		a.EndingAt = a.EndedAt
+	case a.EndedAt == 0:
+		a.EndedAt = a.EndingAt.Add(p.l.settings.FinalWindow)
+	}
+	if a.EndingAt != 0 && a.EndingAt < a.Start {
+		return invalid("ending_time: %v lies before the start, %v: give a later time, or an earlier start_time", a.EndingAt, a.Start)
+	}
+	if a.EndedAt < a.EndingAt {
+		return invalid("end_time: %v lies before ending_time, %v: give a later time, or leave it out", a.EndedAt, a.EndingAt)
+	}
+	return nil
+}
+
+// sameAgreement tells where in, which is a once checked, differs from the agreement that is there.
+func (p *plan) sameAgreement(old, a *metering.Agreement, in *adminapi.Agreement) *metering.Error {
+	differs := func(field, there, given string) *metering.Error {
+		return conflict("%s: agreement %s is there with %s, not %s: write the same, or another agreement_id and license_arn", field, old.AgreementID, there, given)
+	}
+	switch {
+	case a.Product != old.Product:
+		return differs("product_code", p.products.at(old.Product).Code, in.ProductCode)
+	case a.Buyer != old.Buyer:
+		return differs("buyer_account_id", p.digits(old.Buyer), in.BuyerAccountID)
+	case in.AgreementID != "" && in.AgreementID != old.AgreementID:
+		return conflict("license_arn: %s is the licence of agreement %s: choose another one, or leave it out", in.LicenseARN, old.AgreementID)
+	case in.LicenseARN != "" && in.LicenseARN != old.LicenseARN:
+		return differs("license_arn", old.LicenseARN, in.LicenseARN)
+	case in.StartTime != nil && a.Start != old.Start:
+		return differs("start_time", moment(old.Start), moment(a.Start))
+	case in.EndingTime != nil && a.EndingAt != old.EndingAt:
+		return differs("ending_time", moment(old.EndingAt), moment(a.EndingAt))
+	case in.EndTime != nil && a.EndedAt != old.EndedAt:
+		return differs("end_time", moment(old.EndedAt), moment(a.EndedAt))
+	}
+	return nil
+}
+
+func moment(i metering.Instant) string {
+	if i == 0 {
+		return "none"
+	}
+	return i.String()
+}
+
+// unmatched returns the oldest agreement that was there before the plan, agrees with in, and has not been
+// returned yet.
+func (p *plan) unmatched(a *metering.Agreement, in *adminapi.Agreement) (found *metering.Agreement) {
+	for old := p.l.catalog.NewestAgreement(a.Product, a.Buyer); old != nil; old = p.l.catalog.PreviousAgreement(old) {
+		if _, taken := p.matched[old.ID]; !taken && p.sameAgreement(old, a, in) == nil {
+			found = old
+		}
+	}
+	if found != nil {
+		p.matched[found.ID] = struct{}{}
+	}
+	return found
+}
+
+// checkLegacy tells whether the buyer of a legacy product may have the agreement beside those it has: one at a
+// time, but it may subscribe again while the last one is ending (metering-api 2.10).
+func (p *plan) checkLegacy(product *metering.Product, a *metering.Agreement) *metering.Error {
+	for old := p.newestAgreement(a.Product, a.Buyer); old != nil; old = p.before(old) {
+		if (old.EndingAt == 0 || a.Start < old.EndingAt) && (a.EndingAt == 0 || old.Start < a.EndingAt) {
+			return conflict("buyer_account_id: buyer %s has the agreement %s for product %q at that time: a legacy product allows one at a time, so cancel that one first with: meterd admin agreement cancel %s",
+				p.digits(a.Buyer), old.AgreementID, product.Code, old.AgreementID)
+		}
+	}
+	return nil
+}
+
+// CancelAgreement lets an agreement begin to end, now or at a later time: usage from before that is taken for
+// one more hour (metering-api 2.10).
+func (l *Ledger) CancelAgreement(op Operator, agreementID string, in adminapi.Cancellation) (adminapi.Agreement, error) {
+	return l.endAgreement(op, agreementID, func(p *plan, a *metering.Agreement) *metering.Error {
+		at, err := instant("at", in.At)
+		switch {
+		case err != nil:
+			return err
+		case at == 0:
+			at = p.now
+		case at < p.now:
+			return invalid("at: %v lies in the past, the time is %v: leave it out to cancel now", at, p.now)
+		}
+		if s := a.State(p.now); s == metering.Ending || s == metering.Ended {
+			return conflict("agreement_id: agreement %s is %v already, since %v", agreementID, s, a.EndingAt)
+		}
+		p.act = fmt.Sprintf("cancel agreement %s at %v", agreementID, at)
+		a.EndingAt, a.EndedAt = at, at.Add(l.settings.FinalWindow)
+		return nil
+	})
+}
+
+// EndAgreement ends an agreement at once: no more usage is taken.
+func (l *Ledger) EndAgreement(op Operator, agreementID string) (adminapi.Agreement, error) {
+	return l.endAgreement(op, agreementID, func(p *plan, a *metering.Agreement) *metering.Error {
+		if a.State(p.now) == metering.Ended {
+			return conflict("agreement_id: agreement %s has ended already, at %v", agreementID, a.EndedAt)
+		}
+		p.act = "end agreement " + agreementID
+		if a.EndingAt == 0 || a.EndingAt > p.now {
+			a.EndingAt = p.now
+		}
+		a.EndedAt = p.now
+		return nil
+	})
+}
+
+func (l *Ledger) endAgreement(op Operator, agreementID string, change func(*plan, *metering.Agreement) *metering.Error) (adminapi.Agreement, error) {
+	err := l.act(op, func(p *plan) *metering.Error {
+		a := p.agreement(agreementID)
+		if a == nil {
+			return noAgreement(agreementID)
+		}
+		return change(p, p.agreements.change(a.ID))
+	})
+	if err != nil {
+		return adminapi.Agreement{}, err
+	}
+	return l.Agreement(op, agreementID)
+}
+
+func noAgreement(id string) *metering.Error {
+	return notFound("agreement_id: there is no agreement %.80q: meterd admin agreement list shows them", id)
+}
+
+// Agreement returns an agreement.
+func (l *Ledger) Agreement(op Operator, agreementID string) (adminapi.Agreement, error) {
+	return find(l, op, func() (adminapi.Agreement, *metering.Error) {
+		a := l.catalog.AgreementByID(agreementID)
+		if a == nil {
+			return adminapi.Agreement{}, noAgreement(agreementID)
+		}
+		return l.agreementShape(a), nil
+	})
+}
+
+func (l *Ledger) agreementShape(a *metering.Agreement) adminapi.Agreement {
+	product := l.catalog.Product(a.Product)
+	return adminapi.Agreement{AgreementID: a.AgreementID, ProductCode: product.Code, BuyerAccountID: l.number(a.Buyer), LicenseARN: a.LicenseARN,
+		CustomerIdentifier: l.catalog.CustomerIdentifier(product.Seller, a.Buyer), StartTime: timeOf(a.Start), EndingTime: timeOf(a.EndingAt), EndTime: timeOf(a.EndedAt),
+		Status: a.State(l.clock.now()).String()}
+}
+
+// Agreements lists the agreements that the filter chooses.
+func (l *Ledger) Agreements(op Operator, f adminapi.AgreementFilter, after string, limit int) (adminapi.Page[adminapi.Agreement], error) {
+	var product, buyer uint32
+	var now metering.Instant
+	_, err := find(l, op, func() (struct{}, *metering.Error) {
+		if f.ProductCode != "" {
+			found := l.catalog.ProductByCode(f.ProductCode)
+			if found == nil {
+				return struct{}{}, noProduct("product_code", f.ProductCode, l.catalog.ProductByID(f.ProductCode))
+			}
+			product = found.ID
+		}
+		if f.BuyerAccountID != "" {
+			n, err := accountNumber("buyer_account_id", f.BuyerAccountID)
+			if err != nil {
+				return struct{}{}, err
+			}
+			found := l.catalog.AccountByID(n)
+			if found == nil || !found.Buyer {
+				return struct{}{}, noBuyer("buyer_account_id", f.BuyerAccountID)
+			}
+			buyer = found.ID
+		}
+		now = l.clock.now()
+		return struct{}{}, nil
+	})
+	if err != nil {
+		return adminapi.Page[adminapi.Agreement]{}, err
+	}
+	return list(l, op, l.catalog.Agreements, after, limit, func(a *metering.Agreement) (adminapi.Agreement, bool) {
+		if product != 0 && a.Product != product || buyer != 0 && a.Buyer != buyer || f.Status != "" && a.State(now).String() != f.Status {
+			return adminapi.Agreement{}, false
+		}
+		return l.agreementShape(a), true
+	})
+}

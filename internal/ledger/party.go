@@ -1,0 +1,277 @@
+package ledger
+
+import (
+	"strconv"
+
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/metering"
+)
+
+// CreateSeller makes an account a seller. The account may be a buyer too.
+func (l *Ledger) CreateSeller(op Operator, in adminapi.Seller) (adminapi.Seller, error) {
+	err := l.act(op, func(p *plan) *metering.Error {
+		p.act = "create seller " + in.AccountID
+		exists, err := p.addSeller(&in)
+		if exists {
+			err = conflict("account_id: account %s is a seller already", in.AccountID)
+		}
+		return err
+	})
+	if err != nil {
+		return adminapi.Seller{}, err
+	}
+	return l.Seller(op, in.AccountID)
+}
+
+func (p *plan) addSeller(in *adminapi.Seller) (exists bool, err *metering.Error) {
+	n, err := accountNumber("account_id", in.AccountID)
+	if err != nil {
+		return false, err
+	}
+	_, exists, err = p.addParty(n, in.Name, func(a *metering.Account) *bool { return &a.Seller })
+	return exists, err
+}
+
+// addParty makes the account a seller or a buyer, as role says. It returns the account's number.
+func (p *plan) addParty(n uint64, name string, role func(*metering.Account) *bool) (id uint32, exists bool, err *metering.Error) {
+	if err := checkText("name", name, 0, maxText); err != nil {
+		return 0, false, err
+	}
+	a := p.account(n)
+	if a == nil {
+		if !p.l.Sandbox() && metering.SandboxAccount(n) {
+			return 0, false, invalid("account_id: %s is an account of sandboxes, whose keys are published: a production ledger does not take it", metering.Number(n))
+		}
+		added := metering.Account{ID: p.accounts.next(), AccountID: n, Name: name}
+		*role(&added) = true
+		p.accounts.add(added)
+		p.accountByID[n] = added.ID
+		return added.ID, false, nil
+	}
+	exists = *role(a)
+	if name != "" && name != a.Name {
+		if exists || a.Name != "" {
+			return a.ID, exists, conflict("name: account %s is there with the name %q, not %q: leave name out, or write the same", metering.Number(n), a.Name, name)
+		}
+		p.accounts.change(a.ID).Name = name
+	}
+	if !exists {
+		*role(p.accounts.change(a.ID)) = true
+	}
+	return a.ID, exists, nil
+}
+
+// Seller returns a seller.
+func (l *Ledger) Seller(op Operator, accountID string) (adminapi.Seller, error) {
+	return find(l, op, func() (adminapi.Seller, *metering.Error) {
+		n, _ := metering.ParseAccountID(accountID)
+		a := l.catalog.AccountByID(n)
+		if a == nil || !a.Seller {
+			return adminapi.Seller{}, noSeller("account_id", accountID)
+		}
+		return sellerShape(a), nil
+	})
+}
+
+func sellerShape(a *metering.Account) adminapi.Seller {
+	return adminapi.Seller{AccountID: metering.Number(a.AccountID), Name: a.Name}
+}
+
+func noSeller(field, id string) *metering.Error {
+	return notFound("%s: account %.40q is not a seller: make it one with: meterd admin seller create", field, id)
+}
+
+// Sellers lists the sellers.
+func (l *Ledger) Sellers(op Operator, after string, limit int) (adminapi.Page[adminapi.Seller], error) {
+	return list(l, op, l.catalog.Accounts, after, limit, func(a *metering.Account) (adminapi.Seller, bool) {
+		if !a.Seller {
+			return adminapi.Seller{}, false
+		}
+		return sellerShape(a), true
+	})
+}
+
+// CreateBuyer makes an account a buyer, with the customer identifiers and agreements given. The account may be a
+// seller too.
+func (l *Ledger) CreateBuyer(op Operator, in adminapi.Buyer) (adminapi.Buyer, error) {
+	err := l.act(op, func(p *plan) *metering.Error {
+		p.act = "create buyer " + in.AccountID
+		if n, ok := metering.ParseAccountID(in.AccountID); ok {
+			if a := p.account(n); a != nil && a.Buyer {
+				return conflict("account_id: account %s is a buyer already", in.AccountID)
+			}
+		}
+		_, err := p.addBuyer(&in, nil)
+		return err
+	})
+	if err != nil {
+		return adminapi.Buyer{}, err
+	}
+	return l.Buyer(op, in.AccountID)
+}
+
+// addBuyer adds a buyer with everything in it. count counts the agreements that are new; it may be nil.
+func (p *plan) addBuyer(in *adminapi.Buyer, count *int) (exists bool, err *metering.Error) {
+	n, err := accountNumber("account_id", in.AccountID)
+	if err != nil {
+		return false, err
+	}
+	id, exists, err := p.addParty(n, in.Name, func(a *metering.Account) *bool { return &a.Buyer })
+	if err != nil {
+		return exists, err
+	}
+	if in.Suspended && !p.accounts.at(id).Suspended {
+		if exists {
+			return true, conflict("suspended: buyer %s is there and not suspended: change it with: meterd admin buyer suspend %s", in.AccountID, in.AccountID)
+		}
+		p.accounts.change(id).Suspended = true
+	}
+	for i, c := range in.Identifiers {
+		if err := p.part(p.addIdentity(id, &c), "customer_identifiers[%d].", i); err != nil {
+			return exists, err
+		}
+	}
+	for i := range in.Agreements {
+		a := in.Agreements[i]
+		there, err := p.addAgreementOf(in.AccountID, &a, count != nil)
+		if err = p.part(err, "agreements[%d].", i); err != nil {
+			return exists, err
+		}
+		if count != nil && !there {
+			*count++
+		}
+	}
+	return exists, nil
+}
+
+// addAgreementOf adds an agreement that stands with its buyer.
+func (p *plan) addAgreementOf(buyer string, in *adminapi.Agreement, imported bool) (exists bool, err *metering.Error) {
+	if in.BuyerAccountID != "" && in.BuyerAccountID != buyer {
+		return false, invalid("buyer_account_id: is %.40q, but the buyer is %s: leave it out", in.BuyerAccountID, buyer)
+	}
+	in.BuyerAccountID = buyer
+	_, exists, err = p.addAgreement(in, imported)
+	return exists, err
+}
+
+func (p *plan) addIdentity(buyer uint32, in *adminapi.CustomerIdentity) *metering.Error {
+	n, err := accountNumber("seller_account_id", in.SellerAccountID)
+	if err != nil {
+		return err
+	}
+	seller := p.account(n)
+	if seller == nil || !seller.Seller {
+		return p.absent(in.SellerAccountID, noSeller("seller_account_id", in.SellerAccountID))
+	}
+	return p.addCustomer(seller.ID, buyer, in.CustomerIdentifier)
+}
+
+// addCustomer notes how the seller's products know the buyer: the same for all of them and for ever (metering-api 2.8).
+func (p *plan) addCustomer(seller, buyer uint32, identifier string) *metering.Error {
+	if err := checkText("customer_identifier", identifier, 1, maxText); err != nil {
+		return err
+	}
+	switch known := p.customerIdentifier(seller, buyer); {
+	case known == identifier:
+		return nil
+	case known != "":
+		return conflict("customer_identifier: seller %s knows buyer %s as %q, not %q, and that does not change: leave customer_identifier out",
+			p.digits(seller), p.digits(buyer), known, identifier)
+	}
+	if other := p.customerNamed(seller, identifier); other != nil {
+		return conflict("customer_identifier: %q is how seller %s knows buyer %s: choose another one", identifier, p.digits(seller), metering.Number(other.AccountID))
+	}
+	p.customers = append(p.customers, metering.Customer{Seller: seller, Buyer: buyer, Identifier: identifier})
+	p.customer[subscriber{seller, buyer}] = identifier
+	p.buyerOf[customerName{seller, identifier}] = buyer
+	return nil
+}
+
+// makeCustomer sees to it that the seller's products know the buyer. The identifier is derived from the two
+// accounts, so it is the same in every copy of the ledger.
+func (p *plan) makeCustomer(seller, buyer uint32) *metering.Error {
+	if p.customerIdentifier(seller, buyer) != "" {
+		return nil
+	}
+	for try := 0; ; try++ {
+		identifier := spell(mixedAlphanumeric, 12, p.l.derive("customer identifier", p.digits(seller), p.digits(buyer), strconv.Itoa(try)))
+		if len(identifier) == 12 && p.customerNamed(seller, identifier) == nil {
+			return p.addCustomer(seller, buyer, identifier)
+		}
+	}
+}
+
+// digits returns the 12 digits of an account.
+func (p *plan) digits(account uint32) string {
+	return metering.Number(p.accounts.at(account).AccountID)
+}
+
+// buyer returns the buyer of the given 12 digits.
+func (p *plan) buyer(field, accountID string) (*metering.Account, *metering.Error) {
+	n, err := accountNumber(field, accountID)
+	if err != nil {
+		return nil, err
+	}
+	a := p.account(n)
+	if a == nil || !a.Buyer {
+		return nil, p.absent(accountID, noBuyer(field, accountID))
+	}
+	return a, nil
+}
+
+func noBuyer(field, id string) *metering.Error {
+	return notFound("%s: account %.40q is not a buyer: make it one with: meterd admin buyer create", field, id)
+}
+
+// ChangeBuyer suspends a buyer, or ends its suspension.
+func (l *Ledger) ChangeBuyer(op Operator, accountID string, in adminapi.BuyerChange) (adminapi.Buyer, error) {
+	err := l.act(op, func(p *plan) *metering.Error {
+		if in.Suspended == nil {
+			return invalid("suspended: is missing: give true or false")
+		}
+		p.act = "end the suspension of buyer " + accountID
+		if *in.Suspended {
+			p.act = "suspend buyer " + accountID
+		}
+		a, err := p.buyer("account_id", accountID)
+		if err != nil {
+			return err
+		}
+		p.accounts.change(a.ID).Suspended = *in.Suspended
+		return nil
+	})
+	if err != nil {
+		return adminapi.Buyer{}, err
+	}
+	return l.Buyer(op, accountID)
+}
+
+// Buyer returns a buyer, with its customer identifiers.
+func (l *Ledger) Buyer(op Operator, accountID string) (adminapi.Buyer, error) {
+	return find(l, op, func() (adminapi.Buyer, *metering.Error) {
+		n, _ := metering.ParseAccountID(accountID)
+		a := l.catalog.AccountByID(n)
+		if a == nil || !a.Buyer {
+			return adminapi.Buyer{}, noBuyer("account_id", accountID)
+		}
+		return l.buyerShape(a), nil
+	})
+}
+
+func (l *Ledger) buyerShape(a *metering.Account) adminapi.Buyer {
+	b := adminapi.Buyer{AccountID: metering.Number(a.AccountID), Name: a.Name, Suspended: a.Suspended}
+	for _, c := range l.catalog.Customers(a.ID) {
+		b.Identifiers = append(b.Identifiers, adminapi.CustomerIdentity{SellerAccountID: l.number(c.Seller), CustomerIdentifier: c.Identifier})
+	}
+	return b
+}
+
+// Buyers lists the buyers.
+func (l *Ledger) Buyers(op Operator, after string, limit int) (adminapi.Page[adminapi.Buyer], error) {
+	return list(l, op, l.catalog.Accounts, after, limit, func(a *metering.Account) (adminapi.Buyer, bool) {
+		if !a.Buyer {
+			return adminapi.Buyer{}, false
+		}
+		return l.buyerShape(a), true
+	})
+}

@@ -1,0 +1,280 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/metering"
+)
+
+const maxDimensions = 1000 // of a product; records name them, and they are searched in turn
+
+// CreateProduct publishes a product of a seller.
+func (l *Ledger) CreateProduct(op Operator, in adminapi.Product) (adminapi.Product, error) {
+	var id uint32
+	err := l.act(op, func(p *plan) (err *metering.Error) {
+		var exists bool
+		if id, exists, err = p.addProduct(&in, false); err != nil {
+			return err
+		}
+		if exists {
+			return conflict("product_code: product %q is there already", in.ProductCode)
+		}
+		p.act = "create product " + p.products.at(id).Code
+		return nil
+	})
+	if err != nil {
+		return adminapi.Product{}, err
+	}
+	return find(l, op, func() (adminapi.Product, *metering.Error) { return l.productShape(l.catalog.Product(id)), nil })
+}
+
+// addProduct adds a product. In an import, one without a product code is the seller's product of that title.
+func (p *plan) addProduct(in *adminapi.Product, imported bool) (id uint32, exists bool, err *metering.Error) {
+	product, err := p.checkProduct(in)
+	if err != nil {
+		return 0, false, err
+	}
+	if old := p.product(in.ProductCode); old != nil {
+		return old.ID, true, p.sameProduct(old, in, product)
+	}
+	if in.ProductCode == "" && imported {
+		if in.Title == "" {
+			return 0, false, invalid("product_code: is missing, and so is title: give one of them, so that a second import finds the product")
+		}
+		if old := p.productTitled(product.Seller, in.Title); old != nil {
+			return old.ID, true, p.sameProduct(old, in, product)
+		}
+	}
+	if product.Code == "" {
+		if product.Code, err = p.name("", 25); err != nil {
+			return 0, false, err
+		}
+	}
+	if product.ProductID == "" {
+		if product.ProductID, err = p.name("prod-", 13); err != nil {
+			return 0, false, err
+		}
+	}
+	if old := p.productOfID(product.ProductID); old != nil {
+		return 0, false, conflict("product_id: %q is the product id of product %q: choose another one, or leave it out", product.ProductID, old.Code)
+	}
+	product.ID = p.products.next()
+	p.products.add(product)
+	p.productByCode[product.Code] = product.ID
+	p.productByID[product.ProductID] = product.ID
+	for i := range in.PublicKeys {
+		if err := p.part(p.addPublicKey(product.ID, &in.PublicKeys[i]), "public_keys[%d].", i); err != nil {
+			return 0, false, err
+		}
+	}
+	if len(in.PublicKeys) == 0 && product.Type == metering.Container {
+		return product.ID, false, p.makePublicKey(product.ID, 1)
+	}
+	return product.ID, false, nil
+}
+
+// checkProduct checks what can be checked of a product by itself.
+func (p *plan) checkProduct(in *adminapi.Product) (out metering.Product, err *metering.Error) {
+	n, err := accountNumber("seller_account_id", in.SellerAccountID)
+	if err != nil {
+		return out, err
+	}
+	seller := p.account(n)
+	if seller == nil || !seller.Seller {
+		return out, p.absent(in.SellerAccountID, noSeller("seller_account_id", in.SellerAccountID))
+	}
+	out = metering.Product{Seller: seller.ID, Code: in.ProductCode, ProductID: in.ProductID, Title: in.Title, Dimensions: in.Dimensions}
+	if strings.HasPrefix(in.ProductCode, "prod-") {
+		return out, invalid("product_code: %.80q looks like a product id: write it into product_id, and a code of letters and digits here, or leave it out", in.ProductCode)
+	}
+	if in.ProductCode != "" && !metering.ValidProductCode(in.ProductCode) {
+		return out, invalid("product_code: %.80q must have at most 255 letters, digits and -/=:_.@: write such a code, or leave it out", in.ProductCode)
+	}
+	if in.ProductID != "" && !identifier(in.ProductID, "prod-") {
+		return out, invalid("product_id: %.80q must begin with prod- and go on with letters, digits and hyphens, at most 255 in all: write such an id, or leave it out", in.ProductID)
+	}
+	if err := checkText("title", in.Title, 0, maxText); err != nil {
+		return out, err
+	}
+	var ok bool
+	if out.Type, ok = metering.ParseProductType(in.Type); !ok {
+		return out, invalid("type: must be saas, container or ami, not %.40q", in.Type)
+	}
+	switch in.Integration {
+	case "":
+		out.Concurrent = out.Type == metering.SaaS
+	case "legacy":
+	case "concurrent":
+		out.Concurrent = true
+	default:
+		return out, invalid("integration: must be legacy or concurrent, not %.40q", in.Integration)
+	}
+	if len(in.Dimensions) > maxDimensions {
+		return out, invalid("dimensions: there are %d, but a product can have at most %d", len(in.Dimensions), maxDimensions)
+	}
+	for i, d := range in.Dimensions {
+		if err := checkText(fmt.Sprintf("dimensions[%d]", i), d, 1, maxText); err != nil {
+			return out, err
+		}
+		if slices.Contains(in.Dimensions[:i], d) {
+			return out, invalid("dimensions[%d]: %q is there twice: name each dimension once", i, d)
+		}
+	}
+	for i, name := range in.Regions {
+		r := p.region(name)
+		if r == nil {
+			return out, p.absent(name, noRegion(fmt.Sprintf("regions[%d]", i), name))
+		}
+		if slices.Contains(out.Regions, r.ID) {
+			return out, invalid("regions[%d]: %s is there twice: name each region once", i, name)
+		}
+		out.Regions = append(out.Regions, r.ID)
+	}
+	return out, nil
+}
+
+// identifier tells whether s is an identifier with the prefix, as AWS's look.
+func identifier(s, prefix string) bool {
+	if len(s) <= len(prefix) || len(s) > maxText || !strings.HasPrefix(s, prefix) {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// sameProduct tells where in, which is new once checked, differs from the product that is there. What in leaves
+// out does not differ.
+func (p *plan) sameProduct(old *metering.Product, in *adminapi.Product, checked metering.Product) *metering.Error {
+	differs := func(field, there, given string) *metering.Error {
+		return conflict("%s: product %q is there with %s, not %s: write the same, or another product_code", field, old.Code, there, given)
+	}
+	switch {
+	case checked.Seller != old.Seller:
+		return differs("seller_account_id", p.digits(old.Seller), in.SellerAccountID)
+	case in.ProductID != "" && in.ProductID != old.ProductID:
+		return differs("product_id", old.ProductID, in.ProductID)
+	case in.Title != "" && in.Title != old.Title:
+		return differs("title", strconv.Quote(old.Title), strconv.Quote(in.Title))
+	case checked.Type != old.Type:
+		return differs("type", old.Type.String(), in.Type)
+	case in.Integration != "" && checked.Concurrent != old.Concurrent:
+		return differs("integration", integration(old), in.Integration)
+	case in.Dimensions != nil && !slices.Equal(in.Dimensions, old.Dimensions):
+		return differs("dimensions", fmt.Sprintf("%.200q", old.Dimensions), fmt.Sprintf("%.200q", in.Dimensions))
+	case in.Regions != nil && !slices.Equal(slices.Sorted(slices.Values(checked.Regions)), slices.Sorted(slices.Values(old.Regions))):
+		return differs("regions", "other regions", strings.Join(in.Regions, ", "))
+	}
+	for i := range in.PublicKeys {
+		k, err := p.checkPublicKey(old.ID, &in.PublicKeys[i])
+		if err != nil {
+			return within(err, "public_keys[%d].", i)
+		}
+		j := slices.IndexFunc(p.l.catalog.PublicKeys(old.ID), func(o metering.PublicKey) bool { return o.Version == k.Version && o.PEM == k.PEM })
+		if j < 0 {
+			return within(differs("version", "another public key, or none,", fmt.Sprintf("version %d as given", k.Version)), "public_keys[%d].", i)
+		}
+	}
+	return nil
+}
+
+func integration(p *metering.Product) string {
+	if p.Concurrent {
+		return "concurrent"
+	}
+	return "legacy"
+}
+
+// productTitled returns the seller's product of the title that was there before the plan, or nil.
+func (p *plan) productTitled(seller uint32, name string) *metering.Product {
+	if p.titled == nil {
+		p.titled = map[title]uint32{}
+		for i := range p.products.base {
+			p.titled[title{p.products.base[i].Seller, p.products.base[i].Title}] = p.products.base[i].ID
+		}
+	}
+	return p.products.at(p.titled[title{seller, name}])
+}
+
+// productNamed returns the product of the code.
+func (p *plan) productNamed(field, code string) (*metering.Product, *metering.Error) {
+	if product := p.product(code); product != nil {
+		return product, nil
+	}
+	return nil, p.absent(code, noProduct(field, code, p.productOfID(code)))
+}
+
+func noProduct(field, code string, ofID *metering.Product) *metering.Error {
+	if ofID != nil {
+		return notFound("%s: %.80q is a product id: write its product code, %s", field, code, ofID.Code)
+	}
+	return notFound("%s: there is no product %.80q: meterd admin product list shows the codes", field, code)
+}
+
+// AddDimension adds a dimension to a product. Dimensions are never renamed or removed: usage rows count them.
+func (l *Ledger) AddDimension(op Operator, code string, in adminapi.NewDimension) (adminapi.Product, error) {
+	err := l.act(op, func(p *plan) *metering.Error {
+		p.act = "add dimension " + in.Dimension + " to product " + code
+		product, err := p.productNamed("product_code", code)
+		if err != nil {
+			return err
+		}
+		if err := checkText("dimension", in.Dimension, 1, maxText); err != nil {
+			return err
+		}
+		if slices.Contains(product.Dimensions, in.Dimension) {
+			return conflict("dimension: product %q has the dimension %q already", code, in.Dimension)
+		}
+		if len(product.Dimensions) >= maxDimensions {
+			return conflict("dimension: product %q has %d dimensions already and there can be no more", code, maxDimensions)
+		}
+		// In a new array: operations may be reading the old one.
+		p.products.change(product.ID).Dimensions = append(slices.Clip(product.Dimensions), in.Dimension)
+		return nil
+	})
+	if err != nil {
+		return adminapi.Product{}, err
+	}
+	return l.Product(op, code)
+}
+
+// Product returns a product, with its public keys.
+func (l *Ledger) Product(op Operator, code string) (adminapi.Product, error) {
+	return find(l, op, func() (adminapi.Product, *metering.Error) {
+		product := l.catalog.ProductByCode(code)
+		if product == nil {
+			return adminapi.Product{}, noProduct("product_code", code, l.catalog.ProductByID(code))
+		}
+		return l.productShape(product), nil
+	})
+}
+
+func (l *Ledger) productShape(p *metering.Product) adminapi.Product {
+	out := adminapi.Product{ProductCode: p.Code, ProductID: p.ProductID, SellerAccountID: l.number(p.Seller), Title: p.Title, Type: p.Type.String(),
+		Integration: integration(p), Dimensions: p.Dimensions}
+	for _, r := range p.Regions {
+		out.Regions = append(out.Regions, l.catalog.Region(r).Name)
+	}
+	for _, k := range l.catalog.PublicKeys(p.ID) {
+		out.PublicKeys = append(out.PublicKeys, l.keyShape(&k))
+	}
+	return out
+}
+
+// Products lists the products, of one seller if an account is given.
+func (l *Ledger) Products(op Operator, sellerAccountID, after string, limit int) (adminapi.Page[adminapi.Product], error) {
+	return list(l, op, l.catalog.Products, after, limit, func(p *metering.Product) (adminapi.Product, bool) {
+		if sellerAccountID != "" && l.number(p.Seller) != sellerAccountID {
+			return adminapi.Product{}, false
+		}
+		return l.productShape(p), true
+	})
+}

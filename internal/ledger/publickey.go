@@ -1,0 +1,188 @@
+package ledger
+
+import (
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"slices"
+
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/metering"
+)
+
+const keyBits = 2048 // of the keys that sign RegisterUsage tokens
+
+func (l *Ledger) keyShape(k *metering.PublicKey) adminapi.PublicKey {
+	return adminapi.PublicKey{Version: k.Version, PEM: k.PEM, Expired: k.RotatedAt != 0 && k.RotatedAt <= l.clock.now(),
+		CreatedAt: timeOf(k.Created), RotatedAt: timeOf(k.RotatedAt)}
+}
+
+// addPublicKey adds a given version of a new product's key.
+func (p *plan) addPublicKey(product uint32, in *adminapi.PublicKey) *metering.Error {
+	k, err := p.checkPublicKey(product, in)
+	if err != nil {
+		return err
+	}
+	if k.Sealed == nil {
+		return invalid("private_pem: is missing: give the RSA private key, or leave public_keys out to have one made")
+	}
+	return p.putPublicKey(k)
+}
+
+func (p *plan) putPublicKey(k metering.PublicKey) *metering.Error {
+	if last := p.version[k.Product]; k.Version <= last {
+		return invalid("version: %d comes after %d: list each version once, in ascending order", k.Version, last)
+	}
+	p.version[k.Product] = k.Version
+	p.publicKeys = append(p.publicKeys, k)
+	return nil
+}
+
+// checkPublicKey checks a given version of a product's key, and seals its private half if there is one.
+func (p *plan) checkPublicKey(product uint32, in *adminapi.PublicKey) (k metering.PublicKey, err *metering.Error) {
+	k = metering.PublicKey{Product: product, Version: in.Version, PEM: in.PEM}
+	if in.Version < 1 {
+		return k, invalid("version: must be 1 or more, not %d", in.Version)
+	}
+	if k.Created, err = instant("created_at", in.CreatedAt); err != nil {
+		return k, err
+	}
+	if k.RotatedAt, err = instant("rotated_at", in.RotatedAt); err != nil {
+		return k, err
+	}
+	if k.Created == 0 {
+		k.Created = p.now
+	}
+	if in.Expired && k.RotatedAt == 0 {
+		k.RotatedAt = p.now
+	}
+	if in.Expired && k.RotatedAt > p.now {
+		return k, invalid("expired: is true, but rotated_at is %v, in the future: leave one of them out", k.RotatedAt)
+	}
+	if in.PrivatePEM == "" {
+		return k, nil
+	}
+	block, _ := pem.Decode([]byte(in.PrivatePEM))
+	if block == nil || block.Type != "PRIVATE KEY" {
+		return k, invalid("private_pem: is not a PKCS #8 private key in PEM: make one with: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:%d", keyBits)
+	}
+	parsed, bad := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, ok := parsed.(*rsa.PrivateKey)
+	if bad != nil || !ok || key.N.BitLen() < keyBits {
+		return k, invalid("private_pem: must be an RSA key of %d bits or more", keyBits)
+	}
+	public, err := publicPEM(key)
+	if err != nil {
+		return k, err
+	}
+	if given, _ := pem.Decode([]byte(in.PEM)); in.PEM != "" && (given == nil || string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: given.Bytes})) != public) {
+		return k, invalid("pem: is not the public half of private_pem: leave it out")
+	}
+	k.PEM = public
+	k.Sealed = p.l.sealer.Seal(keyLabel(product, in.Version), block.Bytes)
+	return k, nil
+}
+
+func publicPEM(key *rsa.PrivateKey) (string, *metering.Error) {
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return "", metering.Errorf(metering.Internal, "encoding a public key: %v", err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), nil
+}
+
+// makePublicKey makes a version of the product's key.
+func (p *plan) makePublicKey(product uint32, version int32) *metering.Error {
+	key, err := rsa.GenerateKey(p.random, keyBits)
+	if err != nil {
+		return metering.Errorf(metering.Internal, "making a key: %v", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return metering.Errorf(metering.Internal, "encoding a private key: %v", err)
+	}
+	public, refusal := publicPEM(key)
+	if refusal != nil {
+		return refusal
+	}
+	return p.putPublicKey(metering.PublicKey{Product: product, Version: version, PEM: public, Sealed: p.l.sealer.Seal(keyLabel(product, version), der), Created: p.now})
+}
+
+// RotatePublicKey makes the next version of the product's key. The version that was current is marked as
+// replaced now; it goes on signing for software that still asks for it (metering-api 2.7).
+func (l *Ledger) RotatePublicKey(op Operator, code string) (adminapi.PublicKey, error) {
+	var version int32
+	err := l.act(op, func(p *plan) *metering.Error {
+		product, err := p.productNamed("product_code", code)
+		if err != nil {
+			return err
+		}
+		for _, k := range l.catalog.PublicKeys(product.ID) {
+			version = max(version, k.Version)
+			if k.RotatedAt == 0 {
+				k.RotatedAt = p.now
+				p.publicKeys = append(p.publicKeys, k)
+			}
+		}
+		version++
+		p.act = fmt.Sprintf("make public key version %d of product %s", version, code)
+		return p.makePublicKey(product.ID, version)
+	})
+	if err != nil {
+		return adminapi.PublicKey{}, err
+	}
+	return l.publicKey(op, code, version)
+}
+
+// ExpirePublicKey marks a version of the product's key as replaced, without making another.
+func (l *Ledger) ExpirePublicKey(op Operator, code string, version int32) (adminapi.PublicKey, error) {
+	err := l.act(op, func(p *plan) *metering.Error {
+		p.act = fmt.Sprintf("expire public key version %d of product %s", version, code)
+		product, err := p.productNamed("product_code", code)
+		if err != nil {
+			return err
+		}
+		for _, k := range l.catalog.PublicKeys(product.ID) {
+			if k.Version != version {
+				continue
+			}
+			if k.RotatedAt != 0 && k.RotatedAt <= p.now {
+				return conflict("version: version %d of product %q has expired at %v already", version, code, k.RotatedAt)
+			}
+			k.RotatedAt = p.now
+			p.publicKeys = append(p.publicKeys, k)
+			return nil
+		}
+		return noVersion(code, version)
+	})
+	if err != nil {
+		return adminapi.PublicKey{}, err
+	}
+	return l.publicKey(op, code, version)
+}
+
+func noVersion(code string, version int32) *metering.Error {
+	return notFound("version: product %q has no public key version %d: meterd admin product keys %s shows the versions", code, version, code)
+}
+
+func (l *Ledger) publicKey(op Operator, code string, version int32) (adminapi.PublicKey, error) {
+	keys, err := l.PublicKeys(op, code)
+	if err != nil {
+		return adminapi.PublicKey{}, err
+	}
+	i := slices.IndexFunc(keys.Items, func(k adminapi.PublicKey) bool { return k.Version == version })
+	if i < 0 {
+		return adminapi.PublicKey{}, noVersion(code, version)
+	}
+	return keys.Items[i], nil
+}
+
+// PublicKeys lists all versions of the product's key.
+func (l *Ledger) PublicKeys(op Operator, code string) (adminapi.Page[adminapi.PublicKey], error) {
+	product, err := l.Product(op, code)
+	if err != nil {
+		return adminapi.Page[adminapi.PublicKey]{}, err
+	}
+	return adminapi.Page[adminapi.PublicKey]{Items: append([]adminapi.PublicKey{}, product.PublicKeys...)}, nil
+}

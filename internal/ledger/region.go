@@ -1,0 +1,90 @@
+package ledger
+
+import (
+	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/metering"
+)
+
+const maxRegions = 255 // a region's number is a byte
+
+// CreateRegion adds a region that signatures may name.
+func (l *Ledger) CreateRegion(op Operator, in adminapi.Region) (adminapi.Region, error) {
+	err := l.act(op, func(p *plan) *metering.Error {
+		p.act = "create region " + in.Name
+		exists, err := p.addRegion(&in)
+		if exists {
+			err = conflict("name: region %s is there already: change it with: meterd admin region enable or disable", in.Name)
+		}
+		return err
+	})
+	if err != nil {
+		return adminapi.Region{}, err
+	}
+	return l.regionNamed(op, in.Name)
+}
+
+func (p *plan) addRegion(in *adminapi.Region) (exists bool, err *metering.Error) {
+	if !metering.ValidRegionName(in.Name) {
+		return false, invalid("name: %.40q is not a region name: write one such as us-east-1 or eu-private-1", in.Name)
+	}
+	if r := p.region(in.Name); r != nil {
+		if in.Enabled != nil && *in.Enabled != r.Enabled {
+			if *in.Enabled && metering.OffAtAWS(r.Name) {
+				p.regions.change(uint32(r.ID)).Enabled = true
+				return false, nil
+			}
+			return true, conflict("enabled: region %s is there with enabled: %t, not %t: change it with: meterd admin region enable or disable", r.Name, r.Enabled, *in.Enabled)
+		}
+		return true, nil
+	}
+	id := p.regions.next()
+	if id > maxRegions {
+		return false, conflict("name: there are %d regions already and there can be no more", maxRegions)
+	}
+	p.regions.add(metering.RegionInfo{ID: metering.Region(id), Name: in.Name, Enabled: in.Enabled == nil || *in.Enabled})
+	p.regionNamed[in.Name] = id
+	return false, nil
+}
+
+// EnableRegion says whether records are taken in the region.
+func (l *Ledger) EnableRegion(op Operator, name string, enabled bool) (adminapi.Region, error) {
+	err := l.act(op, func(p *plan) *metering.Error {
+		p.act = "disable region " + name
+		if enabled {
+			p.act = "enable region " + name
+		}
+		r := p.region(name)
+		if r == nil {
+			return noRegion("name", name)
+		}
+		p.regions.change(uint32(r.ID)).Enabled = enabled
+		return nil
+	})
+	if err != nil {
+		return adminapi.Region{}, err
+	}
+	return l.regionNamed(op, name)
+}
+
+func noRegion(field, name string) *metering.Error {
+	return notFound("%s: region %.40q is not known: add it with: meterd admin region create", field, name)
+}
+
+func (l *Ledger) regionNamed(op Operator, name string) (adminapi.Region, error) {
+	return find(l, op, func() (adminapi.Region, *metering.Error) {
+		r := l.catalog.RegionNamed(name)
+		if r == nil {
+			return adminapi.Region{}, noRegion("name", name)
+		}
+		return regionShape(r), nil
+	})
+}
+
+func regionShape(r *metering.RegionInfo) adminapi.Region {
+	return adminapi.Region{Name: r.Name, Enabled: new(r.Enabled)}
+}
+
+// Regions lists the regions that signatures may name.
+func (l *Ledger) Regions(op Operator, after string, limit int) (adminapi.Page[adminapi.Region], error) {
+	return list(l, op, l.catalog.Regions, after, limit, func(r *metering.RegionInfo) (adminapi.Region, bool) { return regionShape(r), true })
+}
