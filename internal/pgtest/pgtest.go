@@ -330,26 +330,6 @@ func (s *Server) remove() {
 	os.RemoveAll(s.dir)
 }
 
-// Standby makes a streaming standby for whose disk every commit on s waits from now on.
-func (s *Server) Standby(t testing.TB) *Server {
-	t.Helper()
-	standby, err := folder(s.bin, s.options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(standby.remove)
-	copied := standby.command("pg_basebackup", "-D", standby.data(), "-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", s.URL()+"&application_name=standby")
-	if out, err := copied.CombinedOutput(); err != nil {
-		t.Fatalf("pg_basebackup: %v\n%s", err, out)
-	}
-	err = errors.Join(standby.Start(), s.Exec("ALTER SYSTEM SET synchronous_standby_names = 'standby'"), s.Exec("SELECT pg_reload_conf()"),
-		s.Wait("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return standby
-}
-
 // Promote makes a standby take writes, without a standby of its own. The statement that asks for it does not wait: what
 // it had seen would hold up the recovery that it waited for.
 func (s *Server) Promote() error {
@@ -362,26 +342,6 @@ func (s *Server) Lag(primary *Server) error {
 	return errors.Join(primary.Exec("ALTER SYSTEM SET synchronous_standby_names = ''"), primary.Exec("SELECT pg_reload_conf()"),
 		s.Exec("ALTER SYSTEM SET primary_conninfo = ''"), s.Exec("SELECT pg_reload_conf()"), s.Wait("SELECT count(*) = 0 FROM pg_stat_wal_receiver"))
 }
-
-// Backup makes a backup of the running server, in the place of the one before.
-func (s *Server) Backup() error {
-	if err := os.RemoveAll(s.backup()); err != nil {
-		return err
-	}
-	c := s.command("pg_basebackup", "-D", s.backup(), "-X", "stream", "-c", "fast", "--no-sync", "-d", s.URL())
-	if out, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("pg_basebackup: %w\n%s", err, out)
-	}
-	return nil
-}
-
-// Restore has the server go on from the backup.
-func (s *Server) Restore() error {
-	s.Stop("immediate")
-	return errors.Join(os.RemoveAll(s.data()), os.Rename(s.backup(), s.data()), s.Start())
-}
-
-func (s *Server) backup() string { return filepath.Join(s.dir, "backup") }
 
 // SlowDisk makes every sync of the server's present processes take so much longer, until the function it returns is
 // called, which says how many there were.
