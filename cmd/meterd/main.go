@@ -75,9 +75,9 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		}
 	}()
 	var c cli
-	parser, err := kong.New(&c, kong.Name("meterd"), kong.Description("The AWS Marketplace Metering Service that anyone can run."),
+	parser, err := kong.New(&c, append(readers(), kong.Name("meterd"), kong.Description("The AWS Marketplace Metering Service that anyone can run."),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.ValueFormatter(helpOf), kong.UsageOnError())
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.ValueFormatter(helpOf), kong.UsageOnError())...)
 	if err != nil {
 		fmt.Fprintln(stderr, "meterd: internal error:", err)
 		return 1
@@ -86,16 +86,16 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		fmt.Fprintln(stderr, "meterd:", err)
 		return 2
 	}
-	command, err := parser.Parse(args)
-	if err != nil {
-		fmt.Fprintln(stderr, "meterd:", store.RedactedText(err.Error()))
-		var parse *kong.ParseError
-		if errors.As(err, &parse) {
-			fmt.Fprintf(stderr, "Try: meterd %s --help\n", strings.TrimSpace(strings.TrimPrefix(parse.Context.Command(), "meterd")))
-		}
-		return 2
+	command, err := parse(parser, args)
+	if err == nil {
+		err = command.Run(&console{ctx, stdin, stdout, stderr}, parser)
 	}
-	if err := command.Run(&console{ctx, stdin, stdout, stderr}, parser); err != nil {
+	var wrong *kong.ParseError // of the command line, or of one that it asks help for
+	switch {
+	case errors.As(err, &wrong):
+		fmt.Fprintln(stderr, store.RedactedText(words(wrong)))
+		return 2
+	case err != nil:
 		fmt.Fprintln(stderr, "meterd:", store.RedactedText(err.Error()))
 		return 1
 	}
