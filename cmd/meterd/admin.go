@@ -33,8 +33,6 @@ type adminCmd struct {
 	CAFile    string `name:"ca-file" type:"path" env:"METERD_ADMIN_CA_FILE" placeholder:"FILE" help:"Certificates of authorities to trust beside the system's, PEM; for a service whose certificate is from one of your own."`
 	Output    string `default:"table" enum:"table,json,csv" short:"o" help:"table, json, or csv (usage only)."`
 
-	assumed bool // no token was given, so it is the published one of a sandbox on this machine
-
 	Seller     sellerCmd     `cmd:"" help:"Accounts that publish products."`
 	Buyer      buyerCmd      `cmd:"" help:"Accounts that buy them."`
 	Product    productCmd    `cmd:"" help:"Products, their dimensions and public keys."`
@@ -52,42 +50,68 @@ type adminCmd struct {
 	Clock      clockCmd      `cmd:"" help:"Read the ledger clock, and move that of a sandbox."`
 }
 
-// client returns the client that the flags describe.
-func (a *adminCmd) client() (*adminapi.Client, error) {
-	token := a.Token
-	switch {
-	case token != "" && a.TokenFile != "":
-		return nil, errors.New("--token and --token-file exclude each other; give one of them")
-	case a.TokenFile != "":
-		b, err := readFile(a.TokenFile, mostKey)
-		if err != nil {
-			return nil, fmt.Errorf("--token-file: %w", err)
-		}
-		token = strings.TrimSpace(string(b))
+// client returns the client that the flags describe. Without a token it is one of a sandbox on this machine, and standard
+// error says so; nothing else is administered without one.
+func (a *adminCmd) client(c *console) (*adminapi.Client, error) {
+	address, err := checkURL(a.Endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("--endpoint: %w", err)
 	}
-	if token == "" {
-		u, err := url.Parse(a.Endpoint)
-		if err != nil || !loopback(net.JoinHostPort(u.Hostname(), "0")) {
-			return nil, errNoToken
-		}
-		token, a.assumed = sandbox.AdminToken, true // which is no secret, if it is no sandbox there
-	}
-	client := adminapi.New(a.Endpoint, token)
+	client := &http.Client{}
 	if a.CAFile != "" {
-		transport, err := trusting(a.CAFile)
-		if err != nil {
+		if client.Transport, err = trusting(a.CAFile); err != nil {
 			return nil, fmt.Errorf("--ca-file: %w", err)
 		}
-		client.HTTPClient = &http.Client{Transport: transport}
 	}
-	return client, nil
+	token, err := a.token()
+	if err != nil {
+		return nil, err
+	}
+	if token == "" {
+		if !loopback(net.JoinHostPort(address.Hostname(), "0")) {
+			return nil, fmt.Errorf("there is no admin token, and only a sandbox on this machine is administered without one; %s", giveToken)
+		}
+		switch is, err := adminapi.IsSandbox(c.ctx, a.Endpoint, client); {
+		case err != nil:
+			return nil, a.failed(err)
+		case !is:
+			return nil, fmt.Errorf("there is no admin token, and the service at %s is no sandbox; %s", a.Endpoint, giveToken)
+		}
+		token = sandbox.AdminToken
+		fmt.Fprintf(c.stderr, "meterd: no admin token was given; taking the published one for the sandbox at %s\n", a.Endpoint)
+	}
+	api := adminapi.New(a.Endpoint, token)
+	api.HTTPClient = client
+	return api, nil
 }
 
-var errNoToken = errors.New("there is no admin token; set METERD_ADMIN_TOKEN, or give --token-file; meterd init prints the first one, and meterd dev prints a sandbox's, which this machine's needs not be told")
+const giveToken = "set METERD_ADMIN_TOKEN, or give --token-file; meterd init prints the first one"
+
+// token returns the token that the flags give, or "".
+func (a *adminCmd) token() (string, error) {
+	token, flag := a.Token, "--token"
+	if a.TokenFile != "" {
+		if token != "" {
+			return "", errors.New("--token and --token-file exclude each other; give one of them")
+		}
+		flag = "--token-file"
+		b, err := readFile(a.TokenFile, mostKey)
+		if err != nil {
+			return "", fmt.Errorf("--token-file: %w", err)
+		}
+		if token = strings.TrimSpace(string(b)); token == "" {
+			return "", fmt.Errorf("--token-file: %s holds no token", a.TokenFile)
+		}
+	}
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", fmt.Errorf("%s: there are characters in it that no admin token has; give it as it was printed", flag)
+	}
+	return token, nil
+}
 
 // trusting returns a transport that trusts the authorities of the file beside the system's.
 func trusting(file string) (*http.Transport, error) {
-	text, err := os.ReadFile(file)
+	text, err := readFile(file, mostCertificate)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +132,7 @@ func ask[T any](c *console, a *adminCmd, call func(context.Context, *adminapi.Cl
 	if a.Output == "csv" {
 		return errors.New("--output csv is for meterd admin usage only; take table or json")
 	}
-	client, err := a.client()
+	client, err := a.client(c)
 	if err != nil {
 		return err
 	}
@@ -127,10 +151,11 @@ func ask[T any](c *console, a *adminCmd, call func(context.Context, *adminapi.Cl
 
 // failed says what to do when the service cannot be reached.
 func (a *adminCmd) failed(err error) error {
-	var refused *adminapi.Problem
-	if a.assumed && errors.As(err, &refused) && refused.Status == http.StatusUnauthorized {
-		return errNoToken
+	var request *url.Error
+	if !errors.As(err, &request) {
+		return err
 	}
+	err = unreached(err, a.Endpoint)
 	var dial *net.OpError
 	var unknown x509.UnknownAuthorityError
 	var noTLS tls.RecordHeaderError
@@ -140,7 +165,7 @@ func (a *adminCmd) failed(err error) error {
 	case errors.As(err, &unknown):
 		return fmt.Errorf("%w; --ca-file names the certificate of the authority", err)
 	case errors.As(err, &noTLS) || errors.Is(err, http.ErrSchemeMismatch):
-		return fmt.Errorf("%w; the service has no certificate there: --endpoint must begin with http://", err)
+		return fmt.Errorf("%w; --endpoint must begin with http://", err)
 	}
 	return err
 }
@@ -949,7 +974,7 @@ type usageCmd struct {
 }
 
 func (cmd *usageCmd) Run(c *console, a *adminCmd) error {
-	client, err := a.client()
+	client, err := a.client(c)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/sandbox"
@@ -205,7 +207,7 @@ func TestCAFile(t *testing.T) {
 	for _, c := range []struct{ endpoint, file, want string }{
 		{s.URL, "", "; --ca-file names the certificate of the authority\n"},
 		{s.URL, o.tokenFile, "meterd: --ca-file: " + o.tokenFile + " holds no certificate in PEM, -----BEGIN CERTIFICATE-----\n"},
-		{strings.Replace(o.url, "http:", "https:", 1), file, "; the service has no certificate there: --endpoint must begin with http://\n"},
+		{strings.Replace(o.url, "http:", "https:", 1), file, ": the service has no certificate there; --endpoint must begin with http://\n"},
 	} {
 		args := []string{"seller", "list", "--endpoint", c.endpoint}
 		if c.file != "" {
@@ -235,6 +237,13 @@ func TestAdminFailures(t *testing.T) {
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	odd := filepath.Join(t.TempDir(), "odd")
+	if err := os.WriteFile(odd, []byte("two words"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const noURL = " is no address of a service; write http:// or https://, the host and the port, such as http://127.0.0.1:4881\n"
 	for _, c := range []struct{ args, stdin, want string }{
 		{"seller get 777788889999", "", `meterd: account_id: account "777788889999" is not a seller`},
 		{"seller create x", "", `meterd: account_id: "x" is not an account id`},
@@ -246,32 +255,50 @@ func TestAdminFailures(t *testing.T) {
 		{"seller list -o csv", "", `meterd: --output csv is for meterd admin usage only`},
 		{"clock advance soon", "", `meterd: advance: "soon" is not a duration`},
 		{"seller list --token x", "", `meterd: --token and --token-file exclude each other`},
-		{"seller list --endpoint http://meterd.invalid:4881 --token-file " + empty, "", `meterd: there is no admin token; set METERD_ADMIN_TOKEN`},
-		{"seller list --endpoint http://127.0.0.1:1", "", `meterd: Get "http://127.0.0.1:1/v1/sellers?limit=1000": `},
+		{"seller list --token-file " + empty, "", "meterd: --token-file: " + empty + " holds no token\n"},
+		{"seller list --token-file " + odd, "", "meterd: --token-file: there are characters in it that no admin token has; give it as it was printed\n"},
+		{"seller list --token-file " + filepath.Dir(odd), "", "meterd: --token-file: " + filepath.Dir(odd) + " is a directory, and a file is wanted\n"},
+		{"seller list --ca-file " + filepath.Dir(odd), "", "meterd: --ca-file: " + filepath.Dir(odd) + " is a directory, and a file is wanted\n"},
+		{"seller list --endpoint 127.0.0.1:4881", "", `meterd: --endpoint: "127.0.0.1:4881"` + noURL},
+		{"seller list --endpoint localhost", "", `meterd: --endpoint: "localhost"` + noURL},
+		{"seller list --endpoint http://", "", `meterd: --endpoint: "http://"` + noURL},
+		{"seller list --endpoint ftp://127.0.0.1", "", `meterd: --endpoint: "ftp://127.0.0.1"` + noURL},
+		{"seller list --endpoint http://127.0.0.1:4881?x", "", `meterd: --endpoint: "http://127.0.0.1:4881?x"` + noURL},
+		{"seller list --endpoint http://127.0.0.1:99999", "", "meterd: --endpoint: http://127.0.0.1:99999: a port is 1 to 65535, not 99999\n"},
+		{"seller list --endpoint http://meterd.invalid:4881", "", "meterd: http://meterd.invalid:4881: the name meterd.invalid cannot be resolved: "},
+		{"seller list --endpoint " + gone.URL, "", "meterd: nothing listens at " + gone.URL + "; is the service running? --endpoint says where\n"},
 	} {
 		out, problems := o.admin(1, c.stdin, strings.Fields(c.args)...)
 		if out != "" || !strings.HasPrefix(problems, c.want) || strings.Count(problems, "\n") != 1 {
 			t.Errorf("meterd admin %s: %q, want %q; standard output %q", c.args, problems, c.want, out)
 		}
-		if unreached := strings.Contains(c.args, "127.0.0.1:1"); strings.Contains(problems, "is the service running?") != unreached {
+		if unreached := strings.Contains(c.args, gone.URL) || strings.Contains(c.args, ".invalid"); strings.Contains(problems, "is the service running?") != unreached {
 			t.Errorf("meterd admin %s asks whether the service is running, or does not: %s", c.args, problems)
 		}
 	}
 }
 
-// TestSandboxToken: a sandbox on this machine is administered without a token, and a production service is not.
+// TestSandboxToken: a sandbox on this machine, which says that it is one, is administered without a token, and nothing
+// else is.
 func TestSandboxToken(t *testing.T) {
-	tried := func(url string, code int, want string) {
+	tried := func(url string, args []string, code int, out, problems string) {
 		t.Helper()
-		var out, problems bytes.Buffer
-		if got := run(t.Context(), []string{"admin", "--endpoint", url, "seller", "list"}, nil, nil, &out, &problems); got != code || !strings.Contains(out.String()+problems.String(), want) {
-			t.Errorf("exit code %d, want %d: %s%s, want %s", got, code, out.String(), problems.String(), want)
+		var gotOut, gotProblems bytes.Buffer
+		got := run(t.Context(), append([]string{"admin", "--endpoint", url}, args...), nil, nil, &gotOut, &gotProblems)
+		if got != code || !strings.Contains(gotOut.String(), out) || gotProblems.String() != problems {
+			t.Errorf("meterd admin %q: exit code %d, %q, and said %q; want %d, %q, and %q", args, got, &gotOut, &gotProblems, code, out, problems)
 		}
 	}
-	tried(newOperator(t).url, 0, sandbox.Acme)
+	list := []string{"seller", "list"}
+	o := newOperator(t)
+	assumed := "meterd: no admin token was given; taking the published one for the sandbox at " + o.url + "\n"
+	tried(o.url, list, 0, sandbox.Acme, assumed)
+	tried(o.url, []string{"usage"}, 0, "", assumed)
+	tried(o.url, []string{"buyer", "create", "777788889999"}, 0, "777788889999", assumed)
+	tried(o.url, append(list, "--token", "wrong"), 1, "", "meterd: The bearer token is missing or not valid. Send the sandbox's published token, which meterd dev prints, or one made with: meterd admin admin-token create.\n")
 
 	cfg := ledger.Config{Store: filepath.Join(t.TempDir(), "ledger"), MasterKey: make([]byte, 32), Log: slog.New(slog.DiscardHandler)}
-	if err := ledger.Create(cfg); err != nil {
+	if err := ledger.Create(cfg, iam.HashBearerToken(sandbox.AdminToken)); err != nil { // even if somebody made it good there
 		t.Fatal(err)
 	}
 	l, err := ledger.Open(cfg)
@@ -281,7 +308,23 @@ func TestSandboxToken(t *testing.T) {
 	defer l.Close()
 	s := httptest.NewServer(server.Admin(server.AdminConfig{Ledger: l, Log: cfg.Log}))
 	defer s.Close()
-	tried(s.URL, 1, "meterd: there is no admin token; set METERD_ADMIN_TOKEN")
+	const give = "; set METERD_ADMIN_TOKEN, or give --token-file; meterd init prints the first one\n"
+	tried(s.URL, list, 1, "", "meterd: there is no admin token, and the service at "+s.URL+" is no sandbox"+give)
+	tried("http://192.0.2.1:4881", list, 1, "", "meterd: there is no admin token, and only a sandbox on this machine is administered without one"+give)
+
+	// What is no admin API, and what is one behind somebody else's login.
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			t.Errorf("%s was sent a token", r.URL)
+		}
+		if strings.HasPrefix(r.URL.Path, "/login/") {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="login"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer other.Close()
+	tried(other.URL, list, 1, "", "meterd: the answer is HTTP status 200 OK, and not from meterd's admin API: check the endpoint\n")
+	tried(other.URL+"/login", list, 1, "", "meterd: there is no admin token, and the service at "+other.URL+"/login is no sandbox"+give)
 }
 
 // TestImportFaults: all that is wrong with a file is told at once, what is found in reading it and what the service

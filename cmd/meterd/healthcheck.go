@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,8 +22,11 @@ type healthcheckCmd struct {
 
 func (cmd *healthcheckCmd) Run(c *console) error {
 	host, port, err := net.SplitHostPort(cmd.OpsListen)
-	if err != nil || port == "0" {
+	if number, bad := net.LookupPort("tcp", port); err != nil || bad != nil || number == 0 {
 		return fmt.Errorf("--ops-listen %s: must be the HOST:PORT at which the node's operations endpoint listens", cmd.OpsListen)
+	}
+	if cmd.Timeout <= 0 {
+		return fmt.Errorf("--timeout %v: must be more than nothing", cmd.Timeout)
 	}
 	if ip := net.ParseIP(host); host == "" || ip.Equal(net.IPv4zero) {
 		host = "127.0.0.1"
@@ -39,14 +43,18 @@ func (cmd *healthcheckCmd) Run(c *console) error {
 	client := http.Client{Timeout: cmd.Timeout, Transport: &http.Transport{
 		// No proxy: the node is here. Its certificate is for the name that clients use, and what it answers is no secret.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	url := scheme + "://" + net.JoinHostPort(host, port) + path
-	request, err := http.NewRequestWithContext(c.ctx, http.MethodGet, url, nil)
+	address := scheme + "://" + net.JoinHostPort(host, port)
+	request, err := http.NewRequestWithContext(c.ctx, http.MethodGet, address+path, nil)
 	if err != nil {
 		return fmt.Errorf("--ops-listen %s: %w", cmd.OpsListen, err)
 	}
 	answer, err := client.Do(request)
 	if err != nil {
-		return fmt.Errorf("no answer: %w", err)
+		err = unreached(err, address)
+		if errors.Is(err, http.ErrSchemeMismatch) {
+			err = fmt.Errorf("%w; leave --tls-cert and METERD_TLS_CERT out", err)
+		}
+		return fmt.Errorf("not healthy: %w", err)
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode == http.StatusOK {
@@ -55,5 +63,8 @@ func (cmd *healthcheckCmd) Run(c *console) error {
 	}
 	var said struct{ Reason string }
 	_ = json.NewDecoder(io.LimitReader(answer.Body, 1<<16)).Decode(&said)
-	return fmt.Errorf("%s: %s %s", url, answer.Status, said.Reason)
+	if said.Reason == "" {
+		return fmt.Errorf("not healthy: the answer of %s is %s, and not from a node's operations endpoint: --ops-listen says where that is", address+path, answer.Status)
+	}
+	return fmt.Errorf("not healthy: %s: %s: %s", address+path, answer.Status, said.Reason)
 }

@@ -26,7 +26,7 @@ func TestHealthcheck(t *testing.T) {
 				ask(address+port, "", false)
 			}
 			s.ledger.Drain()
-			ask("0.0.0.0:"+port, "503 Service Unavailable the service is shutting down", false)
+			ask("0.0.0.0:"+port, "503 Service Unavailable: the service is shutting down", false)
 			ask("0.0.0.0:"+port, "", true)
 			ask("127.0.0.1", "must be the HOST:PORT", false)
 			ask("0.0.0.0:0", "must be the HOST:PORT", false)
@@ -35,7 +35,19 @@ func TestHealthcheck(t *testing.T) {
 				t.Fatal(err)
 			}
 			gone.Close()
-			ask(gone.Addr().String(), "no answer: ", false)
+			ask(gone.Addr().String(), "not healthy: nothing listens at "+name+"://"+gone.Addr().String(), false)
+			ask("127.0.0.1:99999", "must be the HOST:PORT", false)
+			_, admin, _ := net.SplitHostPort(s.endpoints[1].listener.Addr().String())
+			ask("127.0.0.1:"+admin, "401 Unauthorized, and not from a node's operations endpoint: --ops-listen says where that is", false)
+			if said, err := execute(t, &healthcheckCmd{OpsListen: "127.0.0.1:" + port}); err == nil || !strings.Contains(err.Error(), "--timeout 0s") {
+				t.Errorf("without a timeout: %q, %v", said, err)
+			}
+			if name == "http" {
+				said, err := execute(t, &healthcheckCmd{OpsListen: "127.0.0.1:" + port, TLSCert: "cert.pem", Timeout: patience})
+				if want := "not healthy: https://127.0.0.1:" + port + ": the service has no certificate there; leave --tls-cert and METERD_TLS_CERT out"; err == nil || err.Error() != want {
+					t.Errorf("by TLS: %q, %v, want %s", said, err, want)
+				}
+			}
 		})
 	}
 }

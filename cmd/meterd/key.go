@@ -32,6 +32,9 @@ func readFile(file string, most int64) ([]byte, error) {
 }
 
 func readBounded(f *os.File, most int64) ([]byte, error) {
+	if info, err := f.Stat(); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("%s is a directory, and a file is wanted", f.Name())
+	}
 	text, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && int64(len(text)) > most {
 		err = fmt.Errorf("%s is longer than %d bytes: it must be another file that is meant", f.Name(), most)

@@ -94,7 +94,11 @@ func TestFilesAreBounded(t *testing.T) {
 	for name, read := range map[string]func() error{
 		"master key": func() error { _, err := readKey("/dev/zero"); return err },
 		"admin token": func() error {
-			_, err := (&adminCmd{TokenFile: "/dev/zero"}).client()
+			_, err := (&adminCmd{Endpoint: "http://127.0.0.1:1", TokenFile: "/dev/zero"}).client(&console{ctx: t.Context()})
+			return err
+		},
+		"authorities": func() error {
+			_, err := (&adminCmd{Endpoint: "http://127.0.0.1:1", CAFile: "/dev/zero"}).client(&console{ctx: t.Context()})
 			return err
 		},
 		"certificate": func() error { _, err := loadCertificate("/dev/zero", "/dev/zero"); return err },

@@ -27,6 +27,34 @@ func New(endpoint, token string) *Client {
 	return &Client{endpoint: strings.TrimRight(endpoint, "/"), token: token}
 }
 
+// Realms of the WWW-Authenticate header by which the admin API refuses who has no valid token: they tell a sandbox, whose
+// token is published, from a production service.
+const (
+	Realm        = "meterd"
+	SandboxRealm = "meterd sandbox"
+)
+
+// Challenge returns the WWW-Authenticate header of a realm.
+func Challenge(realm string) string { return fmt.Sprintf("Bearer realm=%q", realm) }
+
+// IsSandbox asks the service at an endpoint, which needs no token, whether it is a sandbox. It returns a [*Problem] if
+// there is another service there, and another error if none can be reached.
+func IsSandbox(ctx context.Context, endpoint string, client *http.Client) (bool, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(endpoint, "/")+path("clock"), nil)
+	if err != nil {
+		return false, err
+	}
+	answer, err := client.Do(r)
+	if err != nil {
+		return false, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusUnauthorized {
+		return false, problem(answer)
+	}
+	return answer.Header.Get("WWW-Authenticate") == Challenge(SandboxRealm), nil
+}
+
 // List chooses a page of a list. The zero List is the first page, of the usual size.
 type List struct {
 	After string // Next of the page before

@@ -23,7 +23,11 @@ func (l *Ledger) Operator(bearer, source string) (Operator, *metering.Error) {
 	defer l.mu.RUnlock()
 	id, ok := l.directory.bearers[iam.HashBearerToken(bearer)]
 	if !ok {
-		return Operator{}, metering.Errorf(metering.AccessDenied, "The bearer token is missing or not valid. Send the token that meterd init printed, or one made with: meterd admin admin-token create.")
+		right := "the token that meterd init printed"
+		if l.Sandbox() {
+			right = "the sandbox's published token, which meterd dev prints"
+		}
+		return Operator{}, metering.Errorf(metering.AccessDenied, "The bearer token is missing or not valid. Send %s, or one made with: meterd admin admin-token create.", right)
 	}
 	return Operator{ledger: l, token: id, source: source}, nil
 }

@@ -113,7 +113,11 @@ func (a *admin) authenticate(next http.Handler) http.Handler {
 		op, err := a.Ledger.Operator(token, address(r))
 		if err != nil {
 			dropBody(w, r)
-			w.Header().Set("WWW-Authenticate", `Bearer realm="meterd"`)
+			realm := adminapi.Realm
+			if a.Ledger.Sandbox() {
+				realm = adminapi.SandboxRealm
+			}
+			w.Header().Set("WWW-Authenticate", adminapi.Challenge(realm))
 			a.problem(http.MethodGet, err).write(w) // nothing was tried yet
 			return
 		}
