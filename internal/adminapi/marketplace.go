@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -78,6 +79,31 @@ func read(form Form, r io.Reader, wanted map[string][]*Fault) (*Marketplace, err
 	return m, nil
 }
 
+// Gives reports whether the marketplace has a value in the place, such as buyers[17].agreements[0].product_code: no empty
+// text, nothing that was left out.
+func (m *Marketplace) Gives(place string) bool {
+	v := reflect.ValueOf(m).Elem()
+	for _, step := range strings.FieldsFunc(place, func(c rune) bool { return c == '.' || c == '[' || c == ']' }) {
+		if v.Kind() == reflect.Slice {
+			i, err := strconv.Atoi(step)
+			if err != nil || i >= v.Len() {
+				return false
+			}
+			v = v.Index(i)
+			continue
+		}
+		if v.Kind() != reflect.Struct {
+			return false
+		}
+		at := slices.Index(membersOf(v.Type()), step)
+		if at < 0 {
+			return false
+		}
+		v = v.Field(at)
+	}
+	return !v.IsZero()
+}
+
 // errStop ends a reading whose faults are enough, or do not let it go on.
 var errStop = errors.New("the rest of the file is not read")
 
@@ -144,10 +170,7 @@ func (r *reading) stop(line int, format string, args ...any) error {
 func (r *reading) member(line int, name string, t reflect.Type, seen []int) (int, error) {
 	names := r.members[t]
 	if names == nil {
-		for i := range t.NumField() {
-			field, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-			names = append(names, field)
-		}
+		names = membersOf(t)
 		r.members[t] = names
 	}
 	for i := range names {
@@ -161,6 +184,15 @@ func (r *reading) member(line int, name string, t reflect.Type, seen []int) (int
 		return i, nil
 	}
 	return -1, r.fault(line, "there is no member %.80q here: the members are %s", name, strings.Join(names, ", "))
+}
+
+// membersOf returns the names of a shape's members, in the order of its fields.
+func membersOf(t reflect.Type) (names []string) {
+	for i := range t.NumField() {
+		field, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		names = append(names, field)
+	}
+	return names
 }
 
 var (

@@ -158,10 +158,18 @@ func (k *Actions) Validate(p *Permissions) error {
 		entries []string
 	}{{"allow", p.Allow}, {"deny", p.Deny}} {
 		for i, entry := range list.entries {
-			if err := k.validEntry(entry); err != nil {
-				return fmt.Errorf("%s entry %d, %q: %w", list.name, i+1, clip(entry), err)
+			if err := k.ValidEntry(entry); err != nil {
+				return fmt.Errorf("%s entry %d, %w", list.name, i+1, err)
 			}
 		}
+	}
+	return nil
+}
+
+// ValidEntry returns an error unless entry can stand in a list of [Permissions].
+func (k *Actions) ValidEntry(entry string) error {
+	if err := k.validEntry(entry); err != nil {
+		return fmt.Errorf("%q: %w", clip(entry), err)
 	}
 	return nil
 }

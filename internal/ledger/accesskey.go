@@ -15,27 +15,31 @@ import (
 func (p *plan) addGivenKey(user uint32, in *adminapi.AccessKey) *metering.Error {
 	id, secret := in.AccessKeyID, in.SecretAccessKey
 	unprintable := strings.ContainsFunc(secret, func(c rune) bool { return c <= ' ' || c > '~' })
+	var badID, badSecret *metering.Error
 	switch {
 	case p.l.Sandbox() && (id == "" || len(id) > 128 || strings.HasPrefix(id, iam.SessionKeyPrefix) ||
 		strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") != ""):
-		return invalid("access_key_id: %.40q must have 1 to 128 letters, digits and underscores and not begin with %s: write such an id, or leave the key out to have one made", id, iam.SessionKeyPrefix)
-	case p.l.Sandbox() && (secret == "" || len(secret) > 128 || unprintable):
-		return invalid("secret_access_key: must have 1 to 128 printable ASCII characters: give the secret of the key, or leave the key out to have one made")
+		badID = invalid("access_key_id: %.40q must have 1 to 128 letters, digits and underscores and not begin with %s: write such an id, or leave the key out to have one made", id, iam.SessionKeyPrefix)
 	case p.l.Sandbox():
 	case len(id) < 16 || len(id) > 128 || strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" || strings.HasPrefix(id, iam.SessionKeyPrefix):
-		return invalid("access_key_id: %.40q must have 16 to 128 upper-case letters and digits and not begin with %s: write such an id, or leave the key out to have one made", id, iam.SessionKeyPrefix)
+		badID = invalid("access_key_id: %.40q must have 16 to 128 upper-case letters and digits and not begin with %s: write such an id, or leave the key out to have one made", id, iam.SessionKeyPrefix)
 	case strings.HasPrefix(id, metering.SandboxKeyPrefix):
-		return invalid("access_key_id: %.40q is a key of sandboxes, whose secrets are published: a production ledger does not take it; leave it out to have one made", id)
-	case len(secret) < 16 || len(secret) > 128 || unprintable:
-		return invalid("secret_access_key: must have 16 to 128 printable ASCII characters: give the secret of the key, or leave the key out to have one made")
+		badID = invalid("access_key_id: %.40q is a key of sandboxes, whose secrets are published: a production ledger does not take it; leave it out to have one made", id)
 	}
-	active, err := keyStatus(in.Status)
-	if err != nil {
+	least := 16
+	if p.l.Sandbox() {
+		least = 1
+	}
+	if len(secret) < least || len(secret) > 128 || unprintable {
+		badSecret = invalid("secret_access_key: must have %d to 128 printable ASCII characters: give the secret of the key, or leave the key out to have one made", least)
+	}
+	active, badStatus := keyStatus(in.Status)
+	created, badTime := instant("created_at", in.CreatedAt)
+	if err := p.flaws(badID, badSecret, badStatus, badTime); err != nil {
 		return err
 	}
-	created, err := instant("created_at", in.CreatedAt)
-	if err != nil {
-		return err
+	if user == 0 {
+		return errFollows
 	}
 	if created == 0 {
 		created = p.now
@@ -47,12 +51,15 @@ func (p *plan) addGivenKey(user uint32, in *adminapi.AccessKey) *metering.Error 
 			return conflict("access_key_id: %s was deleted, and ids are never used again: choose another one, or leave the key out to have one made", id)
 		case old.Principal != user:
 			return conflict("access_key_id: %s is a key of another user: choose another one, or leave the key out to have one made", id)
-		case !bytes.Equal(old.Sealed, sealed):
-			return conflict("secret_access_key: the key %s is there with another secret: write the same, or choose another id", id)
-		case in.Status != "" && old.Active != active:
-			return conflict("status: the key %s is there with the status %s, not %s: change it with: meterd admin key activate or deactivate", id, statusOf(old.Active), in.Status)
 		}
-		return nil
+		var otherSecret, otherStatus *metering.Error
+		if !bytes.Equal(old.Sealed, sealed) {
+			otherSecret = conflict("secret_access_key: the key %s is there with another secret: write the same, or choose another id", id)
+		}
+		if in.Status != "" && old.Active != active {
+			otherStatus = conflict("status: the key %s is there with the status %s, not %s: change it with: meterd admin key activate or deactivate", id, statusOf(old.Active), in.Status)
+		}
+		return p.flaws(otherSecret, otherStatus)
 	}
 	p.putKey(store.AccessKey{AccessKeyID: id, Principal: user, Sealed: sealed, Active: active, Created: created}, secret)
 	return nil

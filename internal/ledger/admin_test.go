@@ -307,7 +307,7 @@ func TestPermissions(t *testing.T) {
 		t.Errorf("denied: %+v", u)
 	}
 	_, err := m.l.PutPermissions(m.op, iam.User, sellerID, "bob", adminapi.Permissions{Allow: []string{"s3:*"}})
-	refused(t, err, metering.Validation, "allow entry 1")
+	refused(t, err, metering.Validation, "allow[0]")
 	_, err = m.l.PutPermissions(m.op, iam.User, sellerID, "eve", adminapi.Permissions{})
 	refused(t, err, metering.NotFound, "name")
 	_, err = m.l.PutPermissions(m.op, iam.Role, sellerID, "bob", adminapi.Permissions{})
@@ -369,7 +369,7 @@ func TestWorkloads(t *testing.T) {
 			// Another role, then that role is deleted.
 			in.Role = "agent"
 			_, err = m.l.CreateWorkloadCredentials(m.op, in)
-			refused(t, err, metering.NotFound, "name")
+			refused(t, err, metering.NotFound, "role")
 			must(m.l.CreatePrincipal(m.op, iam.Role, adminapi.Principal{AccountID: buyerID, Name: "agent"}))
 			agent := must(m.l.CreateWorkloadCredentials(m.op, in))
 			if got := must(m.l.Workloads(m.op, buyerID, "", 0)).Items; len(got) != 1 || got[0].Role != "agent" {
@@ -737,7 +737,7 @@ func TestRefusals(t *testing.T) {
 		{"account_id", metering.NotFound, user(func(p *adminapi.Principal) { p.AccountID = "999988887777" })},
 		{"name", metering.Validation, user(func(p *adminapi.Principal) { p.Name = "" })},
 		{"allow: there are 101", metering.Validation, user(func(p *adminapi.Principal) { p.Allow = slices.Repeat([]string{"*"}, 101) })},
-		{"deny entry 1", metering.Validation, user(func(p *adminapi.Principal) { p.Deny = []string{"x"} })},
+		{"deny[0]", metering.Validation, user(func(p *adminapi.Principal) { p.Deny = []string{"x"} })},
 		{"access_keys[0].access_key_id", metering.Validation, key("AKIA", "0123456789012345678901234567890123456789")},
 		{"access_keys[0].access_key_id", metering.Validation, key("ASIA0123456789ABCDEF", "0123456789012345678901234567890123456789")},
 		{"access_keys[0].access_key_id: \"AKIASANDBOX", metering.Validation, key("AKIASANDBOX000000001", "0123456789012345678901234567890123456789")},
@@ -758,7 +758,7 @@ func TestRefusals(t *testing.T) {
 		{"platform", metering.Validation, workload(func(w *adminapi.Workload) { w.Platform = "lambda" })},
 		{"resource_id", metering.Validation, workload(func(w *adminapi.Workload) { w.ResourceID = "" })},
 		{"region", metering.NotFound, workload(func(w *adminapi.Workload) { w.Region = "mars-1" })},
-		{"name: account", metering.NotFound, workload(func(w *adminapi.Workload) { w.Role = "nobody" })},
+		{"role: account", metering.NotFound, workload(func(w *adminapi.Workload) { w.Role = "nobody" })},
 
 		{"name: \"Mars\"", metering.Validation, func() error { _, err := m.l.CreateRegion(m.op, adminapi.Region{Name: "Mars"}); return err }},
 		{"name: region us-east-1", metering.Conflict, func() error { _, err := m.l.CreateRegion(m.op, adminapi.Region{Name: "us-east-1"}); return err }},

@@ -35,35 +35,35 @@ func (l *Ledger) agreementAt(op Operator, id uint32) (adminapi.Agreement, error)
 // addAgreement adds an agreement. In an import, one that gives neither an agreement id nor a licence is any
 // agreement that was there before, for the same product and buyer, with the same times as far as they are given.
 func (p *plan) addAgreement(in *adminapi.Agreement, imported bool) (id uint32, exists bool, err *metering.Error) {
-	product, err := p.productNamed("product_code", in.ProductCode)
-	if err != nil {
-		return 0, false, err
-	}
-	buyer, err := p.buyer("buyer_account_id", in.BuyerAccountID)
-	if err != nil {
-		return 0, false, err
-	}
+	product, noProduct := p.productNamed("product_code", in.ProductCode)
+	buyer, noBuyer := p.buyer("buyer_account_id", in.BuyerAccountID)
+	var badID, badARN, badCustomer *metering.Error
 	if in.AgreementID != "" && !identifier(in.AgreementID, "agmt-") {
-		return 0, false, invalid("agreement_id: %.80q must begin with agmt- and go on with letters, digits and hyphens, at most 255 in all: write such an id, or leave it out", in.AgreementID)
+		badID = invalid("agreement_id: %.80q must begin with agmt- and go on with letters, digits and hyphens, at most 255 in all: write such an id, or leave it out", in.AgreementID)
 	}
 	if in.LicenseARN != "" && !metering.ValidLicenseARN(in.LicenseARN) {
-		return 0, false, invalid("license_arn: %.120q is not the ARN of a licence: write one such as %s, or leave it out", in.LicenseARN, "arn:aws:license-manager::111122223333:license:l-0123456789abcdef0123456789abcdef")
-	}
-	a := metering.Agreement{Product: product.ID, Buyer: buyer.ID, AgreementID: in.AgreementID, LicenseARN: in.LicenseARN}
-	if err := p.times(&a, in); err != nil {
-		return 0, false, err
+		badARN = invalid("license_arn: %.120q is not the ARN of a licence: write one such as %s, or leave it out", in.LicenseARN, "arn:aws:license-manager::111122223333:license:l-0123456789abcdef0123456789abcdef")
 	}
 	if in.CustomerIdentifier != "" {
-		if err := p.addCustomer(product.Seller, buyer.ID, in.CustomerIdentifier); err != nil {
-			return 0, false, err
-		}
+		badCustomer = checkText("customer_identifier", in.CustomerIdentifier, 1, maxText)
+	}
+	a := metering.Agreement{AgreementID: in.AgreementID, LicenseARN: in.LicenseARN}
+	if err := p.flaws(noProduct, noBuyer, badID, badARN, badCustomer, p.times(&a, in)); err != nil {
+		return 0, false, err
+	}
+	a.Product, a.Buyer = product.ID, buyer.ID
+	if in.CustomerIdentifier != "" {
+		badCustomer = p.addCustomer(product.Seller, buyer.ID, in.CustomerIdentifier)
 	}
 	old := p.agreement(in.AgreementID)
 	if old == nil {
 		old = p.agreementOfLicense(in.LicenseARN)
 	}
 	if old != nil {
-		return old.ID, true, p.sameAgreement(old, &a, in)
+		return old.ID, true, p.flaws(append(p.sameAgreement(old, &a, in), badCustomer)...)
+	}
+	if badCustomer != nil {
+		return 0, false, badCustomer
 	}
 	if imported && in.AgreementID == "" && in.LicenseARN == "" {
 		if old := p.unmatched(&a, in); old != nil {
@@ -100,15 +100,16 @@ func (p *plan) addAgreement(in *adminapi.Agreement, imported bool) (id uint32, e
 }
 
 // times fills in when the agreement starts and ends.
-func (p *plan) times(a *metering.Agreement, in *adminapi.Agreement) (err *metering.Error) {
-	if a.Start, err = instant("start_time", in.StartTime); err != nil {
-		return err
+func (p *plan) times(a *metering.Agreement, in *adminapi.Agreement) *metering.Error {
+	var badStart, badEnding, badEnd *metering.Error
+	a.Start, badStart = instant("start_time", in.StartTime)
+	a.EndingAt, badEnding = instant("ending_time", in.EndingTime)
+	a.EndedAt, badEnd = instant("end_time", in.EndTime)
+	if badStart != nil || badEnding != nil || badEnd != nil {
+		return p.flaws(badStart, badEnding, badEnd)
 	}
-	if a.EndingAt, err = instant("ending_time", in.EndingTime); err != nil {
-		return err
-	}
-	if a.EndedAt, err = instant("end_time", in.EndTime); err != nil {
-		return err
+	if p.unread("start_time", "ending_time", "end_time") {
+		return errFollows
 	}
 	if a.Start == 0 {
 		a.Start = p.now
@@ -128,28 +129,33 @@ func (p *plan) times(a *metering.Agreement, in *adminapi.Agreement) (err *meteri
 	return nil
 }
 
-// sameAgreement tells where in, which is a once checked, differs from the agreement that is there.
-func (p *plan) sameAgreement(old, a *metering.Agreement, in *adminapi.Agreement) *metering.Error {
-	differs := func(field, there, given string) *metering.Error {
-		return conflict("%s: agreement %s is there with %s, not %s: write the same, or another agreement_id and license_arn", field, old.AgreementID, there, given)
+// sameAgreement says where in, which is a once checked, differs from the agreement that is there.
+func (p *plan) sameAgreement(old, a *metering.Agreement, in *adminapi.Agreement) (found []*metering.Error) {
+	differs := func(field, there, given string) {
+		found = append(found, conflict("%s: agreement %s is there with %s, not %s: write the same, or another agreement_id and license_arn", field, old.AgreementID, there, given))
 	}
-	switch {
-	case a.Product != old.Product:
-		return differs("product_code", p.products.at(old.Product).Code, in.ProductCode)
-	case a.Buyer != old.Buyer:
-		return differs("buyer_account_id", p.digits(old.Buyer), in.BuyerAccountID)
-	case in.AgreementID != "" && in.AgreementID != old.AgreementID:
-		return conflict("license_arn: %s is the licence of agreement %s: choose another one, or leave it out", in.LicenseARN, old.AgreementID)
-	case in.LicenseARN != "" && in.LicenseARN != old.LicenseARN:
-		return differs("license_arn", old.LicenseARN, in.LicenseARN)
-	case in.StartTime != nil && a.Start != old.Start:
-		return differs("start_time", moment(old.Start), moment(a.Start))
-	case in.EndingTime != nil && a.EndingAt != old.EndingAt:
-		return differs("ending_time", moment(old.EndingAt), moment(a.EndingAt))
-	case in.EndTime != nil && a.EndedAt != old.EndedAt:
-		return differs("end_time", moment(old.EndedAt), moment(a.EndedAt))
+	if a.Product != old.Product {
+		differs("product_code", p.products.at(old.Product).Code, in.ProductCode)
 	}
-	return nil
+	if a.Buyer != old.Buyer {
+		differs("buyer_account_id", p.digits(old.Buyer), in.BuyerAccountID)
+	}
+	if in.AgreementID != "" && in.AgreementID != old.AgreementID {
+		found = append(found, conflict("license_arn: %s is the licence of agreement %s: choose another one, or leave it out", in.LicenseARN, old.AgreementID))
+	}
+	if in.LicenseARN != "" && in.LicenseARN != old.LicenseARN {
+		differs("license_arn", old.LicenseARN, in.LicenseARN)
+	}
+	if in.StartTime != nil && a.Start != old.Start {
+		differs("start_time", moment(old.Start), moment(a.Start))
+	}
+	if in.EndingTime != nil && a.EndingAt != old.EndingAt {
+		differs("ending_time", moment(old.EndingAt), moment(a.EndingAt))
+	}
+	if in.EndTime != nil && a.EndedAt != old.EndedAt {
+		differs("end_time", moment(old.EndedAt), moment(a.EndedAt))
+	}
+	return found
 }
 
 func moment(i metering.Instant) string {
@@ -163,7 +169,7 @@ func moment(i metering.Instant) string {
 // returned yet.
 func (p *plan) unmatched(a *metering.Agreement, in *adminapi.Agreement) (found *metering.Agreement) {
 	for old := p.l.catalog.NewestAgreement(a.Product, a.Buyer); old != nil; old = p.l.catalog.PreviousAgreement(old) {
-		if _, taken := p.matched[old.ID]; !taken && p.sameAgreement(old, a, in) == nil {
+		if _, taken := p.matched[old.ID]; !taken && len(p.sameAgreement(old, a, in)) == 0 {
 			found = old
 		}
 	}

@@ -3,6 +3,7 @@ package ledger
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/meterd/meterd/internal/adminapi"
@@ -54,12 +55,18 @@ func (e *importError) Unwrap() []error { return []error{e.first, e.faults} }
 
 // refusals gather what is wrong with a marketplace while it is planned, so that all of it can be told at once.
 type refusals struct {
-	faults adminapi.Faults
-	kind   *metering.Error // the first that was found in planning
-	spoilt map[string]bool // names of things that were refused: that they are missing says nothing new
-	list   string          // of which an item is planned now, such as "buyers"
-	index  int             // of the item
-	wrong  bool            // something of it was refused
+	faults  adminapi.Faults
+	kind    *metering.Error // the first that was found in planning
+	market  *adminapi.Marketplace
+	unread  map[string]bool // things, and their members, of which reading found something wrong, by their places
+	spoilt  map[string]bool // names of things that were refused: that they are missing says nothing new
+	unnamed map[string]bool // lists with a thing that was refused whose name is not known, or that could not be read
+
+	list  string // of which an item is planned now, such as "buyers"
+	index int    // of the item
+	part  string // the list in the item of which a part is planned now, such as "agreements", or ""
+	nth   int    // of the part
+	wrong bool   // something of the item, or the part, was refused
 }
 
 // errFollows is the refusal of what only lacks something that was refused itself.
@@ -76,36 +83,110 @@ func (r *refusals) first() *metering.Error {
 // leading is the place that a refusal's message begins with, if it does.
 var leading = regexp.MustCompile(`^[a-z_]+(?:\[\d+\])?(?:\.[a-z_]+(?:\[\d+\])?)*: `)
 
-func (r *refusals) item() string { return fmt.Sprintf("%s[%d]", r.list, r.index) }
+// place names the thing that is planned now.
+func (r *refusals) place() string {
+	if r.part == "" {
+		return fmt.Sprintf("%s[%d]", r.list, r.index)
+	}
+	return fmt.Sprintf("%s[%d].%s[%d]", r.list, r.index, r.part, r.nth)
+}
 
+// thing cuts the place of a thing, an item of the marketplace or a part of an item, from the place of a member of it.
+var thing = regexp.MustCompile(`^[a-z_]+\[\d+\](?:\.(?:customer_identifiers|agreements|access_keys|public_keys)\[\d+\])?`)
+
+// read takes note of what is wrong with the marketplace as far as reading it found out.
+func (r *refusals) read() {
+	r.spoilt, r.unread, r.unnamed = map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, f := range r.faults {
+		r.unread[f.Place] = true
+		if at := thing.FindString(f.Place); at != "" {
+			r.unread[at] = true
+		} else {
+			r.unnamed[f.Place] = true // all lists, if the place is the marketplace itself
+		}
+	}
+}
+
+// add takes note of what is wrong with the thing that is planned now. What only follows from what reading found is
+// left out: that a value is wrong which could not be read, or one missing which may stand under a name that is not
+// known.
 func (r *refusals) add(err *metering.Error) {
+	unread := len(r.unread) > 0 && r.unread[r.place()]
 	r.wrong = true
 	if err == errFollows || len(r.faults) >= adminapi.MaxFaults {
 		return
 	}
-	if r.kind == nil {
-		r.kind = within(err, "%s.", r.item())
-	}
-	f := adminapi.Fault{Place: r.item(), Detail: err.Message}
+	f := adminapi.Fault{Place: r.place(), Detail: err.Message}
 	if place := leading.FindString(err.Message); place != "" {
-		f.Place, f.Detail = r.item()+"."+strings.TrimSuffix(place, ": "), err.Message[len(place):]
+		f.Place, f.Detail = f.Place+"."+strings.TrimSuffix(place, ": "), err.Message[len(place):]
+	}
+	if r.unread[f.Place] || unread && !r.market.Gives(f.Place) {
+		return
+	}
+	if r.kind == nil {
+		r.kind = within(err, "%s.", r.place())
 	}
 	r.faults = append(r.faults, f)
 }
 
-// part returns the refusal of a part of what is planned, with its place. In an import it gathers it instead, so that
-// the other parts are looked at too.
-func (p *plan) part(err *metering.Error, format string, args ...any) *metering.Error {
-	if err == nil || p.refused == nil {
-		return within(err, format, args...)
+// part plans a part of an item: the one of the given number of its list. In an import what is wrong with it is
+// gathered, so that the other parts are looked at too.
+func (p *plan) part(list string, i int, f func() *metering.Error) *metering.Error {
+	r := p.refused
+	if r == nil {
+		return within(f(), "%s[%d].", list, i)
 	}
-	p.refused.add(within(err, format, args...))
+	whole := r.wrong
+	r.part, r.nth = list, i
+	r.wrong = len(r.unread) > 0 && r.unread[r.place()]
+	if err := f(); err != nil {
+		r.add(err)
+	}
+	r.part, r.wrong = "", whole || r.wrong
 	return nil
 }
 
-// absent is the refusal of what names something that is not there. It says nothing new if that was refused itself.
-func (p *plan) absent(name string, err *metering.Error) *metering.Error {
-	if p.refused != nil && name != "" && p.refused.spoilt[name] {
+// flaws returns the first of the errors that is one. In an import it gathers all of them, so that everything that is
+// wrong with a thing is told, and returns errFollows if there were any or others before them.
+func (p *plan) flaws(found ...*metering.Error) *metering.Error {
+	for _, err := range found {
+		switch {
+		case err == nil:
+		case p.refused == nil:
+			return err
+		default:
+			p.refused.add(err)
+		}
+	}
+	if p.refused != nil && p.refused.wrong {
+		return errFollows
+	}
+	return nil
+}
+
+// spoil returns the refusal of a thing that has parts. In an import it gathers it instead, so that the parts are looked
+// at too, and remembers the thing's name.
+func (p *plan) spoil(err *metering.Error, name string) *metering.Error {
+	if err == nil || p.refused == nil {
+		return err
+	}
+	p.refused.add(err)
+	p.refused.spoilt[name] = true
+	return nil
+}
+
+// unread reports whether one of the members of the thing that is planned could not be read.
+func (p *plan) unread(members ...string) bool {
+	return p.refused != nil && len(p.refused.unread) > 0 && slices.ContainsFunc(members, func(m string) bool {
+		return p.refused.unread[p.refused.place()+"."+m]
+	})
+}
+
+// absent is the refusal of what names something that is not there, or that cannot be. It says nothing new if something
+// of that name was refused itself, or something of the lists where it would be is not known.
+func (p *plan) absent(err *metering.Error, name string, lists ...string) *metering.Error {
+	r := p.refused
+	if r != nil && (name != "" && r.spoilt[name] || err.Kind == metering.NotFound && (r.unnamed[""] || slices.ContainsFunc(lists, func(list string) bool { return r.unnamed[list] }))) {
 		return errFollows
 	}
 	return err
@@ -119,51 +200,52 @@ func (p *plan) addMarketplace(m *adminapi.Marketplace) (out adminapi.ImportResul
 	}
 	p.expect(len(m.Buyers), agreements)
 	r := p.refused
-	r.spoilt = map[string]bool{}
-	unread := r.faults // found in reading
+	r.market = m
+	r.read()
 	for _, list := range []struct {
 		name  string
 		n     int
 		added *int
-		named func(i int) string // how other things refer to it; nil if none does
+		key   string             // the member by which other things refer to it
+		named func(i int) string // its value; nil if nothing refers to it
 		add   func(i int) (exists bool, err *metering.Error)
 	}{
-		{"regions", len(m.Regions), &out.Regions, func(i int) string { return m.Regions[i].Name }, func(i int) (bool, *metering.Error) { return p.addRegion(&m.Regions[i]) }},
-		{"sellers", len(m.Sellers), &out.Sellers, func(i int) string { return m.Sellers[i].AccountID }, func(i int) (bool, *metering.Error) { return p.addSeller(&m.Sellers[i]) }},
-		{"products", len(m.Products), &out.Products, func(i int) string { return m.Products[i].ProductCode }, func(i int) (bool, *metering.Error) {
+		{"regions", len(m.Regions), &out.Regions, "name", func(i int) string { return m.Regions[i].Name }, func(i int) (bool, *metering.Error) { return p.addRegion(&m.Regions[i]) }},
+		{"sellers", len(m.Sellers), &out.Sellers, "account_id", func(i int) string { return m.Sellers[i].AccountID }, func(i int) (bool, *metering.Error) { return p.addSeller(&m.Sellers[i]) }},
+		{"products", len(m.Products), &out.Products, "product_code", func(i int) string { return m.Products[i].ProductCode }, func(i int) (bool, *metering.Error) {
 			_, exists, err := p.addProduct(&m.Products[i], true)
 			return exists, err
 		}},
-		{"buyers", len(m.Buyers), &out.Buyers, func(i int) string { return m.Buyers[i].AccountID }, func(i int) (bool, *metering.Error) {
+		{"buyers", len(m.Buyers), &out.Buyers, "account_id", func(i int) string { return m.Buyers[i].AccountID }, func(i int) (bool, *metering.Error) {
 			return p.addBuyer(&m.Buyers[i], &out.Agreements)
 		}},
-		{"agreements", len(m.Agreements), &out.Agreements, nil, func(i int) (bool, *metering.Error) {
+		{"agreements", len(m.Agreements), &out.Agreements, "", nil, func(i int) (bool, *metering.Error) {
 			_, exists, err := p.addAgreement(&m.Agreements[i], true)
 			return exists, err
 		}},
-		{"users", len(m.Users), &out.Users, nil, func(i int) (bool, *metering.Error) {
+		{"users", len(m.Users), &out.Users, "", nil, func(i int) (bool, *metering.Error) {
 			id, exists, err := p.addPrincipal(iam.User, &m.Users[i])
-			if err == nil && !exists && len(m.Users[i].AccessKeys) == 0 {
+			if err == nil && id != 0 && !exists && len(m.Users[i].AccessKeys) == 0 {
 				var key adminapi.AccessKey
 				key, err = p.makeKey(id)
 				out.Keys = append(out.Keys, key)
 			}
 			return exists, err
 		}},
-		{"roles", len(m.Roles), &out.Roles, func(i int) string { return m.Roles[i].Name }, func(i int) (bool, *metering.Error) {
+		{"roles", len(m.Roles), &out.Roles, "name", func(i int) string { return m.Roles[i].Name }, func(i int) (bool, *metering.Error) {
 			_, exists, err := p.addPrincipal(iam.Role, &m.Roles[i])
 			return exists, err
 		}},
-		{"workloads", len(m.Workloads), &out.Workloads, nil, func(i int) (bool, *metering.Error) {
+		{"workloads", len(m.Workloads), &out.Workloads, "", nil, func(i int) (bool, *metering.Error) {
 			id, exists, err := p.addWorkload(&m.Workloads[i])
-			if err == nil && exists {
-				err = p.sameRole(id, &m.Workloads[i])
+			if exists {
+				err = p.flaws(err, p.sameRole(id, &m.Workloads[i]))
 			}
 			return exists, err
 		}},
-		{"tokens", len(m.Tokens), &out.Tokens, nil, func(i int) (bool, *metering.Error) {
+		{"tokens", len(m.Tokens), &out.Tokens, "", nil, func(i int) (bool, *metering.Error) {
 			if m.Tokens[i].RegistrationToken == "" { // nobody would learn of it
-				return false, invalid("registration_token: is missing: give it, or have one made with: meterd admin token create")
+				_ = p.flaws(invalid("registration_token: is missing: give it, or have one made with: meterd admin token create"))
 			}
 			_, exists, err := p.addToken(&m.Tokens[i])
 			return exists, err
@@ -171,19 +253,27 @@ func (p *plan) addMarketplace(m *adminapi.Marketplace) (out adminapi.ImportResul
 	} {
 		for i := 0; i < list.n && len(r.faults) < adminapi.MaxFaults; i++ {
 			r.list, r.index = list.name, i
-			r.wrong = len(unread) > 0 && unread.In(r.item()) // half of the item is not known
-			if !r.wrong {
-				exists, err := list.add(i)
-				if err != nil {
-					r.add(err)
-				} else if !exists {
-					*list.added++
-				}
+			r.wrong = len(r.unread) > 0 && r.unread[r.place()]
+			exists, err := list.add(i)
+			switch {
+			case err != nil:
+				r.add(err)
+			case !exists:
+				*list.added++
 			}
 			if r.wrong && list.named != nil {
-				r.spoilt[list.named(i)] = true
+				r.lose(list.key, list.named(i))
 			}
 		}
 	}
 	return out
+}
+
+// lose takes note that the item that was planned is not there for those that refer to it by its key, the member that
+// is given with its value. An account id that is wrong for its hyphens may be referred to without.
+func (r *refusals) lose(key, name string) {
+	r.spoilt[name], r.spoilt[strings.ReplaceAll(name, "-", "")] = true, true
+	if name == "" || r.unread[r.place()+"."+key] {
+		r.unnamed[r.list] = true
+	}
 }

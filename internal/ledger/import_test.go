@@ -150,12 +150,113 @@ func TestImportFaults(t *testing.T) {
 	}
 	want := []string{"sellers[2].name", "sellers[0].account_id", "products[1].type", "products[2].dimensions[1]", "buyers[0].customer_identifiers[0].customer_identifier",
 		"buyers[0].agreements[2].product_code", "buyers[0].agreements[4].license_arn", "buyers[1].account_id", "agreements[0].buyer_account_id",
-		"users[1].access_keys[0].access_key_id", "users[1].access_keys[1].access_key_id", "workloads[0].region"}
+		"users[1].access_keys[0].access_key_id", "users[1].access_keys[0].secret_access_key", "users[1].access_keys[1].access_key_id", "users[1].access_keys[1].secret_access_key",
+		"workloads[0].region"}
 	if d := cmp.Diff(want, places); d != "" {
 		t.Errorf("places (-want +got):\n%s", d)
 	}
 	if got := must(m.l.Sellers(m.op, "", 0)).Items; len(got) != 0 {
 		t.Errorf("stored %+v", got)
+	}
+}
+
+// TestImportEveryField: each member of a thing is looked at, whatever is wrong with the others, and no fault is told that
+// only follows from another.
+func TestImportEveryField(t *testing.T) {
+	early := time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
+	start, before := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	long := strings.Repeat("x", 256)
+	sellers := []adminapi.Seller{{AccountID: sellerID}}
+	products := []adminapi.Product{{ProductCode: "p", SellerAccountID: sellerID, Type: "saas"}}
+	buyers := []adminapi.Buyer{{AccountID: buyerID}}
+	for _, c := range []struct {
+		name  string
+		file  adminapi.Marketplace
+		found adminapi.Faults
+		want  []string
+	}{
+		{"seller", adminapi.Marketplace{Sellers: []adminapi.Seller{{AccountID: "1", Name: long}}}, nil, []string{"sellers[0].account_id", "sellers[0].name"}},
+		{"product", adminapi.Marketplace{Products: []adminapi.Product{{ProductCode: "a b", ProductID: "x", SellerAccountID: "1", Title: long, Type: "t", Integration: "i",
+			Dimensions: []string{"a", "", "a"}, Regions: []string{"mars-1", "us-east-1", "us-east-1"}, PublicKeys: []adminapi.PublicKey{{Version: 0, CreatedAt: &early, RotatedAt: &early, PrivatePEM: "x"}}}}}, nil,
+			[]string{"products[0].seller_account_id", "products[0].product_code", "products[0].product_id", "products[0].title", "products[0].type", "products[0].integration",
+				"products[0].dimensions[1]", "products[0].dimensions[2]", "products[0].regions[0]", "products[0].regions[2]",
+				"products[0].public_keys[0].version", "products[0].public_keys[0].created_at", "products[0].public_keys[0].rotated_at", "products[0].public_keys[0].private_pem"}},
+		{"buyer", adminapi.Marketplace{Buyers: []adminapi.Buyer{{AccountID: "1", Name: long, Identifiers: []adminapi.CustomerIdentity{{SellerAccountID: "x"}},
+			Agreements: []adminapi.Agreement{{ProductCode: "nowhere", BuyerAccountID: buyerID, AgreementID: "x", LicenseARN: "x", CustomerIdentifier: long, StartTime: &early, EndingTime: &early, EndTime: &early}}}}}, nil,
+			[]string{"buyers[0].account_id", "buyers[0].name", "buyers[0].customer_identifiers[0].seller_account_id", "buyers[0].customer_identifiers[0].customer_identifier",
+				"buyers[0].agreements[0].buyer_account_id", "buyers[0].agreements[0].start_time", "buyers[0].agreements[0].ending_time", "buyers[0].agreements[0].end_time",
+				"buyers[0].agreements[0].product_code", "buyers[0].agreements[0].agreement_id", "buyers[0].agreements[0].license_arn", "buyers[0].agreements[0].customer_identifier"}},
+		{"agreement", adminapi.Marketplace{Agreements: []adminapi.Agreement{{ProductCode: "nowhere", BuyerAccountID: buyerID, StartTime: &start, EndingTime: &before}}}, nil,
+			[]string{"agreements[0].product_code", "agreements[0].buyer_account_id", "agreements[0].ending_time"}},
+		{"user", adminapi.Marketplace{Users: []adminapi.Principal{{AccountID: "1", Name: "a b", Allow: []string{"*", "x"}, Deny: []string{"y"},
+			AccessKeys: []adminapi.AccessKey{{AccessKeyID: "-", SecretAccessKey: "\n", Status: "s", CreatedAt: &early}}}}}, nil,
+			[]string{"users[0].account_id", "users[0].allow[1]", "users[0].deny[0]", "users[0].name", "users[0].access_keys[0].access_key_id", "users[0].access_keys[0].secret_access_key",
+				"users[0].access_keys[0].status", "users[0].access_keys[0].created_at"}},
+		{"role", adminapi.Marketplace{Roles: []adminapi.Principal{{AccountID: "1", Name: "", AccessKeys: []adminapi.AccessKey{{}}}}}, nil,
+			[]string{"roles[0].account_id", "roles[0].name", "roles[0].access_keys"}},
+		{"workload", adminapi.Marketplace{Sellers: sellers, Workloads: []adminapi.Workload{{AccountID: sellerID, Platform: "vm", Region: "mars-1", Role: "r"}, {}}}, nil,
+			[]string{"workloads[0].platform", "workloads[0].resource_id", "workloads[0].region", "workloads[0].role",
+				"workloads[1].account_id", "workloads[1].platform", "workloads[1].resource_id", "workloads[1].region"}},
+		{"token", adminapi.Marketplace{Tokens: []adminapi.TokenRequest{{ProductCode: "nowhere", IssuedAt: &start}}}, nil,
+			[]string{"tokens[0].registration_token", "tokens[0].product_code", "tokens[0].issued_at"}},
+
+		{"what could not be read is not wrong once more", adminapi.Marketplace{Sellers: sellers, Products: []adminapi.Product{{SellerAccountID: sellerID, Title: long}}, Buyers: []adminapi.Buyer{{AccountID: buyerID,
+			Agreements: []adminapi.Agreement{{ProductCode: "p", EndingTime: &before}}}}},
+			adminapi.Faults{{Place: "products[0].type"}, {Place: "products[0]", Detail: "there is no member prodct_code"}, {Place: "buyers[0].agreements[0].start_time"}}, []string{"products[0].title"}},
+		{"what the others of a thing refer to", adminapi.Marketplace{Sellers: []adminapi.Seller{{AccountID: "1111-2222-3333"}},
+			Products:   []adminapi.Product{{ProductCode: "a b", SellerAccountID: "111122223333", Type: "saas"}, {ProductCode: "q", SellerAccountID: "1111-2222-3333", Type: "saas"}},
+			Buyers:     []adminapi.Buyer{{AccountID: "12", Agreements: []adminapi.Agreement{{ProductCode: "a b"}, {ProductCode: "q"}}}},
+			Agreements: []adminapi.Agreement{{ProductCode: "q", BuyerAccountID: "12"}}, Tokens: []adminapi.TokenRequest{{ProductCode: "q", Buyer: "12", RegistrationToken: "t"}},
+			Users: []adminapi.Principal{{AccountID: "12", Name: "u"}}, Roles: []adminapi.Principal{{AccountID: "12", Name: "r"}}, Workloads: []adminapi.Workload{{AccountID: "12", Platform: "ec2", ResourceID: "i", Region: "us-east-1", Role: "r"}}},
+			nil, []string{"sellers[0].account_id", "products[0].product_code", "buyers[0].account_id", "tokens[0].registration_token"}}, // tokens are made in production
+		{"a seller under a name that is not known", adminapi.Marketplace{Sellers: []adminapi.Seller{{}}, Products: []adminapi.Product{{ProductCode: "p", SellerAccountID: sellerID, Type: "saas"}, {ProductCode: "q", SellerAccountID: "1", Type: "saas"}}},
+			adminapi.Faults{{Place: "sellers[0]", Detail: "there is no member acount_id"}}, []string{"products[1].seller_account_id"}},
+		{"a list that could not be read", adminapi.Marketplace{Products: products, Buyers: buyers}, adminapi.Faults{{Place: "sellers"}}, nil},
+		{"parts of a thing", adminapi.Marketplace{Sellers: sellers, Products: products, Buyers: []adminapi.Buyer{{AccountID: buyerID, Agreements: []adminapi.Agreement{{}, {ProductCode: "nowhere"}}}},
+			Agreements: []adminapi.Agreement{{ProductCode: "p", BuyerAccountID: buyerID}}},
+			adminapi.Faults{{Place: "buyers[0].agreements[0].product_code"}}, []string{"buyers[0].agreements[1].product_code"}},
+	} {
+		m := newMarket(t, false)
+		_, err := m.l.Import(m.op, &c.file, c.found...)
+		var faults adminapi.Faults
+		if !errors.As(err, &faults) {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		var places []string
+		for _, f := range faults[len(c.found):] {
+			places = append(places, f.Place)
+		}
+		if d := cmp.Diff(c.want, places); d != "" {
+			t.Errorf("%s: places (-want +got):\n%s\n%v", c.name, d, err)
+		}
+	}
+}
+
+// TestImportDifferences: all members of a thing that differ from what is there are told.
+func TestImportDifferences(t *testing.T) {
+	m := newMarket(t, false)
+	began := m.now.Add(-24 * time.Hour)
+	must(m.l.Import(m.op, bazaar(began)))
+	f := bazaar(began)
+	f.Products[0].Type, f.Products[0].Integration, f.Products[0].Title = "container", "concurrent", "Other"
+	f.Agreements[0].StartTime, f.Agreements[0].CustomerIdentifier = new(began.Add(-time.Hour)), "another"
+	f.Users[0].Allow, f.Users[0].Deny = []string{"*"}, []string{"*"}
+	f.Users[0].AccessKeys[1].SecretAccessKey, f.Users[0].AccessKeys[1].Status = strings.Repeat("x", 40), "Active"
+	f.Workloads[0].Region, f.Workloads[0].Role = "eu-private-1", ledger.WorkloadRole
+	_, err := m.l.Import(m.op, f)
+	var faults adminapi.Faults
+	if !errors.As(err, &faults) {
+		t.Fatal(err)
+	}
+	var places []string
+	for _, f := range faults {
+		places = append(places, f.Place)
+	}
+	want := []string{"products[0].title", "products[0].type", "products[0].integration", "agreements[0].start_time", "agreements[0].customer_identifier", "users[0].allow", "users[0].deny",
+		"users[0].access_keys[1].secret_access_key", "users[0].access_keys[1].status", "workloads[0].region", "workloads[0].role"}
+	if d := cmp.Diff(want, places); d != "" {
+		t.Errorf("places (-want +got):\n%s", d)
 	}
 }
 

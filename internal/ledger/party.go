@@ -24,17 +24,14 @@ func (l *Ledger) CreateSeller(op Operator, in adminapi.Seller) (adminapi.Seller,
 }
 
 func (p *plan) addSeller(in *adminapi.Seller) (exists bool, err *metering.Error) {
-	n, err := accountNumber("account_id", in.AccountID)
-	if err != nil {
-		return false, err
-	}
-	_, exists, err = p.addParty(n, in.Name, func(a *metering.Account) *bool { return &a.Seller })
+	_, exists, err = p.addParty(in.AccountID, in.Name, func(a *metering.Account) *bool { return &a.Seller })
 	return exists, err
 }
 
 // addParty makes the account a seller or a buyer, as role says. It returns the account's number.
-func (p *plan) addParty(n uint64, name string, role func(*metering.Account) *bool) (id uint32, exists bool, err *metering.Error) {
-	if err := checkText("name", name, 0, maxText); err != nil {
+func (p *plan) addParty(accountID, name string, role func(*metering.Account) *bool) (id uint32, exists bool, err *metering.Error) {
+	n, err := accountNumber("account_id", accountID)
+	if err := p.flaws(err, checkText("name", name, 0, maxText)); err != nil {
 		return 0, false, err
 	}
 	a := p.account(n)
@@ -112,33 +109,32 @@ func (l *Ledger) CreateBuyer(op Operator, in adminapi.Buyer) (adminapi.Buyer, er
 
 // addBuyer adds a buyer with everything in it. count counts the agreements that are new; it may be nil.
 func (p *plan) addBuyer(in *adminapi.Buyer, count *int) (exists bool, err *metering.Error) {
-	n, err := accountNumber("account_id", in.AccountID)
-	if err != nil {
-		return false, err
-	}
-	id, exists, err := p.addParty(n, in.Name, func(a *metering.Account) *bool { return &a.Buyer })
-	if err != nil {
-		return exists, err
-	}
-	if in.Suspended && !p.accounts.at(id).Suspended {
-		if exists {
-			return true, conflict("suspended: buyer %s is there and not suspended: change it with: meterd admin buyer suspend %s", in.AccountID, in.AccountID)
-		}
+	id, exists, err := p.addParty(in.AccountID, in.Name, func(a *metering.Account) *bool { return &a.Buyer })
+	switch {
+	case err != nil:
+	case in.Suspended && exists && !p.accounts.at(id).Suspended:
+		err = conflict("suspended: buyer %s is there and not suspended: change it with: meterd admin buyer suspend %s", in.AccountID, in.AccountID)
+	case in.Suspended && !exists:
 		p.accounts.change(id).Suspended = true
 	}
-	for i, c := range in.Identifiers {
-		if err := p.part(p.addIdentity(id, &c), "customer_identifiers[%d].", i); err != nil {
+	if err = p.spoil(err, in.AccountID); err != nil {
+		return exists, err
+	}
+	for i := range in.Identifiers {
+		if err := p.part("customer_identifiers", i, func() *metering.Error { return p.addIdentity(id, &in.Identifiers[i]) }); err != nil {
 			return exists, err
 		}
 	}
 	for i := range in.Agreements {
-		a := in.Agreements[i]
-		there, err := p.addAgreementOf(in.AccountID, &a, count != nil)
-		if err = p.part(err, "agreements[%d].", i); err != nil {
+		if err := p.part("agreements", i, func() *metering.Error {
+			a := in.Agreements[i]
+			there, err := p.addAgreementOf(in.AccountID, &a, count != nil)
+			if err == nil && !there && count != nil {
+				*count++
+			}
+			return err
+		}); err != nil {
 			return exists, err
-		}
-		if count != nil && !there {
-			*count++
 		}
 	}
 	return exists, nil
@@ -147,7 +143,9 @@ func (p *plan) addBuyer(in *adminapi.Buyer, count *int) (exists bool, err *meter
 // addAgreementOf adds an agreement that stands with its buyer.
 func (p *plan) addAgreementOf(buyer string, in *adminapi.Agreement, imported bool) (exists bool, err *metering.Error) {
 	if in.BuyerAccountID != "" && in.BuyerAccountID != buyer {
-		return false, invalid("buyer_account_id: is %.40q, but the buyer is %s: leave it out", in.BuyerAccountID, buyer)
+		if err := p.flaws(invalid("buyer_account_id: is %.40q, but the buyer is %s: leave it out", in.BuyerAccountID, buyer)); err != errFollows {
+			return false, err
+		}
 	}
 	in.BuyerAccountID = buyer
 	_, exists, err = p.addAgreement(in, imported)
@@ -155,15 +153,26 @@ func (p *plan) addAgreementOf(buyer string, in *adminapi.Agreement, imported boo
 }
 
 func (p *plan) addIdentity(buyer uint32, in *adminapi.CustomerIdentity) *metering.Error {
-	n, err := accountNumber("seller_account_id", in.SellerAccountID)
-	if err != nil {
+	seller, err := p.seller("seller_account_id", in.SellerAccountID)
+	if err := p.flaws(err, checkText("customer_identifier", in.CustomerIdentifier, 1, maxText)); err != nil {
 		return err
 	}
-	seller := p.account(n)
-	if seller == nil || !seller.Seller {
-		return p.absent(in.SellerAccountID, noSeller("seller_account_id", in.SellerAccountID))
+	if buyer == 0 {
+		return errFollows
 	}
 	return p.addCustomer(seller.ID, buyer, in.CustomerIdentifier)
+}
+
+// seller returns the seller of the given 12 digits.
+func (p *plan) seller(field, accountID string) (*metering.Account, *metering.Error) {
+	n, err := accountNumber(field, accountID)
+	if err == nil {
+		if a := p.account(n); a != nil && a.Seller {
+			return a, nil
+		}
+		err = noSeller(field, accountID)
+	}
+	return nil, p.absent(err, accountID, "sellers")
 }
 
 // addCustomer notes how the seller's products know the buyer: the same for all of them and for ever (metering-api 2.8).
@@ -209,14 +218,13 @@ func (p *plan) digits(account uint32) string {
 // buyer returns the buyer of the given 12 digits.
 func (p *plan) buyer(field, accountID string) (*metering.Account, *metering.Error) {
 	n, err := accountNumber(field, accountID)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		if a := p.account(n); a != nil && a.Buyer {
+			return a, nil
+		}
+		err = noBuyer(field, accountID)
 	}
-	a := p.account(n)
-	if a == nil || !a.Buyer {
-		return nil, p.absent(accountID, noBuyer(field, accountID))
-	}
-	return a, nil
+	return nil, p.absent(err, accountID, "buyers")
 }
 
 func noBuyer(field, id string) *metering.Error {

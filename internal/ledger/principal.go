@@ -28,48 +28,65 @@ func (l *Ledger) CreatePrincipal(op Operator, kind iam.Kind, in adminapi.Princip
 
 func (p *plan) addPrincipal(kind iam.Kind, in *adminapi.Principal) (id uint32, exists bool, err *metering.Error) {
 	account, err := p.holder(in.AccountID)
-	if err != nil {
-		return 0, false, err
-	}
+	found := append([]*metering.Error{err}, checkPermissions(in.Allow, in.Deny)...)
 	if bad := iam.ValidName(in.Name); bad != nil {
-		return 0, false, invalid("%v", bad)
+		found = append(found, invalid("name: %s", strings.TrimPrefix(bad.Error(), "name ")))
 	}
-	if err := checkPermissions(in.Allow, in.Deny); err != nil {
-		return 0, false, err
+	keys := in.AccessKeys
+	if kind == iam.Role && len(keys) > 0 {
+		found = append(found, invalid("access_keys: a role has none: leave them out, and get a workload's credentials with: meterd admin workload create"))
+		keys = nil
 	}
-	if kind == iam.Role && len(in.AccessKeys) > 0 {
-		return 0, false, invalid("access_keys: a role has none: leave them out, and get a workload's credentials with: meterd admin workload create")
+	if err = p.flaws(found...); err == nil {
+		id, exists, err = p.putGivenPrincipal(account.ID, kind, in)
 	}
-	old := p.principal(account.ID, kind, in.Name)
-	switch {
-	case old == nil:
-		id = p.putPrincipal(account.ID, kind, in.Name, in.Allow, in.Deny)
-	case in.Allow != nil && !slices.Equal(in.Allow, old.Allow):
-		return 0, true, differentPermissions("allow", kind, in, old.Allow)
-	case in.Deny != nil && !slices.Equal(in.Deny, old.Deny):
-		return 0, true, differentPermissions("deny", kind, in, old.Deny)
-	default:
-		id, exists = old.ID, true
+	if err = p.spoil(err, ""); err != nil {
+		return 0, exists, err
 	}
-	for i := range in.AccessKeys {
-		if err := p.part(p.addGivenKey(id, &in.AccessKeys[i]), "access_keys[%d].", i); err != nil {
+	for i := range keys {
+		if err := p.part("access_keys", i, func() *metering.Error { return p.addGivenKey(id, &keys[i]) }); err != nil {
 			return 0, exists, err
 		}
 	}
 	return id, exists, nil
 }
 
+// putGivenPrincipal adds a user or role that has been checked, unless it is there with the same permissions as far as
+// they are given.
+func (p *plan) putGivenPrincipal(account uint32, kind iam.Kind, in *adminapi.Principal) (id uint32, exists bool, err *metering.Error) {
+	old := p.principal(account, kind, in.Name)
+	if old == nil {
+		return p.putPrincipal(account, kind, in.Name, in.Allow, in.Deny), false, nil
+	}
+	var otherAllow, otherDeny *metering.Error
+	if in.Allow != nil && !slices.Equal(in.Allow, old.Allow) {
+		otherAllow = differentPermissions("allow", kind, in, old.Allow)
+	}
+	if in.Deny != nil && !slices.Equal(in.Deny, old.Deny) {
+		otherDeny = differentPermissions("deny", kind, in, old.Deny)
+	}
+	return old.ID, true, p.flaws(otherAllow, otherDeny)
+}
+
 // maxPermissions bounds the entries that each call of a principal is checked against.
 const maxPermissions = 100
 
-func checkPermissions(allow, deny []string) *metering.Error {
+// checkPermissions says what is wrong with the entries.
+func checkPermissions(allow, deny []string) (found []*metering.Error) {
 	if n := len(allow) + len(deny); n > maxPermissions {
-		return invalid("allow: there are %d entries of allow and deny, but at most %d are taken: use wildcards such as aws-marketplace:*", n, maxPermissions)
+		found = append(found, invalid("allow: there are %d entries of allow and deny, but at most %d are taken: use wildcards such as aws-marketplace:*", n, maxPermissions))
 	}
-	if bad := actions.Validate(&iam.Permissions{Allow: allow, Deny: deny}); bad != nil {
-		return invalid("%v", bad)
+	for i, entry := range allow {
+		if bad := actions.ValidEntry(entry); bad != nil {
+			found = append(found, invalid("allow[%d]: %v", i, bad))
+		}
 	}
-	return nil
+	for i, entry := range deny {
+		if bad := actions.ValidEntry(entry); bad != nil {
+			found = append(found, invalid("deny[%d]: %v", i, bad))
+		}
+	}
+	return found
 }
 
 func differentPermissions(field string, kind iam.Kind, in *adminapi.Principal, there []string) *metering.Error {
@@ -79,14 +96,13 @@ func differentPermissions(field string, kind iam.Kind, in *adminapi.Principal, t
 // holder returns the account that principals and workloads belong to.
 func (p *plan) holder(accountID string) (*metering.Account, *metering.Error) {
 	n, err := accountNumber("account_id", accountID)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		if a := p.account(n); a != nil {
+			return a, nil
+		}
+		err = notFound("account_id: account %s is neither a seller nor a buyer: make it one with: meterd admin seller create, or buyer create", accountID)
 	}
-	a := p.account(n)
-	if a == nil {
-		return nil, p.absent(accountID, notFound("account_id: account %s is neither a seller nor a buyer: make it one with: meterd admin seller create, or buyer create", accountID))
-	}
-	return a, nil
+	return nil, p.absent(err, accountID, "sellers", "buyers")
 }
 
 func (p *plan) putPrincipal(account uint32, kind iam.Kind, name string, allow, deny []string) uint32 {
@@ -115,8 +131,8 @@ func noPrincipal(kind iam.Kind, accountID, name string) *metering.Error {
 // PutPermissions replaces the permissions of a user or role. They are in force at once, in sessions too.
 func (l *Ledger) PutPermissions(op Operator, kind iam.Kind, accountID, name string, in adminapi.Permissions) (adminapi.Principal, error) {
 	err := l.act(op, func(p *plan) *metering.Error {
-		if err := checkPermissions(in.Allow, in.Deny); err != nil {
-			return err
+		if found := checkPermissions(in.Allow, in.Deny); len(found) > 0 {
+			return found[0]
 		}
 		q, err := p.principalNamed(kind, accountID, name)
 		if err != nil {

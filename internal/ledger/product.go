@@ -35,16 +35,19 @@ func (l *Ledger) CreateProduct(op Operator, in adminapi.Product) (adminapi.Produ
 // addProduct adds a product. In an import, one without a product code is the seller's product of that title.
 func (p *plan) addProduct(in *adminapi.Product, imported bool) (id uint32, exists bool, err *metering.Error) {
 	product, err := p.checkProduct(in)
+	if err == nil && in.ProductCode == "" && in.Title == "" && imported {
+		err = p.flaws(invalid("product_code: is missing, and so is title: give one of them, so that a second import finds the product"))
+	}
 	if err != nil {
+		if imported {
+			_ = p.addPublicKeys(0, in)
+		}
 		return 0, false, err
 	}
 	if old := p.product(in.ProductCode); old != nil {
 		return old.ID, true, p.sameProduct(old, in, product)
 	}
 	if in.ProductCode == "" && imported {
-		if in.Title == "" {
-			return 0, false, invalid("product_code: is missing, and so is title: give one of them, so that a second import finds the product")
-		}
 		if old := p.productTitled(product.Seller, in.Title); old != nil {
 			return old.ID, true, p.sameProduct(old, in, product)
 		}
@@ -66,10 +69,8 @@ func (p *plan) addProduct(in *adminapi.Product, imported bool) (id uint32, exist
 	p.products.add(product)
 	p.productByCode[product.Code] = product.ID
 	p.productByID[product.ProductID] = product.ID
-	for i := range in.PublicKeys {
-		if err := p.part(p.addPublicKey(product.ID, &in.PublicKeys[i]), "public_keys[%d].", i); err != nil {
-			return 0, false, err
-		}
+	if err := p.addPublicKeys(product.ID, in); err != nil {
+		return 0, false, err
 	}
 	if len(in.PublicKeys) == 0 && product.Type == metering.Container {
 		return product.ID, false, p.makePublicKey(product.ID, 1)
@@ -77,32 +78,39 @@ func (p *plan) addProduct(in *adminapi.Product, imported bool) (id uint32, exist
 	return product.ID, false, nil
 }
 
+// addPublicKeys adds the given versions of a new product's key, or only says what is wrong with them if the product is
+// 0, which was refused.
+func (p *plan) addPublicKeys(product uint32, in *adminapi.Product) *metering.Error {
+	for i := range in.PublicKeys {
+		if err := p.part("public_keys", i, func() *metering.Error { return p.addPublicKey(product, &in.PublicKeys[i]) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkProduct checks what can be checked of a product by itself.
 func (p *plan) checkProduct(in *adminapi.Product) (out metering.Product, err *metering.Error) {
-	n, err := accountNumber("seller_account_id", in.SellerAccountID)
-	if err != nil {
-		return out, err
+	seller, err := p.seller("seller_account_id", in.SellerAccountID)
+	found := []*metering.Error{err}
+	if err == nil {
+		out.Seller = seller.ID
 	}
-	seller := p.account(n)
-	if seller == nil || !seller.Seller {
-		return out, p.absent(in.SellerAccountID, noSeller("seller_account_id", in.SellerAccountID))
-	}
-	out = metering.Product{Seller: seller.ID, Code: in.ProductCode, ProductID: in.ProductID, Title: in.Title, Dimensions: in.Dimensions}
-	if strings.HasPrefix(in.ProductCode, "prod-") {
-		return out, invalid("product_code: %.80q looks like a product id: write it into product_id, and a code of letters and digits here, or leave it out", in.ProductCode)
-	}
-	if in.ProductCode != "" && !metering.ValidProductCode(in.ProductCode) {
-		return out, invalid("product_code: %.80q must have at most 255 letters, digits and -/=:_.@: write such a code, or leave it out", in.ProductCode)
+	out.Code, out.ProductID, out.Title, out.Dimensions = in.ProductCode, in.ProductID, in.Title, in.Dimensions
+	wrong := func(err *metering.Error) { found = append(found, err) }
+	switch {
+	case strings.HasPrefix(in.ProductCode, "prod-"):
+		wrong(invalid("product_code: %.80q looks like a product id: write it into product_id, and a code of letters and digits here, or leave it out", in.ProductCode))
+	case in.ProductCode != "" && !metering.ValidProductCode(in.ProductCode):
+		wrong(invalid("product_code: %.80q must have at most 255 letters, digits and -/=:_.@: write such a code, or leave it out", in.ProductCode))
 	}
 	if in.ProductID != "" && !identifier(in.ProductID, "prod-") {
-		return out, invalid("product_id: %.80q must begin with prod- and go on with letters, digits and hyphens, at most 255 in all: write such an id, or leave it out", in.ProductID)
+		wrong(invalid("product_id: %.80q must begin with prod- and go on with letters, digits and hyphens, at most 255 in all: write such an id, or leave it out", in.ProductID))
 	}
-	if err := checkText("title", in.Title, 0, maxText); err != nil {
-		return out, err
-	}
+	wrong(checkText("title", in.Title, 0, maxText))
 	var ok bool
 	if out.Type, ok = metering.ParseProductType(in.Type); !ok {
-		return out, invalid("type: must be saas, container or ami, not %.40q", in.Type)
+		wrong(invalid("type: must be saas, container or ami, not %.40q", in.Type))
 	}
 	switch in.Integration {
 	case "":
@@ -111,30 +119,29 @@ func (p *plan) checkProduct(in *adminapi.Product) (out metering.Product, err *me
 	case "concurrent":
 		out.Concurrent = true
 	default:
-		return out, invalid("integration: must be legacy or concurrent, not %.40q", in.Integration)
+		wrong(invalid("integration: must be legacy or concurrent, not %.40q", in.Integration))
 	}
 	if len(in.Dimensions) > maxDimensions {
-		return out, invalid("dimensions: there are %d, but a product can have at most %d", len(in.Dimensions), maxDimensions)
+		wrong(invalid("dimensions: there are %d, but a product can have at most %d", len(in.Dimensions), maxDimensions))
 	}
-	for i, d := range in.Dimensions {
+	for i, d := range in.Dimensions[:min(len(in.Dimensions), maxDimensions)] {
 		if err := checkText(fmt.Sprintf("dimensions[%d]", i), d, 1, maxText); err != nil {
-			return out, err
-		}
-		if slices.Contains(in.Dimensions[:i], d) {
-			return out, invalid("dimensions[%d]: %q is there twice: name each dimension once", i, d)
+			wrong(err)
+		} else if slices.Contains(in.Dimensions[:i], d) {
+			wrong(invalid("dimensions[%d]: %q is there twice: name each dimension once", i, d))
 		}
 	}
 	for i, name := range in.Regions {
-		r := p.region(name)
-		if r == nil {
-			return out, p.absent(name, noRegion(fmt.Sprintf("regions[%d]", i), name))
+		switch r := p.region(name); {
+		case r == nil:
+			wrong(p.absent(noRegion(fmt.Sprintf("regions[%d]", i), name), name, "regions"))
+		case slices.Contains(out.Regions, r.ID):
+			wrong(invalid("regions[%d]: %s is there twice: name each region once", i, name))
+		default:
+			out.Regions = append(out.Regions, r.ID)
 		}
-		if slices.Contains(out.Regions, r.ID) {
-			return out, invalid("regions[%d]: %s is there twice: name each region once", i, name)
-		}
-		out.Regions = append(out.Regions, r.ID)
 	}
-	return out, nil
+	return out, p.flaws(found...)
 }
 
 // identifier tells whether s is an identifier with the prefix, as AWS's look.
@@ -151,39 +158,43 @@ func identifier(s, prefix string) bool {
 	return true
 }
 
-// sameProduct tells where in, which is new once checked, differs from the product that is there. What in leaves
+// sameProduct says where in, which is new once checked, differs from the product that is there. What in leaves
 // out does not differ.
 func (p *plan) sameProduct(old *metering.Product, in *adminapi.Product, checked metering.Product) *metering.Error {
 	differs := func(field, there, given string) *metering.Error {
 		return conflict("%s: product %q is there with %s, not %s: write the same, or another product_code", field, old.Code, there, given)
 	}
-	switch {
-	case checked.Seller != old.Seller:
-		return differs("seller_account_id", p.digits(old.Seller), in.SellerAccountID)
-	case in.ProductID != "" && in.ProductID != old.ProductID:
-		return differs("product_id", old.ProductID, in.ProductID)
-	case in.Title != "" && in.Title != old.Title:
-		return differs("title", strconv.Quote(old.Title), strconv.Quote(in.Title))
-	case checked.Type != old.Type:
-		return differs("type", old.Type.String(), in.Type)
-	case in.Integration != "" && checked.Concurrent != old.Concurrent:
-		return differs("integration", integration(old), in.Integration)
-	case in.Dimensions != nil && !slices.Equal(in.Dimensions, old.Dimensions):
-		return differs("dimensions", fmt.Sprintf("%.200q", old.Dimensions), fmt.Sprintf("%.200q", in.Dimensions))
-	case in.Regions != nil && !slices.Equal(slices.Sorted(slices.Values(checked.Regions)), slices.Sorted(slices.Values(old.Regions))):
-		return differs("regions", "other regions", strings.Join(in.Regions, ", "))
+	var found []*metering.Error
+	for _, member := range []struct {
+		name         string
+		differs      bool
+		there, given any
+	}{
+		{"seller_account_id", checked.Seller != old.Seller, p.digits(old.Seller), in.SellerAccountID},
+		{"product_id", in.ProductID != "" && in.ProductID != old.ProductID, old.ProductID, in.ProductID},
+		{"title", in.Title != "" && in.Title != old.Title, strconv.Quote(old.Title), strconv.Quote(in.Title)},
+		{"type", checked.Type != old.Type, old.Type, in.Type},
+		{"integration", in.Integration != "" && checked.Concurrent != old.Concurrent, integration(old), in.Integration},
+		{"dimensions", in.Dimensions != nil && !slices.Equal(in.Dimensions, old.Dimensions), fmt.Sprintf("%.200q", old.Dimensions), fmt.Sprintf("%.200q", in.Dimensions)},
+		{"regions", in.Regions != nil && !slices.Equal(slices.Sorted(slices.Values(checked.Regions)), slices.Sorted(slices.Values(old.Regions))), "other regions", strings.Join(in.Regions, ", ")},
+	} {
+		if member.differs {
+			found = append(found, differs(member.name, fmt.Sprint(member.there), fmt.Sprint(member.given)))
+		}
 	}
+	wrong := p.flaws(found...)
 	for i := range in.PublicKeys {
-		k, err := p.checkPublicKey(old.ID, &in.PublicKeys[i])
-		if err != nil {
-			return within(err, "public_keys[%d].", i)
-		}
-		j := slices.IndexFunc(p.l.catalog.PublicKeys(old.ID), func(o metering.PublicKey) bool { return o.Version == k.Version && o.PEM == k.PEM })
-		if j < 0 {
-			return within(differs("version", "another public key, or none,", fmt.Sprintf("version %d as given", k.Version)), "public_keys[%d].", i)
+		if err := p.part("public_keys", i, func() *metering.Error {
+			k, err := p.checkPublicKey(old.ID, &in.PublicKeys[i])
+			if err == nil && !slices.ContainsFunc(p.l.catalog.PublicKeys(old.ID), func(o metering.PublicKey) bool { return o.Version == k.Version && o.PEM == k.PEM }) {
+				err = differs("version", "another public key, or none,", fmt.Sprintf("version %d as given", k.Version))
+			}
+			return err
+		}); err != nil {
+			return err
 		}
 	}
-	return nil
+	return wrong
 }
 
 func integration(p *metering.Product) string {
@@ -209,7 +220,7 @@ func (p *plan) productNamed(field, code string) (*metering.Product, *metering.Er
 	if product := p.product(code); product != nil {
 		return product, nil
 	}
-	return nil, p.absent(code, noProduct(field, code, p.productOfID(code)))
+	return nil, p.absent(noProduct(field, code, p.productOfID(code)), code, "products")
 }
 
 func noProduct(field, code string, ofID *metering.Product) *metering.Error {

@@ -24,6 +24,9 @@ func (p *plan) addPublicKey(product uint32, in *adminapi.PublicKey) *metering.Er
 	if err != nil {
 		return err
 	}
+	if product == 0 {
+		return errFollows
+	}
 	if k.Sealed == nil {
 		return invalid("private_pem: is missing: give the RSA private key, or leave public_keys out to have one made")
 	}
@@ -42,15 +45,12 @@ func (p *plan) putPublicKey(k metering.PublicKey) *metering.Error {
 // checkPublicKey checks a given version of a product's key, and seals its private half if there is one.
 func (p *plan) checkPublicKey(product uint32, in *adminapi.PublicKey) (k metering.PublicKey, err *metering.Error) {
 	k = metering.PublicKey{Product: product, Version: in.Version, PEM: in.PEM}
+	var badVersion, badCreated, badRotated, badKey *metering.Error
 	if in.Version < 1 {
-		return k, invalid("version: must be 1 or more, not %d", in.Version)
+		badVersion = invalid("version: must be 1 or more, not %d", in.Version)
 	}
-	if k.Created, err = instant("created_at", in.CreatedAt); err != nil {
-		return k, err
-	}
-	if k.RotatedAt, err = instant("rotated_at", in.RotatedAt); err != nil {
-		return k, err
-	}
+	k.Created, badCreated = instant("created_at", in.CreatedAt)
+	k.RotatedAt, badRotated = instant("rotated_at", in.RotatedAt)
 	if k.Created == 0 {
 		k.Created = p.now
 	}
@@ -58,30 +58,32 @@ func (p *plan) checkPublicKey(product uint32, in *adminapi.PublicKey) (k meterin
 		k.RotatedAt = p.now
 	}
 	if in.Expired && k.RotatedAt > p.now {
-		return k, invalid("expired: is true, but rotated_at is %v, in the future: leave one of them out", k.RotatedAt)
+		badRotated = invalid("expired: is true, but rotated_at is %v, in the future: leave one of them out", k.RotatedAt)
 	}
-	if in.PrivatePEM == "" {
-		return k, nil
+	if in.PrivatePEM != "" {
+		k.PEM, k.Sealed, badKey = p.privateKey(product, in)
 	}
+	return k, p.flaws(badVersion, badCreated, badRotated, badKey)
+}
+
+// privateKey checks a given private key. It returns its public half, and it sealed.
+func (p *plan) privateKey(product uint32, in *adminapi.PublicKey) (public string, sealed []byte, err *metering.Error) {
 	block, _ := pem.Decode([]byte(in.PrivatePEM))
 	if block == nil || block.Type != "PRIVATE KEY" {
-		return k, invalid("private_pem: is not a PKCS #8 private key in PEM: make one with: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:%d", keyBits)
+		return "", nil, invalid("private_pem: is not a PKCS #8 private key in PEM: make one with: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:%d", keyBits)
 	}
 	parsed, bad := x509.ParsePKCS8PrivateKey(block.Bytes)
 	key, ok := parsed.(*rsa.PrivateKey)
 	if bad != nil || !ok || key.N.BitLen() < keyBits {
-		return k, invalid("private_pem: must be an RSA key of %d bits or more", keyBits)
+		return "", nil, invalid("private_pem: must be an RSA key of %d bits or more", keyBits)
 	}
-	public, err := publicPEM(key)
-	if err != nil {
-		return k, err
+	if public, err = publicPEM(key); err != nil {
+		return "", nil, err
 	}
 	if given, _ := pem.Decode([]byte(in.PEM)); in.PEM != "" && (given == nil || string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: given.Bytes})) != public) {
-		return k, invalid("pem: is not the public half of private_pem: leave it out")
+		return "", nil, invalid("pem: is not the public half of private_pem: leave it out")
 	}
-	k.PEM = public
-	k.Sealed = p.l.sealer.Seal(keyLabel(product, in.Version), block.Bytes)
-	return k, nil
+	return public, p.l.sealer.Seal(keyLabel(product, in.Version), block.Bytes), nil
 }
 
 func publicPEM(key *rsa.PrivateKey) (string, *metering.Error) {

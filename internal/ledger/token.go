@@ -38,29 +38,28 @@ func (l *Ledger) CreateToken(op Operator, in adminapi.TokenRequest) (adminapi.To
 
 // addToken adds a registration token, made unless it is given. One that is there already must stand for the same.
 func (p *plan) addToken(in *adminapi.TokenRequest) (t store.RegistrationToken, exists bool, err *metering.Error) {
-	product, err := p.productNamed("product_code", in.ProductCode)
-	if err != nil {
-		return t, false, err
+	var buyer *metering.Account
+	var badBuyer, badTime, badToken *metering.Error
+	product, badProduct := p.productNamed("product_code", in.ProductCode)
+	if badProduct == nil {
+		buyer, badBuyer = p.tokenBuyer(product, in.Buyer)
 	}
-	buyer, err := p.tokenBuyer(product, in.Buyer)
-	if err != nil {
-		return t, false, err
-	}
-	t = store.RegistrationToken{Product: product.ID, Buyer: buyer.ID}
-	if t.Issued, err = instant("issued_at", in.IssuedAt); err != nil {
-		return t, false, err
-	}
+	t.Issued, badTime = instant("issued_at", in.IssuedAt)
 	switch {
 	case t.Issued == 0:
 		t.Issued = p.now
 	case !p.l.Sandbox():
-		return t, false, conflict("issued_at: a production ledger issues tokens now: leave it out")
+		badTime = conflict("issued_at: a production ledger issues tokens now: leave it out")
 	}
 	t.Expires = t.Issued.Add(p.l.settings.TokenLife)
 	if in.RegistrationToken != "" {
-		if t.ID, err = p.l.givenToken(in.RegistrationToken); err != nil {
-			return t, false, err
-		}
+		t.ID, badToken = p.l.givenToken(in.RegistrationToken)
+	}
+	if err := p.flaws(badProduct, badBuyer, badTime, badToken); err != nil {
+		return t, false, err
+	}
+	t.Product, t.Buyer = product.ID, buyer.ID
+	if in.RegistrationToken != "" {
 		old, err := p.token(t.ID)
 		if err != nil {
 			return t, false, err
@@ -118,9 +117,9 @@ func (p *plan) tokenBuyer(product *metering.Product, name string) (*metering.Acc
 		return a, nil
 	}
 	if iam.ValidAccountID(name) == nil {
-		return nil, noBuyer("buyer", name)
+		return nil, p.absent(noBuyer("buyer", name), name, "buyers")
 	}
-	return nil, notFound("buyer: %.80q is neither a buyer's 12 digits nor a customer identifier of seller %s: meterd admin buyer list shows them", name, p.digits(product.Seller))
+	return nil, p.absent(notFound("buyer: %.80q is neither a buyer's 12 digits nor a customer identifier of seller %s: meterd admin buyer list shows them", name, p.digits(product.Seller)), name, "buyers")
 }
 
 func (l *Ledger) tokenShape(t *store.RegistrationToken, product, buyer string) adminapi.Token {

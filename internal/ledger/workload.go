@@ -93,24 +93,25 @@ func sessionName(resource string) string {
 // addWorkload adds a workload. That it has another role than the one given is no difference to a workload that is
 // there already: see sameRole.
 func (p *plan) addWorkload(in *adminapi.Workload) (id uint32, exists bool, err *metering.Error) {
-	account, err := p.holder(in.AccountID)
-	if err != nil {
-		return 0, false, err
-	}
+	var badPlatform, badRegion, badRole *metering.Error
+	account, badAccount := p.holder(in.AccountID)
 	platform, ok := metering.ParsePlatform(in.Platform)
 	if !ok {
-		return 0, false, invalid("platform: must be ec2, ecs, eks or agentcore, not %.40q", in.Platform)
-	}
-	if err := checkText("resource_id", in.ResourceID, 1, 128); err != nil {
-		return 0, false, err
+		badPlatform = invalid("platform: must be ec2, ecs, eks or agentcore, not %.40q", in.Platform)
 	}
 	region := p.region(in.Region)
 	if region == nil {
-		return 0, false, p.absent(in.Region, noRegion("region", in.Region))
+		badRegion = p.absent(noRegion("region", in.Region), in.Region, "regions")
+	}
+	if badAccount == nil && in.Role != "" && in.Role != WorkloadRole {
+		_, badRole = p.workloadRole(account.ID, in.Role) // adds none of another name
+	}
+	if err := p.flaws(badAccount, badPlatform, checkText("resource_id", in.ResourceID, 1, 128), badRegion, badRole); err != nil {
+		return 0, false, err
 	}
 	if w := p.workload(account.ID, platform, in.ResourceID); w != nil {
 		if w.Region != region.ID {
-			return 0, true, conflict("region: workload %s runs in %s, not %s, and does not move: write the same region, or another resource_id",
+			return w.ID, true, conflict("region: workload %s runs in %s, not %s, and does not move: write the same region, or another resource_id",
 				in.ResourceID, p.regions.at(uint32(w.Region)).Name, in.Region)
 		}
 		return w.ID, true, nil
@@ -131,7 +132,7 @@ func (p *plan) workloadRole(account uint32, name string) (uint32, *metering.Erro
 		return q.ID, nil
 	}
 	if name != "" && name != WorkloadRole {
-		return 0, p.absent(name, noPrincipal(iam.Role, p.digits(account), name))
+		return 0, p.absent(notFound("role: account %s has no role %.80q: meterd admin role list shows them", p.digits(account), name), name, "roles")
 	}
 	if q := p.principal(account, iam.Role, WorkloadRole); q != nil {
 		return q.ID, nil
@@ -139,7 +140,7 @@ func (p *plan) workloadRole(account uint32, name string) (uint32, *metering.Erro
 	return p.putPrincipal(account, iam.Role, WorkloadRole, []string{metering.MeterUsage.Info().Action, metering.RegisterUsage.Info().Action}, nil), nil
 }
 
-// sameRole tells whether the workload that is there has the role that in names, if it names one.
+// sameRole returns an error unless the workload that is there has the role that in names, if it names one.
 func (p *plan) sameRole(id uint32, in *adminapi.Workload) *metering.Error {
 	role := p.principals.at(p.workloads.at(id).Role)
 	if in.Role != "" && in.Role != role.Name {
