@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/meterd/meterd/internal/store"
 	"github.com/meterd/meterd/internal/verify"
@@ -20,6 +21,11 @@ type copyCmd struct {
 }
 
 func (cmd *copyCmd) Run(c *console) error {
+	for _, place := range []string{cmd.From, cmd.To} {
+		if strings.Contains(place, "://") && !store.IsURL(place) {
+			return fmt.Errorf("%s: must be a folder, or the URL of a PostgreSQL database, postgres://user@host/database", store.Redacted(place))
+		}
+	}
 	same, err := store.SamePlace(cmd.From, cmd.To)
 	switch {
 	case err != nil:

@@ -29,7 +29,7 @@ func (cmd *devCmd) Run(c *console) (err error) {
 			return fmt.Errorf("--describe: %w", err)
 		}
 	}
-	if err := cmd.checkAddresses(); err != nil {
+	if err := errors.Join((&placeFlags{Data: cmd.Data, Store: cmd.Store}).check(), cmd.checkAddresses()); err != nil {
 		return err
 	}
 	if !cmd.AllowRemote {

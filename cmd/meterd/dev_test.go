@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,12 +82,27 @@ func TestDev(t *testing.T) {
 	if err := os.WriteFile(notes, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
 	for _, c := range []struct{ args, want string }{
 		{"dev --listen 127.0.0.1:0 --describe " + notes, "meterd: --describe: " + notes + " is there and is no description of a sandbox: choose another name, or remove it\n"},
 		{"dev --listen 127.0.0.1", "meterd: --listen 127.0.0.1: has no port; write 127.0.0.1:4880\n"},
 		{"dev --listen ::1", "meterd: --listen ::1: has no port; write [::1]:4880\n"},
 		{"dev --admin-listen [::1]", "meterd: --admin-listen [::1]: has no port; write [::1]:4881\n"},
 		{"dev --ops-listen a:b:c", "meterd: --ops-listen a:b:c: is not an address; write host and port, such as 127.0.0.1:4882\n"},
+		{"dev --listen 127.0.0.1:99999", "meterd: --listen 127.0.0.1:99999: a port is 1 to 65535, or 0 for any that is free, not 99999\n"},
+		{"dev --listen " + taken.Addr().String(), "meterd: --listen " + taken.Addr().String() + ": another program listens there, perhaps another meterd; end it, or give another port, 0 for any that is free\n"},
+		{"dev --listen 127.0.0.1:0 --describe " + dir + "/nowhere/d.json", "meterd: --describe: there is no folder for the file: stat " + dir + "/nowhere: no such file or directory\n"},
+		{"dev --listen 127.0.0.1:0 --store nowhere", "meterd: --store nowhere: must be the URL of a PostgreSQL database, postgres://user@host/database; for a folder use --data\n"},
+		{"dev --listen 127.0.0.1:0 --external-host https://meter.example", `meterd: --external-host "https://meter.example": must be a host as it is in the endpoint of clients, without https:// or a path: meter.example, or meter.example:8443` + "\n"},
+		{"dev --listen 127.0.0.1:0 --external-host meter.example:port", `meterd: --external-host "meter.example:port": must be a host as it is in the endpoint of clients, without https:// or a path: meter.example, or meter.example:8443` + "\n"},
+		{"dev --listen 127.0.0.1:0 --tls-cert " + notes + " --tls-key " + notes, "meterd: --tls-cert, --tls-key: " + notes + " and " + notes + " are no certificate in PEM with its private key: tls: failed to find any PEM data in certificate input\n"},
+		{"dev --listen 127.0.0.1:0 --tls-cert " + dir + " --tls-key " + dir, "meterd: --tls-cert, --tls-key: " + dir + " is a directory, and a file is wanted\n"},
+		{"copy " + dir + " mysql://db/meterd", "meterd: mysql://db/meterd: must be a folder, or the URL of a PostgreSQL database, postgres://user@host/database\n"},
+		{"serve --drain-time=-1s --data " + dir, "meterd: --drain-time -1s: must not be negative\n"},
 		{"serve --listen localhost --data " + dir, "meterd: --listen localhost: has no port; write localhost:4880\n"},
 	} {
 		var out, problems bytes.Buffer

@@ -51,7 +51,11 @@ func loadCertificate(cert, key string) (tls.Certificate, error) {
 			return tls.Certificate{}, err
 		}
 	}
-	return tls.X509KeyPair(texts[0], texts[1])
+	pair, err := tls.X509KeyPair(texts[0], texts[1])
+	if err != nil {
+		err = fmt.Errorf("%s and %s are no certificate in PEM with its private key: %w", cert, key, err)
+	}
+	return pair, err
 }
 
 // readKey reads the master key. It refuses a file that others may write.

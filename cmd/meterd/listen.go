@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/signal"
 	"strconv"
@@ -79,10 +80,13 @@ func (f *serviceFlags) config(log *slog.Logger) (ledger.Config, error) {
 	return cfg, nil
 }
 
-// checkAddresses finds addresses without a port, whose error would not say so.
+// checkAddresses finds addresses that cannot be right, whose errors would not say so.
 func (f *serviceFlags) checkAddresses() error {
 	for _, a := range []struct{ flag, address, port string }{{"listen", f.Listen, "4880"}, {"admin-listen", f.AdminListen, "4881"}, {"ops-listen", f.OpsListen, "4882"}} {
-		if _, _, err := net.SplitHostPort(a.address); err == nil {
+		if _, port, err := net.SplitHostPort(a.address); err == nil {
+			if _, err := net.LookupPort("tcp", port); err != nil {
+				return fmt.Errorf("--%s %s: a port is 1 to 65535, or 0 for any that is free, not %s", a.flag, a.address, port)
+			}
 			continue
 		}
 		host := strings.Trim(a.address, "[]")
@@ -90,6 +94,11 @@ func (f *serviceFlags) checkAddresses() error {
 			return fmt.Errorf("--%s %s: is not an address; write host and port, such as 127.0.0.1:%s", a.flag, a.address, a.port)
 		}
 		return fmt.Errorf("--%s %s: has no port; write %s", a.flag, a.address, net.JoinHostPort(host, a.port))
+	}
+	for _, host := range f.ExternalHost {
+		if u, err := url.Parse("http://" + host); err != nil || u.Host != host || u.Hostname() == "" || strings.ContainsAny(host, "<>\" \t") {
+			return fmt.Errorf("--external-host %q: must be a host as it is in the endpoint of clients, without https:// or a path: meter.example, or meter.example:8443", host)
+		}
 	}
 	return nil
 }
@@ -178,7 +187,7 @@ func newService(f *serviceFlags, log *slog.Logger, dev bool) (*service, error) {
 	if f.TLSCert != "" {
 		c := &certificate{cert: f.TLSCert, key: f.TLSKey, log: log}
 		if _, err := c.get(nil); err != nil {
-			return nil, fmt.Errorf("TLS certificate: %w", err)
+			return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
 		}
 		s.tls = &tls.Config{GetCertificate: c.get, MinVersion: tls.VersionTLS12}
 	}
@@ -255,6 +264,9 @@ func (s *service) few() int { return min(s.flags.MaxConnections, fewConnections)
 // listen opens the listener of one endpoint.
 func (s *service) listen(place int, name, address string, limits server.Limits, handler func(*server.Hosts) http.Handler) error {
 	listener, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("--%s %s: another program listens there, perhaps another meterd; end it, or give another port, 0 for any that is free", name, address)
+	}
 	if err != nil {
 		return fmt.Errorf("--%s %s: %w", name, address, err)
 	}

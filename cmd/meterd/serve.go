@@ -211,6 +211,9 @@ type serveCmd struct {
 }
 
 func (cmd *serveCmd) Run(c *console) error {
+	if cmd.DrainTime < 0 {
+		return fmt.Errorf("--drain-time %v: must not be negative", cmd.DrainTime)
+	}
 	if err := cmd.checkAddresses(); err != nil {
 		return err
 	}

@@ -121,6 +121,9 @@ func Withdraw(file string) error {
 	info, err := os.Lstat(file)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
+		if _, err := os.Stat(filepath.Dir(file)); err != nil {
+			return fmt.Errorf("there is no folder for the file: %w", err)
+		}
 		return nil
 	case err != nil:
 		return err
