@@ -923,6 +923,9 @@ func openMarketplace(name string, stdin io.Reader) (*marketplaceFile, error) {
 	case ".yaml", ".yml":
 		form = adminapi.YAML
 	default:
+		if info, err := os.Stat(name); err == nil && info.IsDir() {
+			return nil, fmt.Errorf("%s is a directory, and a marketplace file is wanted: .yaml, .yml or .json", name)
+		}
 		return nil, fmt.Errorf("%s is neither .yaml, .yml nor .json; rename it, or send it through standard input with -", name)
 	}
 	in, err := os.Open(name)
@@ -974,6 +977,9 @@ type usageCmd struct {
 }
 
 func (cmd *usageCmd) Run(c *console, a *adminCmd) error {
+	if cmd.Limit < 0 {
+		return fmt.Errorf("--limit %d: must be 1 or more, or 0 for all", cmd.Limit)
+	}
 	client, err := a.client(c)
 	if err != nil {
 		return err

@@ -174,7 +174,7 @@ func (l *Ledger) ChangeAccessKey(op Operator, accessKeyID string, in adminapi.Ac
 }
 
 func noKey(id string) *metering.Error {
-	return notFound("access_key_id: there is no access key %.40q: meterd admin user list shows them", id)
+	return notFound("access_key_id: there is no access key %.40q: meterd admin key list shows them", id)
 }
 
 // keyToChange returns a key, whose secret the directory gets again: it forgets those of inactive keys.

@@ -179,7 +179,7 @@ func (l *Ledger) AcceptClock(op Operator) (adminapi.Clock, error) {
 		return adminapi.Clock{}, err
 	}
 	if l.Sandbox() {
-		return adminapi.Clock{}, conflict("clock: that of a sandbox is moved, and needs not be accepted")
+		return adminapi.Clock{}, conflict("clock: that of a sandbox is moved, and need not be accepted")
 	}
 	err := l.exclusively(func() *metering.Error {
 		state, was, ok := l.clock.accepted()

@@ -61,6 +61,18 @@ func accountNumber(field, s string) (uint64, *metering.Error) {
 	return n, nil
 }
 
+// checkFilter checks the account that a list is asked for, if it is asked for one: of what is no account id there is
+// nothing, which is no answer to who has misspelt it.
+func checkFilter(field, accountID string) error {
+	if accountID == "" {
+		return nil
+	}
+	if _, bad := accountNumber(field, accountID); bad != nil {
+		return bad
+	}
+	return nil
+}
+
 // checkText tells whether s is a text of least to most bytes that can be printed.
 func checkText(field, s string, least, most int) *metering.Error {
 	switch {

@@ -191,6 +191,9 @@ func (l *Ledger) principalShape(q *store.Principal, keys []adminapi.AccessKey) a
 
 // Principals lists the users or roles, of one account if one is given.
 func (l *Ledger) Principals(op Operator, kind iam.Kind, accountID, after string, limit int) (adminapi.Page[adminapi.Principal], error) {
+	if err := checkFilter("account_id", accountID); err != nil {
+		return adminapi.Page[adminapi.Principal]{}, err
+	}
 	var keys map[uint32][]adminapi.AccessKey
 	return list(l, op, func() []store.Principal { return l.directory.principals }, after, limit, func(q *store.Principal) (adminapi.Principal, bool) {
 		if q.Deleted || q.Kind != kind || accountID != "" && l.number(q.Account) != accountID {

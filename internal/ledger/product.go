@@ -282,6 +282,9 @@ func (l *Ledger) productShape(p *metering.Product) adminapi.Product {
 
 // Products lists the products, of one seller if an account is given.
 func (l *Ledger) Products(op Operator, sellerAccountID, after string, limit int) (adminapi.Page[adminapi.Product], error) {
+	if err := checkFilter("seller_account_id", sellerAccountID); err != nil {
+		return adminapi.Page[adminapi.Product]{}, err
+	}
 	return list(l, op, l.catalog.Products, after, limit, func(p *metering.Product) (adminapi.Product, bool) {
 		if sellerAccountID != "" && l.number(p.Seller) != sellerAccountID {
 			return adminapi.Product{}, false

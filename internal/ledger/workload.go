@@ -151,6 +151,9 @@ func (p *plan) sameRole(id uint32, in *adminapi.Workload) *metering.Error {
 
 // Workloads lists the workloads, of one account if one is given.
 func (l *Ledger) Workloads(op Operator, accountID, after string, limit int) (adminapi.Page[adminapi.Workload], error) {
+	if err := checkFilter("account_id", accountID); err != nil {
+		return adminapi.Page[adminapi.Workload]{}, err
+	}
 	return list(l, op, l.catalog.Workloads, after, limit, func(w *metering.Workload) (adminapi.Workload, bool) {
 		if accountID != "" && l.number(w.Account) != accountID {
 			return adminapi.Workload{}, false
