@@ -27,7 +27,7 @@ const floors = `
 6  internal/sandbox
 5  internal/server  internal/console  internal/notify  internal/relay
 4  internal/ledger
-3  internal/verify
+3  internal/market  internal/verify
 2  internal/store
 1  internal/adminapi  internal/table  internal/pgtest
 0  . internal/metering  internal/iam  internal/sigv4  internal/wire

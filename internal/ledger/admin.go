@@ -1,105 +1,196 @@
 package ledger
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
 )
 
-// Acts of administration take the operator first and the shapes of the admin API. Their errors are
-// [*metering.Error], of kind Validation, NotFound, Conflict or AccessDenied, or what prevented the commit. Each
-// message is one line: the field, the rule and the mend. Every act is a [plan], and everything in it is committed
-// together with one audit row.
-
-// act plans with f, and commits.
-func (l *Ledger) act(op Operator, f func(*plan) *metering.Error) error {
+// Act has the marketplace changed: it plans on the latest state, commits the rows with one audit row, and then answers
+// what it now finds. Its errors are [*metering.Error], of kind Validation, NotFound, Conflict or AccessDenied, or what
+// prevented the commit; that of an import has all of its faults.
+func Act[R any](ctx context.Context, l *Ledger, op Operator, act market.Act[R]) (R, error) {
+	var none R
 	if err := op.check(l); err != nil {
-		return err
+		return none, err
 	}
-	err := l.exclusively(func() *metering.Error {
-		p := newPlan(l)
-		defer func() { *p = plan{} }() // the committer holds on to the last act, and a plan can be large
-		if err := f(p); err != nil {
+	var find market.Find[R]
+	var refusal error // in planning
+	err := l.exclusively(func() (err *metering.Error) {
+		p := market.NewPlan(l.view(), l.cfg.Random, l.storedToken)
+		defer func() { *p = market.Plan{} }() // the committer holds on to the last act, and a plan can be large
+		if find, err = act(p); err != nil {
+			refusal = p.Refusal(err)
 			return err
 		}
-		p.settle()
-		return l.administer(op, adminWork{act: clipped(p.act), puts: p.put, enter: p.enter})
+		p.Settle()
+		return l.administer(op, adminWork{summary: clipped(p.Summary), enter: p.Enter,
+			puts: func(tx *store.Tx) error { return p.Rows(tx.Replace) }})
 	})
-	if err != nil {
-		return err
+	switch {
+	case refusal != nil:
+		return none, refusal
+	case err != nil:
+		return none, err
+	case find == nil:
+		return none, nil
 	}
-	return nil // not err, which would be an error that holds a nil pointer
+	return Find(ctx, l, op, find)
 }
 
 // clipped bounds the text of an audit row.
-func clipped(act string) string {
+func clipped(summary string) string {
 	const most = 1000
-	if len(act) > most {
-		act = strings.ToValidUTF8(act[:most], "") + "…"
+	if len(summary) > most {
+		summary = strings.ToValidUTF8(summary[:most], "") + "…"
 	}
-	return act
+	return summary
 }
 
-// find checks the operator and reads one thing from the catalogue or the directory.
-func find[R any](l *Ledger, op Operator, f func() (R, *metering.Error)) (R, error) {
+// view is the marketplace as it is now. The caller holds l.mu, or l.administration while it plans.
+func (l *Ledger) view() market.View { return market.View{State: l.market, Now: l.clock.now()} }
+
+// Find reads one thing of the marketplace.
+func Find[R any](_ context.Context, l *Ledger, op Operator, find market.Find[R]) (R, error) {
 	var none R
 	if err := op.check(l); err != nil {
 		return none, err
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	found, err := f()
+	v := l.view()
+	found, err := find(&v)
 	if err != nil {
 		return none, err
 	}
 	return found, nil
 }
 
-// list returns a page of things: those of all, in the order of their numbers, that item wants. A page's cursor is
-// the number of its last thing.
-func list[T, R any](l *Ledger, op Operator, all func() []T, after string, limit int, item func(*T) (R, bool)) (adminapi.Page[R], error) {
-	return find(l, op, func() (adminapi.Page[R], *metering.Error) {
-		page := adminapi.Page[R]{Items: []R{}}
-		limit, err := pageLimit(limit)
+// maxLook bounds the things that a list looks at while it holds the lock, for a change that waits for the lock has
+// everybody wait who asks for it after.
+const maxLook = 1000
+
+// List returns a page of things, at most limit of them, behind the cursor of the page before.
+func List[R any](ctx context.Context, l *Ledger, op Operator, list market.List[R], after string, limit int) (adminapi.Page[R], error) {
+	none := adminapi.Page[R]{Items: []R{}}
+	if err := op.check(l); err != nil {
+		return none, err
+	}
+	page, err := market.NewPage(list, after, limit)
+	if err != nil {
+		return none, err
+	}
+	for finished := false; !finished; {
+		if err := ctx.Err(); err != nil {
+			return none, err
+		}
+		l.mu.RLock()
+		v := l.view()
+		finished, err = page.Fill(&v, maxLook)
+		l.mu.RUnlock()
 		if err != nil {
-			return page, err
+			return none, err
 		}
-		from := uint64(0)
-		if after != "" {
-			var bad error
-			if from, bad = strconv.ParseUint(after, 10, 32); bad != nil {
-				return page, badCursor(after)
-			}
-		}
-		things, last := all(), from
-		for i := from; i < uint64(len(things)); i++ {
-			r, wanted := item(&things[i])
-			if !wanted {
-				continue
-			}
-			if len(page.Items) == limit {
-				page.Next = strconv.FormatUint(last, 10)
-				break
-			}
-			page.Items = append(page.Items, r)
-			last = i + 1
-		}
-		return page, nil
+	}
+	return page.Page, nil
+}
+
+// Tokens lists the registration tokens in the order in which they were issued. They are read from the store, while the
+// marketplace is not locked.
+func (l *Ledger) Tokens(op Operator, after string, limit int) (adminapi.Page[adminapi.Token], error) {
+	page := adminapi.Page[adminapi.Token]{Items: []adminapi.Token{}}
+	if err := op.check(l); err != nil {
+		return page, err
+	}
+	limit, refusal := market.PageLimit(limit)
+	if refusal != nil {
+		return page, refusal
+	}
+	from, refusal := market.TokenCursor(after)
+	if refusal != nil {
+		return page, refusal
+	}
+	var found []store.RegistrationToken // one more than the limit, to know whether there is a next page
+	err := l.db.View(func(r *store.Reader) error {
+		found = nil
+		return r.RegistrationTokens(from, limit+1, func(t store.RegistrationToken) error {
+			found = append(found, t)
+			return nil
+		})
 	})
+	if err == nil {
+		err = l.catchUp()
+	}
+	if err != nil {
+		return page, err
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	v := l.view()
+	shown, known := v.Tokens(found[:min(len(found), limit)])
+	if !known {
+		return page, errAhead
+	}
+	if page.Items = shown; len(found) > limit {
+		page.Next = shown[limit-1].ID
+	}
+	return page, nil
+}
+
+// auditWork writes nothing but the audit row of what an operator did without changing anything.
+type auditWork struct {
+	plain
+	summary string
+	token   uint32 // of the operator
+}
+
+func (a *auditWork) write(_ *group, c *Call) error {
+	c.audit.Principal = a.token
+	c.audit.Detail = store.AppendText(c.audit.Detail, a.summary)
+	return nil
+}
+
+// CreateWorkloadCredentials mints credentials for a workload. For one that is known, with the role that it has, that
+// writes an audit row and nothing else; one that is new, or gets another role, is an act before.
+func (l *Ledger) CreateWorkloadCredentials(op Operator, in adminapi.WorkloadRequest) (adminapi.WorkloadCredentials, error) {
+	ctx := context.Background()
+	summary := ""
+	out, err := Find(ctx, l, op, func(v *market.View) (out adminapi.WorkloadCredentials, err *metering.Error) {
+		out, summary, err = v.Credentials(&in, l.cfg.Now(), l.cfg.Random)
+		return out, err
+	})
+	switch {
+	case errors.Is(err, market.ErrUnsettled):
+		return Act(ctx, l, op, market.CreateWorkloadCredentials(in, l.cfg.Now()))
+	case err != nil:
+		return adminapi.WorkloadCredentials{}, err
+	}
+	c, refusal := l.adminCall(op)
+	if refusal != nil {
+		return adminapi.WorkloadCredentials{}, refusal
+	}
+	c.work = &auditWork{summary: clipped(summary), token: op.token}
+	if err := c.submit(); err != nil {
+		return adminapi.WorkloadCredentials{}, err
+	}
+	return out, nil
 }
 
 // Clock returns the ledger clock.
 func (l *Ledger) Clock(op Operator) (adminapi.Clock, error) {
-	return find(l, op, func() (adminapi.Clock, *metering.Error) {
-		l.clock.mu.Lock()
-		defer l.clock.mu.Unlock()
-		return adminapi.Clock{Now: l.clock.nowLocked().Time(), Frozen: l.clock.state.Frozen != 0}, nil
-	})
+	if err := op.check(l); err != nil {
+		return adminapi.Clock{}, err
+	}
+	l.clock.mu.Lock()
+	defer l.clock.mu.Unlock()
+	return adminapi.Clock{Now: l.clock.nowLocked().Time(), Frozen: l.clock.state.Frozen != 0}, nil
 }
 
 var errClock = conflict("clock: the clock of a production ledger is the machine's and cannot be moved: use a sandbox, meterd dev")
@@ -119,7 +210,7 @@ func (l *Ledger) changeClock(op Operator, in adminapi.ClockChange) *metering.Err
 	if !l.Sandbox() {
 		return errClock
 	}
-	set, err := instant("now", in.Now)
+	set, err := market.Instant("now", in.Now)
 	if err != nil {
 		return err
 	}
@@ -150,7 +241,7 @@ func (l *Ledger) changeClock(op Operator, in adminapi.ClockChange) *metering.Err
 			now = set
 		}
 		now = now.Add(advance)
-		if _, err := instant("advance", new(now.Time())); err != nil {
+		if _, err := market.Instant("advance", new(now.Time())); err != nil {
 			return err
 		}
 		switch {
@@ -192,4 +283,16 @@ func (l *Ledger) AcceptClock(op Operator) (adminapi.Clock, error) {
 		return adminapi.Clock{}, err
 	}
 	return l.Clock(op)
+}
+
+func invalid(format string, args ...any) *metering.Error {
+	return metering.Errorf(metering.Validation, format, args...)
+}
+
+func notFound(format string, args ...any) *metering.Error {
+	return metering.Errorf(metering.NotFound, format, args...)
+}
+
+func conflict(format string, args ...any) *metering.Error {
+	return metering.Errorf(metering.Conflict, format, args...)
 }

@@ -14,12 +14,13 @@ import (
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
 )
 
-// market is a ledger with a clock of its own and nothing in it but what create put there.
-type market struct {
+// fixture is a ledger with a clock of its own and nothing in it but what create put there.
+type fixture struct {
 	testing.TB
 	cfg ledger.Config
 	l   *ledger.Ledger
@@ -33,8 +34,8 @@ const (
 	otherID  = "777788889999"
 )
 
-func newMarket(t testing.TB, sandbox bool) *market {
-	m := &market{TB: t, now: time.Date(2026, 11, 23, 14, 20, 0, 0, time.UTC)}
+func newFixture(t testing.TB, sandbox bool) *fixture {
+	m := &fixture{TB: t, now: time.Date(2026, 11, 23, 14, 20, 0, 0, time.UTC)}
 	m.cfg = ledger.Config{Store: pgtest.Place(t, t.TempDir()), MasterKey: []byte("a master key of thirty-two bytes"), Sandbox: sandbox, Now: func() time.Time { return m.now }}
 	if err := ledger.Create(m.cfg); err != nil {
 		t.Fatal(err)
@@ -44,7 +45,7 @@ func newMarket(t testing.TB, sandbox bool) *market {
 	return m
 }
 
-func (m *market) open() {
+func (m *fixture) open() {
 	var err error
 	if m.l, err = ledger.Open(m.cfg); err != nil {
 		m.Fatal(err)
@@ -52,7 +53,7 @@ func (m *market) open() {
 	m.op = m.l.Local()
 }
 
-func (m *market) reopen() {
+func (m *fixture) reopen() {
 	if err := m.l.Close(); err != nil {
 		m.Fatal(err)
 	}
@@ -60,7 +61,7 @@ func (m *market) reopen() {
 }
 
 // create makes a seller with a legacy product "old" and a concurrent one "new", and two buyers.
-func (m *market) create() {
+func (m *fixture) create() {
 	m.Helper()
 	must(m.l.CreateSeller(m.op, adminapi.Seller{AccountID: sellerID, Name: "Acme"}))
 	must(m.l.CreateProduct(m.op, adminapi.Product{SellerAccountID: sellerID, ProductCode: "old", Type: "saas", Integration: "legacy", Dimensions: []string{"users"}}))
@@ -93,9 +94,9 @@ func refused(t testing.TB, err error, kind metering.Kind, field string) {
 }
 
 // everything reads all there is of the marketplace.
-func (m *market) everything() (all adminapi.Marketplace) {
+func (m *fixture) everything() (all adminapi.Marketplace) {
 	m.Helper()
-	l, op, n := m.l, m.op, ledger.MaxPage
+	l, op, n := m.l, m.op, market.MaxPage
 	all.Regions = must(l.Regions(op, "", n)).Items
 	all.Sellers = must(l.Sellers(op, "", n)).Items
 	all.Products = must(l.Products(op, "", "", n)).Items
@@ -108,7 +109,7 @@ func (m *market) everything() (all adminapi.Marketplace) {
 }
 
 func TestIdentifiersMade(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	m.create()
 	p := must(m.l.CreateProduct(m.op, adminapi.Product{SellerAccountID: sellerID, Type: "container", Title: "Made"}))
 	a := must(m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: p.ProductCode, BuyerAccountID: buyerID}))
@@ -137,7 +138,7 @@ func TestIdentifiersMade(t *testing.T) {
 
 // TestReopen: what was committed is what is read after a restart.
 func TestReopen(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	m.create()
 	m.l.CreateProduct(m.op, adminapi.Product{SellerAccountID: sellerID, ProductCode: "box", Type: "container", Regions: []string{"eu-west-1"}})
 	m.l.AddDimension(m.op, "old", adminapi.NewDimension{Dimension: "gb"})
@@ -161,7 +162,7 @@ func TestReopen(t *testing.T) {
 }
 
 func TestAgreementLife(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	m.create()
 	create := func(product string) (adminapi.Agreement, error) {
 		return m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: product, BuyerAccountID: buyerID})
@@ -219,7 +220,7 @@ func TestAgreementLife(t *testing.T) {
 }
 
 func TestPublicKeys(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	m.create()
 	must(m.l.CreateProduct(m.op, adminapi.Product{SellerAccountID: sellerID, ProductCode: "box", Type: "container"}))
 	m.now = m.now.Add(time.Hour)
@@ -243,7 +244,7 @@ func TestPublicKeys(t *testing.T) {
 }
 
 func TestAccessKeys(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	m.create()
 	signs := func(key adminapi.AccessKey) bool {
 		c, err := m.l.Credential(key.AccessKeyID, "")
@@ -293,7 +294,7 @@ func TestAccessKeys(t *testing.T) {
 }
 
 func TestPermissions(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	m.create()
 	must(m.l.CreatePrincipal(m.op, iam.User, adminapi.Principal{AccountID: sellerID, Name: "bob", Allow: []string{iam.SellerAccess}}))
 	key := must(m.l.CreateAccessKey(m.op, sellerID, "bob"))
@@ -317,17 +318,17 @@ func TestPermissions(t *testing.T) {
 func TestWorkloads(t *testing.T) {
 	for _, sandbox := range []bool{false, true} {
 		t.Run(fmt.Sprintf("sandbox %t", sandbox), func(t *testing.T) {
-			m := newMarket(t, sandbox)
+			m := newFixture(t, sandbox)
 			m.create()
 			in := adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: buyerID, Platform: "eks", ResourceID: "pod/with spaces:" + strings.Repeat("x", 80), Region: "us-east-1"}}
 			first := must(m.l.CreateWorkloadCredentials(m.op, in))
-			credential := func(c adminapi.WorkloadCredentials) *ledger.Identity {
+			credential := func(c adminapi.WorkloadCredentials) *market.Identity {
 				t.Helper()
 				got, err := m.l.Credential(c.AccessKeyID, c.SessionToken)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got.Secret != c.SecretAccessKey || !strings.HasPrefix(c.AccessKeyID, "ASIA") || c.Role != ledger.WorkloadRole {
+				if got.Secret != c.SecretAccessKey || !strings.HasPrefix(c.AccessKeyID, "ASIA") || c.Role != market.WorkloadRole {
 					t.Errorf("credentials %+v", c)
 				}
 				if !got.Principal.Allows(metering.MeterUsage) || !got.Principal.Allows(metering.RegisterUsage) || got.Principal.Allows(metering.BatchMeterUsage) {
@@ -384,14 +385,14 @@ func TestWorkloads(t *testing.T) {
 			in.Role = ""
 			_, err = m.l.CreateWorkloadCredentials(m.op, in)
 			refused(t, err, metering.Conflict, "role")
-			in.Role = ledger.WorkloadRole
+			in.Role = market.WorkloadRole
 			credential(must(m.l.CreateWorkloadCredentials(m.op, in)))
 		})
 	}
 }
 
 func TestRegistrationTokens(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	m.create()
 	a := must(m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: "old", BuyerAccountID: buyerID}))
 	var ids []string
@@ -438,7 +439,7 @@ func TestRegistrationTokens(t *testing.T) {
 }
 
 func TestAdminTokens(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	if _, err := m.l.Operator("", "x"); err == nil {
 		t.Error("no token is a token")
 	}
@@ -471,7 +472,7 @@ func TestAdminTokens(t *testing.T) {
 
 // TestOperatorNeeded: no act works without an operator of this very ledger.
 func TestOperatorNeeded(t *testing.T) {
-	m, stranger := newMarket(t, true), newMarket(t, true)
+	m, stranger := newFixture(t, true), newFixture(t, true)
 	m.create()
 	before := m.everything()
 	for _, op := range []ledger.Operator{{}, stranger.op} {
@@ -513,7 +514,7 @@ func TestOperatorNeeded(t *testing.T) {
 }
 
 func TestClock(t *testing.T) {
-	m := newMarket(t, true)
+	m := newFixture(t, true)
 	at := func(s string) *time.Time {
 		v, err := time.Parse(time.RFC3339, s)
 		if err != nil {
@@ -559,7 +560,7 @@ func TestClock(t *testing.T) {
 		_, err := m.l.ChangeClock(m.op, in)
 		refused(t, err, metering.Validation, field)
 	}
-	m = newMarket(t, false)
+	m = newFixture(t, false)
 	if _, err := m.l.Clock(m.op); err != nil {
 		t.Errorf("reading the clock of a production ledger: %v", err)
 	}
@@ -568,12 +569,12 @@ func TestClock(t *testing.T) {
 }
 
 func TestPages(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	m.create()
 	for i := range 25 {
 		must(m.l.CreateBuyer(m.op, adminapi.Buyer{AccountID: fmt.Sprintf("%012d", 10+i)}))
 	}
-	all := must(m.l.Buyers(m.op, "", ledger.MaxPage)).Items
+	all := must(m.l.Buyers(m.op, "", market.MaxPage)).Items
 	for _, limit := range []int{1, 9, 26, 27, 28} {
 		var got []adminapi.Buyer
 		for after, pages := "", 0; ; pages++ {
@@ -590,7 +591,7 @@ func TestPages(t *testing.T) {
 			t.Errorf("pages of %d:\n%s", limit, d)
 		}
 	}
-	for _, limit := range []int{-1, ledger.MaxPage + 1} {
+	for _, limit := range []int{-1, market.MaxPage + 1} {
 		_, err := m.l.Buyers(m.op, "", limit)
 		refused(t, err, metering.Validation, "limit")
 	}
@@ -603,7 +604,7 @@ func TestPages(t *testing.T) {
 
 // TestRefusals: each mistake gets one line that begins with the field, and nothing is stored.
 func TestRefusals(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	m.create()
 	taken := must(m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: "new", BuyerAccountID: buyerID, CustomerIdentifier: "known"}))
 	long := strings.Repeat("x", 256)

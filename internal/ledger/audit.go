@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/meterd/meterd/internal/adminapi"
-	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
 )
@@ -66,10 +65,10 @@ func (l *Ledger) CallRecord(op Operator, requestID string) (adminapi.Call, error
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if region := l.catalog.Region(call.Region); region != nil {
+	if region := l.market.Region(call.Region); region != nil {
 		answer.Region = region.Name
 	}
-	l.directory.describe(l.catalog, call, &answer)
+	l.describe(call, &answer)
 	answer.Results, err = l.results(call, detail.LeftOut, rows)
 	if err != nil {
 		return adminapi.Call{}, fmt.Errorf("call %s: %w", requestID, err)
@@ -77,22 +76,17 @@ func (l *Ledger) CallRecord(op Operator, requestID string) (adminapi.Call, error
 	return answer, nil
 }
 
-// describe fills in who called. Numbers are never used again, so those of deleted users and keys are still known.
-func (d *directory) describe(c *metering.Catalog, call *store.Call, answer *adminapi.Call) {
+// describe fills in who called. Ids are never used again, so those of deleted users and keys are still known.
+func (l *Ledger) describe(call *store.Call, answer *adminapi.Call) {
 	switch {
-	case call.Operation == uint8(metering.Administration) && call.Principal == 0:
+	case call.Operation != uint8(metering.Administration):
+		answer.Principal = l.market.CallerName(call.Principal)
+	case call.Principal == 0:
 		answer.Principal = "local"
-	case call.Operation == uint8(metering.Administration):
-		if call.Principal <= uint32(len(d.admins)) {
-			answer.Principal = d.admins[call.Principal-1].Name
-		}
-	case 0 < call.Principal && call.Principal <= uint32(len(d.principals)):
-		p := &d.principals[call.Principal-1]
-		answer.Principal = iam.Principal{Kind: p.Kind, AccountID: metering.Number(c.Account(p.Account).AccountID), Name: p.Name}.ARN()
+	default:
+		answer.Principal = l.market.AdminTokenName(call.Principal)
 	}
-	if 0 < call.AccessKey && call.AccessKey <= uint32(len(d.keys)) {
-		answer.AccessKeyID = d.keys[call.AccessKey-1].AccessKeyID
-	}
+	answer.AccessKeyID = l.market.AccessKeyID(call.AccessKey)
 }
 
 // results puts the records of a call into their order: those that were not stored have their places with them, and

@@ -42,16 +42,16 @@ func (c *Call) admitBatch(in *metering.Batch) ([]metering.Line, *metering.Error)
 	l := c.l
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	lines, refusal := l.catalog.AdmitBatch(in, c.caller.Account, c.region, l.clock.now(), c.batch.lines[:0])
+	lines, refusal := l.market.AdmitBatch(in, c.caller.Account, c.region, l.clock.now(), c.batch.lines[:0])
 	for i := range lines {
 		if lines[i].Subscribed {
-			lines[i].ID = l.catalog.RecordIDOf(l.ids, &lines[i], "")
+			lines[i].ID = l.market.RecordIDOf(l.ids, &lines[i], "")
 		}
 	}
 	c.batch.skipped = c.batch.skipped[:0]
 	if fault := l.cfg.Faults.Unprocessed; fault != nil && refusal == nil {
 		for i := range lines {
-			p := l.catalog.Product(lines[i].Key.Product)
+			p := l.market.Product(lines[i].Key.Product)
 			c.batch.skipped = append(c.batch.skipped, lines[i].Subscribed && fault(p.Code, p.Dimensions[lines[i].Key.Dimension-1], lines[i].Quantity))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/metering"
 )
 
@@ -44,7 +45,7 @@ func BenchmarkBatchMeterUsage(b *testing.B) {
 	if _, err := l.Import(l.Local(), m); err != nil {
 		b.Fatal(err)
 	}
-	caller := ledger.Caller{Region: "us-east-1", Source: "127.0.0.1", Identity: &ledger.Identity{
+	caller := ledger.Caller{Region: "us-east-1", Source: "127.0.0.1", Identity: &market.Identity{
 		Permissions: iam.Permissions{Allow: []string{"*"}}, Account: 1, Name: iam.Principal{Kind: iam.User, AccountID: "111122223333", Name: "u"}}}
 	now := metering.InstantOf(time.Now())
 	var next atomic.Int64

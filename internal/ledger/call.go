@@ -1,13 +1,14 @@
 package ledger
 
 import (
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
 )
 
 // Caller is who calls, from where, once the signature has been verified.
 type Caller struct {
-	*Identity
+	*market.Identity
 	Region    string   // of the credential scope
 	Source    string   // network address
 	RequestID [16]byte // a UUID of version 7
@@ -43,7 +44,7 @@ func (l *Ledger) Begin(caller Caller, op metering.Operation) (*Call, *metering.E
 	c.caller, c.op = caller, op
 	c.work, c.refusal, c.body = nil, nil, nil
 	l.mu.RLock()
-	region := l.catalog.RegionNamed(caller.Region)
+	region := l.market.RegionNamed(caller.Region)
 	allowed := caller.Allows(op)
 	l.mu.RUnlock()
 	c.region = 0
@@ -109,7 +110,7 @@ func (c *Call) submit() *metering.Error {
 	}
 	queue := l.queue
 	if c.administers() {
-		queue = l.acts
+		queue = l.adminQueue
 	}
 	l.admission.RLock()
 	if l.closed {

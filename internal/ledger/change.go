@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 
 	"github.com/google/uuid"
-	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
 )
@@ -13,7 +12,7 @@ import (
 // the process that owns the ledger; acts of the zero Operator are refused.
 type Operator struct {
 	ledger *Ledger
-	token  uint32 // number of the admin token; 0 for the owning process
+	token  uint32 // id of the admin token; 0 for the owning process
 	source string
 }
 
@@ -21,7 +20,7 @@ type Operator struct {
 func (l *Ledger) Operator(bearer, source string) (Operator, *metering.Error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	id, ok := l.directory.bearers[iam.HashBearerToken(bearer)]
+	id, ok := l.market.AdminTokenOf(bearer)
 	if !ok {
 		right := "the token that meterd init printed"
 		if l.Sandbox() {
@@ -38,12 +37,12 @@ func (l *Ledger) Local() Operator { return Operator{ledger: l, source: "local"} 
 // adminWork is an act of administration whose checks have passed.
 type adminWork struct {
 	plain
-	act   string
-	token uint32
-	puts  func(*store.Tx) error
-	enter func(*Ledger)
-	at    func() metering.Instant // the time of an act that moves the clock; nil otherwise
-	next  store.Revision          // that the act makes
+	summary string
+	token   uint32 // of the operator
+	puts    func(*store.Tx) error
+	enter   func()
+	at      func() metering.Instant // the time of an act that moves the clock; nil otherwise
+	next    store.Revision          // that the act makes
 
 	accepts bool // it accepts the clock, which may have jumped
 }
@@ -59,7 +58,7 @@ func (a *adminWork) write(g *group, c *Call) (err error) {
 	if a.at != nil {
 		c.audit.At = a.at()
 	}
-	c.audit.Detail = store.AppendText(c.audit.Detail, a.act)
+	c.audit.Detail = store.AppendText(c.audit.Detail, a.summary)
 	g.applyLater(c)
 	a.next, err = g.tx.Revise(*g.l.revision.Load(), func() error { return a.puts(g.tx) })
 	return err
@@ -68,31 +67,40 @@ func (a *adminWork) write(g *group, c *Call) (err error) {
 func (a *adminWork) apply(l *Ledger, _ *Call) {
 	next := a.next
 	l.revision.Store(&next)
-	a.enter(l)
+	a.enter()
 }
 
 // administer makes a change durable and then enters it into the catalogue or directory, with an audit row that
-// tells the act in words (never secrets). The caller holds l.administration and has checked everything against the
+// says in words what it does (never secrets). The caller holds l.administration and has checked everything against the
 // catalogue at l.revision: if another node has changed it since, nothing is written and the error is errStale. enter
 // runs under the catalogue's write lock.
 func (l *Ledger) administer(op Operator, a adminWork) *metering.Error {
-	if err := op.check(l); err != nil {
+	c, err := l.adminCall(op)
+	if err != nil {
 		return err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return metering.Errorf(metering.Internal, "%v", err)
-	}
-	c := &Call{l: l, op: metering.Administration, answered: make(chan struct{}, 1), caller: Caller{Source: op.source, RequestID: id}, admin: a}
+	c.admin = a
 	c.admin.token = op.token
 	c.work = &c.admin
 	return c.submit()
 }
 
+// adminCall begins a call by an operator.
+func (l *Ledger) adminCall(op Operator) (*Call, *metering.Error) {
+	if err := op.check(l); err != nil {
+		return nil, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return nil, metering.Errorf(metering.Internal, "%v", err)
+	}
+	return &Call{l: l, op: metering.Administration, answered: make(chan struct{}, 1), caller: Caller{Source: op.source, RequestID: id}}, nil
+}
+
 // exclusively runs an act of administration, which plans and then administers, on the latest catalogue. Only one act
 // is planned and committed at a time, here by a lock, and among nodes because one that planned on a catalogue
 // that has been changed is planned again.
-func (l *Ledger) exclusively(act func() *metering.Error) *metering.Error {
+func (l *Ledger) exclusively(change func() *metering.Error) *metering.Error {
 	const most = 20 // plans; each but the last one lost to another node
 	l.administration.Lock()
 	defer l.administration.Unlock()
@@ -100,7 +108,7 @@ func (l *Ledger) exclusively(act func() *metering.Error) *metering.Error {
 		if err := l.catchUpLocked(); err != nil {
 			return errStopped
 		}
-		if err := act(); err != errStale {
+		if err := change(); err != errStale {
 			return err
 		}
 	}
@@ -115,15 +123,15 @@ func (op Operator) check(l *Ledger) *metering.Error {
 }
 
 // moveClock is the act of moving or accepting the clock. The caller holds l.administration.
-func (l *Ledger) moveClock(op Operator, act string, s clockState, accepts bool) *metering.Error {
+func (l *Ledger) moveClock(op Operator, summary string, s clockState, accepts bool) *metering.Error {
 	value, err := json.Marshal(s)
 	if err != nil {
 		return metering.Errorf(metering.Internal, "%v", err)
 	}
 	return l.administer(op, adminWork{
-		act: act, accepts: accepts,
+		summary: summary, accepts: accepts,
 		puts:  func(tx *store.Tx) error { return tx.PutMeta(clockValue, value) },
-		enter: func(l *Ledger) { l.clock.set(s) },
+		enter: func() { l.clock.set(s) },
 		at:    func() metering.Instant { return l.clock.at(s) },
 	})
 }

@@ -120,7 +120,7 @@ func (l *Ledger) readChanges() error {
 	err := l.db.View(func(r *store.Reader) (err error) {
 		changed = nil // a view may begin again
 		revision, err = r.Load(*l.revision.Load(), func(row any) error {
-			row, err := l.opened(row)
+			row, err := l.market.Opened(row)
 			changed = append(changed, row)
 			return err
 		})
@@ -140,7 +140,7 @@ func (l *Ledger) readChanges() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, row := range changed {
-		l.put(row)
+		l.market.Put(row)
 	}
 	l.clock.set(state)
 	l.revision.Store(&revision)

@@ -32,7 +32,7 @@ func TestFollowEveryColumn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed := func(id, secret string) []byte { return sealer.Seal(secretLabel(id), []byte(secret)) }
+	sealed := func(id, secret string) []byte { return sealer.Seal("secret access key "+id, []byte(secret)) }
 	before := []any{
 		&metering.RegionInfo{ID: 1, Name: "region-1", Enabled: true},
 		&metering.Account{ID: 1, AccountID: 111111111111, Name: "one", Seller: true, Buyer: true},
@@ -45,8 +45,8 @@ func TestFollowEveryColumn(t *testing.T) {
 		&store.AccessKey{ID: 1, AccessKeyID: "AKIA1", Principal: 1, Sealed: sealed("AKIA1", "secret"), Active: true, Created: 1},
 		&store.AccessKey{ID: 2, AccessKeyID: "AKIA2", Principal: 1, Sealed: sealed("AKIA2", "secret"), Active: true, Created: 1},
 		&metering.Workload{ID: 1, Account: 1, Platform: metering.EC2, ResourceID: "i-1", Region: 1, Role: 1},
-		&store.AdminToken{ID: 1, Name: "token", Hash: [32]byte{1}, Created: 1},
-		&store.AdminToken{ID: 2, Name: "token", Hash: [32]byte{2}, Created: 1},
+		&store.AdminToken{ID: 1, Name: "token", Hash: iam.HashBearerToken("bearer 1"), Created: 1},
+		&store.AdminToken{ID: 2, Name: "token", Hash: iam.HashBearerToken("bearer 2"), Created: 1},
 	}
 	after := []any{
 		&metering.RegionInfo{ID: 1, Name: "region-2"},
@@ -61,8 +61,8 @@ func TestFollowEveryColumn(t *testing.T) {
 		&store.AccessKey{ID: 1, AccessKeyID: "AKIA3", Principal: 1, Sealed: sealed("AKIA3", "secret2"), Active: true, Created: 2},
 		&store.AccessKey{ID: 2, AccessKeyID: "AKIA2", Principal: 2, Sealed: sealed("AKIA2", "secret"), Deleted: true, Created: 1},
 		&metering.Workload{ID: 1, Account: 1, Platform: metering.ECS, ResourceID: "i-2", Region: 2, Role: 2},
-		&store.AdminToken{ID: 1, Name: "token2", Hash: [32]byte{3}, Created: 2},
-		&store.AdminToken{ID: 2, Name: "token", Hash: [32]byte{2}, Created: 1, Deleted: true},
+		&store.AdminToken{ID: 1, Name: "token2", Hash: iam.HashBearerToken("bearer 3"), Created: 2},
+		&store.AdminToken{ID: 2, Name: "token", Hash: iam.HashBearerToken("bearer 2"), Created: 1, Deleted: true},
 	}
 	db, err := store.Open(cfg.Store, store.Options{Admit: func(m *store.Meta) error { return m.OpenSecret(sealer) }})
 	if err != nil {
@@ -97,10 +97,10 @@ func TestFollowEveryColumn(t *testing.T) {
 	if err := follower.catchUp(); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := memoryOf(follower), memoryOf(open()); !reflect.DeepEqual(got, want) {
+	if got, want := memoryOf(t, follower), memoryOf(t, open()); !reflect.DeepEqual(got, want) {
 		t.Errorf("a node that follows knows\n%+v, one that was started now\n%+v", got, want)
 	}
-	c := follower.catalog
+	c := follower.market
 	for name, found := range map[string]bool{
 		"region": c.RegionNamed("region-1") != nil, "product code": c.ProductByCode("code") != nil, "product id": c.ProductByID("prod-1") != nil,
 		"agreement id": c.AgreementByID("agmt-1") != nil, "licence": c.AgreementByLicense("arn:1") != nil,
@@ -121,11 +121,28 @@ func TestFollowEveryColumn(t *testing.T) {
 	}
 }
 
-// memoryOf returns what a ledger knows of the catalogue and the directory, without the indexes of the catalogue.
-func memoryOf(l *Ledger) []any {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	c, d := l.catalog, l.directory
-	return []any{c.Regions(), c.Accounts(), c.Products(), c.PublicKeys(1), c.Agreements(), c.Customers(1), c.Workloads(),
-		d.principals, d.keys, d.admins, d.named, d.secrets, d.bearers}
+// memoryOf returns what a ledger knows of the marketplace, but for the names in the catalogue.
+func memoryOf(t *testing.T, l *Ledger) []any {
+	t.Helper()
+	must := func(page any, err error) any {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return page
+	}
+	m, op := l.market, l.Local()
+	known := []any{m.Regions(), m.Accounts(), m.Products(), m.PublicKeys(1), m.Agreements(), m.Customers(1), m.Workloads(),
+		must(l.Principals(op, iam.User, "", "", 0)), must(l.Principals(op, iam.Role, "", "", 0)), must(l.AdminTokens(op, "", 0))}
+	for _, id := range []string{"AKIA1", "AKIA2", "AKIA3"} {
+		secret, who := m.UserOf(id)
+		known = append(known, secret, who)
+	}
+	for _, bearer := range []string{"bearer 1", "bearer 2", "bearer 3"} {
+		id, ok := m.AdminTokenOf(bearer)
+		known = append(known, id, ok)
+	}
+	for id := range uint32(3) {
+		known = append(known, m.CallerName(id), m.AccessKeyID(id), m.AdminTokenName(id))
+	}
+	return known
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/meterd/meterd/internal/adminapi"
-	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/metering"
 )
 
@@ -48,7 +48,7 @@ func bazaar(began time.Time) *adminapi.Marketplace {
 }
 
 func TestImport(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	file := bazaar(m.now.Add(-24 * time.Hour))
 	got := must(m.l.Import(m.op, file))
 	if len(got.Keys) != 1 || got.Keys[0].UserARN != "arn:aws:iam::444455556666:user/made" || got.Keys[0].SecretAccessKey == "" {
@@ -100,7 +100,7 @@ func TestImport(t *testing.T) {
 	}
 
 	// A marketplace that is read can be imported, though secrets and private keys are not in it.
-	copied := newMarket(t, false)
+	copied := newFixture(t, false)
 	for i := range all.Products {
 		all.Products[i].PublicKeys = nil
 	}
@@ -121,7 +121,7 @@ func TestImport(t *testing.T) {
 
 // TestImportFaults: all mistakes of a file are named, and none that only follows from another.
 func TestImportFaults(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	_, err := m.l.Import(m.op, &adminapi.Marketplace{
 		Sellers: []adminapi.Seller{{AccountID: "1"}, {AccountID: sellerID}, {AccountID: "777788889999"}},
 		Products: []adminapi.Product{
@@ -216,7 +216,7 @@ func TestImportEveryField(t *testing.T) {
 			Agreements: []adminapi.Agreement{{ProductCode: "p", BuyerAccountID: buyerID}}},
 			adminapi.Faults{{Place: "buyers[0].agreements[0].product_code"}}, []string{"buyers[0].agreements[1].product_code"}},
 	} {
-		m := newMarket(t, false)
+		m := newFixture(t, false)
 		_, err := m.l.Import(m.op, &c.file, c.found...)
 		var faults adminapi.Faults
 		if !errors.As(err, &faults) {
@@ -235,7 +235,7 @@ func TestImportEveryField(t *testing.T) {
 
 // TestImportDifferences: all members of a thing that differ from what is there are told.
 func TestImportDifferences(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	began := m.now.Add(-24 * time.Hour)
 	must(m.l.Import(m.op, bazaar(began)))
 	f := bazaar(began)
@@ -243,7 +243,7 @@ func TestImportDifferences(t *testing.T) {
 	f.Agreements[0].StartTime, f.Agreements[0].CustomerIdentifier = new(began.Add(-time.Hour)), "another"
 	f.Users[0].Allow, f.Users[0].Deny = []string{"*"}, []string{"*"}
 	f.Users[0].AccessKeys[1].SecretAccessKey, f.Users[0].AccessKeys[1].Status = strings.Repeat("x", 40), "Active"
-	f.Workloads[0].Region, f.Workloads[0].Role = "eu-private-1", ledger.WorkloadRole
+	f.Workloads[0].Region, f.Workloads[0].Role = "eu-private-1", market.WorkloadRole
 	_, err := m.l.Import(m.op, f)
 	var faults adminapi.Faults
 	if !errors.As(err, &faults) {
@@ -262,7 +262,7 @@ func TestImportDifferences(t *testing.T) {
 
 // TestImportRefusals: the first mistake is named with its place, and nothing of the file is stored.
 func TestImportRefusals(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	began := m.now.Add(-24 * time.Hour)
 	must(m.l.Import(m.op, bazaar(began)))
 	must(m.l.EnableRegion(m.op, "us-east-2", false))
@@ -305,7 +305,7 @@ func TestImportRefusals(t *testing.T) {
 		{"users[1].access_keys[0].access_key_id", metering.Conflict, func(f *adminapi.Marketplace) { f.Users[1].AccessKeys = f.Users[0].AccessKeys[:1] }},
 		{"roles[0].deny", metering.Conflict, func(f *adminapi.Marketplace) { f.Roles[0].Deny = []string{} }},
 		{"workloads[0].region", metering.Conflict, func(f *adminapi.Marketplace) { f.Workloads[0].Region = "us-east-2" }},
-		{"workloads[0].role", metering.Conflict, func(f *adminapi.Marketplace) { f.Workloads[0].Role = ledger.WorkloadRole }},
+		{"workloads[0].role", metering.Conflict, func(f *adminapi.Marketplace) { f.Workloads[0].Role = market.WorkloadRole }},
 
 		// Mistakes at the end of a file whose start is new and right.
 		{"buyers[17].agreements[0].product_code", metering.NotFound, func(f *adminapi.Marketplace) {
@@ -344,7 +344,7 @@ func TestImportRefusals(t *testing.T) {
 }
 
 func TestRegionsAreBounded(t *testing.T) {
-	m := newMarket(t, false)
+	m := newFixture(t, false)
 	f := &adminapi.Marketplace{}
 	for i := range 256 - len(m.everything().Regions) {
 		f.Regions = append(f.Regions, adminapi.Region{Name: fmt.Sprintf("xx-%d", i)})
@@ -354,7 +354,7 @@ func TestRegionsAreBounded(t *testing.T) {
 	refused(t, err, metering.Conflict, fmt.Sprintf("regions[%d].name: there are 255", last))
 	f.Regions = f.Regions[:last]
 	must(m.l.Import(m.op, f))
-	if n := len(must(m.l.Regions(m.op, "", ledger.MaxPage)).Items); n != 255 {
+	if n := len(must(m.l.Regions(m.op, "", market.MaxPage)).Items); n != 255 {
 		t.Errorf("%d regions", n)
 	}
 	if !m.l.KnownRegion("xx-0") {
@@ -378,7 +378,7 @@ func BenchmarkImport(b *testing.B) {
 	}
 	for b.Loop() {
 		b.StopTimer()
-		m := newMarket(b, false)
+		m := newFixture(b, false)
 		before := heap()
 		b.StartTimer()
 		must(m.l.Import(m.op, file))

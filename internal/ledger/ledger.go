@@ -8,9 +8,7 @@ package ledger
 
 import (
 	"bytes"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +19,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/meterd/meterd/internal/iam"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
 )
@@ -78,10 +77,9 @@ type Ledger struct {
 	limits   limits
 	Metrics  *Metrics
 
-	mu        sync.RWMutex // guards the catalogue and the directory
-	catalog   *metering.Catalog
-	directory *directory
-	revision  atomic.Pointer[store.Revision] // of both; changed under mu and administration
+	mu       sync.RWMutex // guards the marketplace
+	market   *market.State
+	revision atomic.Pointer[store.Revision] // of the marketplace; changed under mu and administration
 
 	administration sync.Mutex // one act of administration at a time: its checks hold until it is committed
 
@@ -89,7 +87,7 @@ type Ledger struct {
 	admission  sync.RWMutex // guards closed and sends to the queues
 	closed     bool
 	queue      chan *Call
-	acts       chan *Call            // of administration; the same as queue if there is one committer
+	adminQueue chan *Call            // of administration; the same as queue if there is one committer
 	failure    atomic.Pointer[error] // set once: the store has failed, nothing more is taken
 	distrusted atomic.Bool           // the clock has jumped ahead, and this has been told
 	lost       chan struct{}         // closed when the store has gone back in time, or has failed some time ago
@@ -196,11 +194,10 @@ func Open(cfg Config) (*Ledger, error) {
 	}
 	l := &Ledger{
 		cfg: cfg, settings: cfg.Settings, db: db, sealer: sealer,
-		ids:     metering.NewRecordIDs(db.Meta().Secret),
-		catalog: metering.NewCatalog(cfg.Settings),
-		queue:   make(chan *Call, cfg.MaxQueue),
-		stop:    make(chan struct{}),
-		lost:    make(chan struct{}),
+		ids:   metering.NewRecordIDs(db.Meta().Secret),
+		queue: make(chan *Call, cfg.MaxQueue),
+		stop:  make(chan struct{}),
+		lost:  make(chan struct{}),
 	}
 	l.Metrics = newMetrics(l)
 	l.limits.now = cfg.Now
@@ -215,14 +212,14 @@ func Open(cfg Config) (*Ledger, error) {
 // start starts a committer for each of the store's writers. If there are several, the first is for administration.
 func (l *Ledger) start() {
 	writers := l.db.Writers()
-	l.acts = l.queue
+	l.adminQueue = l.queue
 	if len(writers) > 1 {
-		l.acts = make(chan *Call, cap(l.queue))
+		l.adminQueue = make(chan *Call, cap(l.queue))
 	}
 	for i, w := range writers {
 		k := newCommitter(l, w, l.queue)
 		if i == 0 {
-			k.queue = l.acts
+			k.queue = l.adminQueue
 		}
 		if i > 0 {
 			l.metering = append(l.metering, k)
@@ -260,7 +257,7 @@ func (l *Ledger) load() error {
 		return err
 	}
 	if l.cfg.Sandbox && l.cfg.SandboxToken != "" {
-		l.directory.bearers[iam.HashBearerToken(l.cfg.SandboxToken)] = 0
+		l.market.TakeSandboxToken(l.cfg.SandboxToken)
 	}
 	if err := l.serveRegions(); err != nil {
 		return err
@@ -277,19 +274,19 @@ func (l *Ledger) load() error {
 	})
 }
 
-// read reads the catalogue and the directory.
+// read reads the marketplace.
 func (l *Ledger) read(r *store.Reader) error {
-	l.catalog = metering.NewCatalog(l.settings) // a view may begin again
-	l.directory = newDirectory(l.number)
+	// Anew, because a view may begin again.
+	l.market = market.New(market.Config{Settings: l.settings, Sandbox: l.cfg.Sandbox, Secret: l.db.Meta().Secret, Sealer: l.sealer})
 	revision, err := r.Load(store.Revision{}, func(row any) error {
-		row, err := l.opened(row)
+		row, err := l.market.Opened(row)
 		if err == nil {
-			l.put(row)
+			l.market.Put(row)
 		}
 		return err
 	})
 	if err == nil {
-		err = r.Registrations(func(v metering.Registration) error { l.catalog.PutRegistration(v); return nil })
+		err = r.Registrations(func(v metering.Registration) error { l.market.PutRegistration(v); return nil })
 	}
 	if err != nil {
 		return fmt.Errorf("reading the catalogue: %w", err)
@@ -335,7 +332,7 @@ func (l *Ledger) serveRegions() error {
 	}
 	serves := map[string]bool{}
 	for _, name := range l.cfg.Regions {
-		switch r := l.catalog.RegionNamed(name); {
+		switch r := l.market.RegionNamed(name); {
 		case r == nil:
 			return fmt.Errorf("region %q is not known; add it with: meterd admin region create %s", name, name)
 		case !r.Enabled && !metering.OffAtAWS(name):
@@ -343,7 +340,7 @@ func (l *Ledger) serveRegions() error {
 		}
 		serves[name] = true
 	}
-	l.catalog.Serves = func(region string) bool { return serves[region] }
+	l.market.Serves = func(region string) bool { return serves[region] }
 	return nil
 }
 
@@ -352,8 +349,8 @@ func (l *Ledger) ServedRegions() []string {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	served := []string{}
-	for _, r := range l.catalog.Regions() {
-		if l.catalog.ServesRegion(&r) {
+	for _, r := range l.market.Regions() {
+		if l.market.ServesRegion(&r) {
 			served = append(served, r.Name)
 		}
 	}
@@ -371,8 +368,8 @@ func (l *Ledger) Close() error {
 	if !already {
 		l.closed = true
 		close(l.queue)
-		if l.acts != l.queue {
-			close(l.acts)
+		if l.adminQueue != l.queue {
+			close(l.adminQueue)
 		}
 	}
 	l.admission.Unlock()
@@ -452,12 +449,3 @@ func (l *Ledger) fail(err error) {
 // takes nothing more then, as what it knows may not be so, and is to be closed; one that is opened anew goes on from what
 // the store holds.
 func (l *Ledger) Lost() <-chan struct{} { return l.lost }
-
-// derive returns a name made from the ledger's secret: the same parts give the same bytes in every copy of it.
-func (l *Ledger) derive(parts ...string) []byte {
-	mac := hmac.New(sha256.New, l.db.Meta().Secret)
-	for _, p := range parts {
-		fmt.Fprintf(mac, "%d:%s", len(p), p)
-	}
-	return mac.Sum(nil)
-}

@@ -45,13 +45,13 @@ func (c *Call) MeterUsage(in *metering.Meter, body []byte) (metering.RecordID, *
 func (m *meterWork) admit(l *Ledger, c *Call) (refusal *metering.Error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	w := l.catalog.Workload(c.caller.Workload)
+	w := l.market.Workload(c.caller.Workload)
 	if w == nil {
 		return metering.NotOnWorkload(metering.MeterUsage)
 	}
-	if m.line, refusal = l.catalog.AdmitMeter(m.in, w, c.region, l.clock.now()); refusal == nil {
+	if m.line, refusal = l.market.AdmitMeter(m.in, w, c.region, l.clock.now()); refusal == nil {
 		m.byToken = w.Platform == metering.AgentCore
-		m.id = l.catalog.RecordIDOf(l.ids, &m.line, m.in.ClientToken)
+		m.id = l.market.RecordIDOf(l.ids, &m.line, m.in.ClientToken)
 	}
 	return refusal
 }
@@ -155,5 +155,5 @@ func (m *meterWork) dryRun(g *group, c *Call) error {
 }
 
 func (m *meterWork) apply(l *Ledger, c *Call) {
-	l.catalog.PutRegistration(metering.Registration{Workload: m.line.Key.Workload, Product: m.line.Key.Product})
+	l.market.PutRegistration(metering.Registration{Workload: m.line.Key.Workload, Product: m.line.Key.Product})
 }

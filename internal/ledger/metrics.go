@@ -140,6 +140,6 @@ func (a *productAge) Collect(ch chan<- prometheus.Metric) {
 	a.l.mu.RLock()
 	defer a.l.mu.RUnlock()
 	for p, at := range last {
-		ch <- prometheus.MustNewConstMetric(a.desc, prometheus.GaugeValue, now.Sub(at).Seconds(), a.l.catalog.Product(p).Code)
+		ch <- prometheus.MustNewConstMetric(a.desc, prometheus.GaugeValue, now.Sub(at).Seconds(), a.l.market.Product(p).Code)
 	}
 }

@@ -1,10 +1,6 @@
 package ledger
 
 import (
-	"crypto/rsa"
-	"crypto/x509"
-	"errors"
-	"fmt"
 	"log/slog"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -61,11 +57,11 @@ func (c *Call) admitRegister(in *metering.Register, now metering.Instant) (meter
 	l := c.l
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	w := l.catalog.Workload(c.caller.Workload)
+	w := l.market.Workload(c.caller.Workload)
 	if w == nil {
 		return metering.PublicKey{}, "", metering.NotOnWorkload(metering.RegisterUsage)
 	}
-	product, key, refusal := l.catalog.AdmitRegister(in, w, c.region, now)
+	product, key, refusal := l.market.AdmitRegister(in, w, c.region, now)
 	if refusal != nil {
 		return metering.PublicKey{}, "", refusal
 	}
@@ -77,14 +73,14 @@ func (r *registerWork) write(g *group, c *Call) error {
 }
 
 func (r *registerWork) apply(l *Ledger, c *Call) {
-	l.catalog.PutRegistration(metering.Registration{Workload: c.caller.Workload, Product: r.product})
+	l.market.PutRegistration(metering.Registration{Workload: c.caller.Workload, Product: r.product})
 }
 
 // register stores that the workload called the operation for the product with success. MeterUsage is registered on
 // its first call only, as its usage rows tell the rest.
 func (g *group) register(c *Call, op metering.Operation, workload, product uint32, first *bool) error {
 	g.l.mu.RLock()
-	*first = !g.l.catalog.Registered(workload, product)
+	*first = !g.l.market.Registered(workload, product)
 	g.l.mu.RUnlock()
 	if *first {
 		g.applyLater(c)
@@ -101,8 +97,11 @@ func (l *Ledger) entitled(c *Call, productCode string, refusal *metering.Error, 
 		return refusal
 	}
 	l.mu.RLock()
-	r := metering.Registration{Workload: c.caller.Workload, Product: number(l.catalog.ProductByCode(productCode))}
-	known := l.catalog.Registered(r.Workload, r.Product)
+	r := metering.Registration{Workload: c.caller.Workload}
+	if product := l.market.ProductByCode(productCode); product != nil {
+		r.Product = product.ID
+	}
+	known := l.market.Registered(r.Workload, r.Product)
 	l.mu.RUnlock()
 	if known {
 		return refusal
@@ -120,7 +119,7 @@ func (l *Ledger) entitled(c *Call, productCode string, refusal *metering.Error, 
 		return refusal
 	}
 	l.mu.Lock()
-	l.catalog.PutRegistration(r)
+	l.market.PutRegistration(r)
 	l.mu.Unlock()
 	return again()
 }
@@ -128,17 +127,9 @@ func (l *Ledger) entitled(c *Call, productCode string, refusal *metering.Error, 
 // signRegistration makes the token that containers verify. Shipping verifiers read the lower-camel claims, AWS's
 // pages print PascalCase; there is never an expiry (metering-api 0.3 D5, 2.7).
 func (l *Ledger) signRegistration(k *metering.PublicKey, code string, in *metering.Register, now metering.Instant) (string, error) {
-	der, err := l.sealer.Open(keyLabel(k.Product, k.Version), k.Sealed)
+	private, err := l.market.PrivateKey(k)
 	if err != nil {
 		return "", err
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return "", err
-	}
-	private, ok := parsed.(*rsa.PrivateKey)
-	if !ok {
-		return "", errors.New("the product's key is not an RSA key")
 	}
 	claims := jwt.MapClaims{"productCode": code, "publicKeyVersion": k.Version, "iat": now.Time().Unix()}
 	if in.HasNonce {
@@ -151,8 +142,4 @@ func (l *Ledger) signRegistration(k *metering.PublicKey, code string, in *meteri
 		}
 	}
 	return jwt.NewWithClaims(jwt.SigningMethodPS256, claims).SignedString(private)
-}
-
-func keyLabel(product uint32, version int32) string {
-	return fmt.Sprintf("public key %d/%d", product, version)
 }

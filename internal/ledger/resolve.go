@@ -1,12 +1,8 @@
 package ledger
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"log/slog"
-	"strings"
 
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
@@ -27,37 +23,6 @@ type resolveWork struct {
 func (r *resolveWork) write(g *group, c *Call) error {
 	c.audit.Detail = store.AppendText(c.audit.Detail, "registration token "+hex.EncodeToString(r.token.ID[:]))
 	return nil
-}
-
-// registrationToken returns the token of the given id: the id and a code that only this ledger can make. In plain
-// base64 it holds the characters + / = that a token must survive on its way through a form (metering-api 3.1).
-func (l *Ledger) registrationToken(id [16]byte) string {
-	return base64.StdEncoding.EncodeToString(append(id[:], l.derive("registration token", string(id[:]))...))
-}
-
-func (l *Ledger) parseRegistrationToken(s string) (id [16]byte, ok bool) {
-	if len(s) > 128 {
-		return id, false
-	}
-	b, err := base64.StdEncoding.DecodeString(s)
-	if err != nil || len(b) != len(id)+sha256.Size {
-		return id, false
-	}
-	copy(id[:], b)
-	return id, hmac.Equal(b[len(id):], l.derive("registration token", string(id[:])))
-}
-
-// givenToken returns the id of a registration token that a sandbox was given: it begins with zeros, where those that
-// are made have the time.
-func (l *Ledger) givenToken(s string) (id [16]byte, err *metering.Error) {
-	if !l.Sandbox() {
-		return id, invalid("registration_token: a production ledger makes its tokens: leave it out")
-	}
-	if len(s) < 1 || len(s) > 1024 || strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return id, invalid("registration_token: must have 1 to 1024 printable ASCII characters and no spaces")
-	}
-	copy(id[6:], l.derive("given registration token", s))
-	return id, nil
 }
 
 // ResolveCustomer tells which buyer and product a registration token stands for. A token is good for any number
@@ -81,7 +46,16 @@ func (c *Call) ResolveCustomer(token string) (Resolved, *metering.Error) {
 func (l *Ledger) catalogRegion(c *Call, op metering.Operation) *metering.Error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.catalog.CheckRegion(c.region, op, 0)
+	return l.market.CheckRegion(c.region, op, 0)
+}
+
+// storedToken reads the registration token of the given id, nil if there is none.
+func (l *Ledger) storedToken(id [16]byte) (stored *store.RegistrationToken, err error) {
+	err = l.db.View(func(r *store.Reader) (err error) {
+		stored, err = r.RegistrationToken(id)
+		return err
+	})
+	return stored, err
 }
 
 func (l *Ledger) resolve(c *Call, token string) (Resolved, *metering.Error) {
@@ -89,18 +63,11 @@ func (l *Ledger) resolve(c *Call, token string) (Resolved, *metering.Error) {
 		return Resolved{}, metering.Errorf(metering.Validation, "1 validation error detected: Value at 'registrationToken' failed to satisfy constraint: Member must not be empty. Send the value of the form field x-amzn-marketplace-token.")
 	}
 	invalid := metering.Errorf(metering.InvalidToken, "Registration token is invalid")
-	id, ok := l.parseRegistrationToken(token)
+	id, ok := l.market.RegistrationTokenID(token)
 	if !ok {
-		var bad *metering.Error
-		if id, bad = l.givenToken(token); bad != nil {
-			return Resolved{}, invalid
-		}
+		return Resolved{}, invalid
 	}
-	var stored *store.RegistrationToken
-	err := l.db.View(func(r *store.Reader) (err error) {
-		stored, err = r.RegistrationToken(id)
-		return err
-	})
+	stored, err := l.storedToken(id)
 	switch {
 	case err != nil:
 		l.cfg.Log.Error("reading a registration token", slog.Any("error", err))
@@ -113,8 +80,8 @@ func (l *Ledger) resolve(c *Call, token string) (Resolved, *metering.Error) {
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	product := l.catalog.Product(stored.Product)
-	if product == nil || l.catalog.Account(stored.Buyer) == nil { // an act of administration kept from catching up
+	product := l.market.Product(stored.Product)
+	if product == nil || l.market.Account(stored.Buyer) == nil { // an act of administration kept from catching up
 		return Resolved{}, errStopped
 	}
 	if product.Seller != c.caller.Account {
@@ -124,16 +91,16 @@ func (l *Ledger) resolve(c *Call, token string) (Resolved, *metering.Error) {
 		return Resolved{}, metering.Errorf(metering.ExpiredToken, "The registration token expired at %v. The buyer gets a new one with \"Set up your account\" in the marketplace.", stored.Expires)
 	}
 	c.resolve.token = *stored
-	answer := Resolved{ProductCode: product.Code, CustomerAWSAccountID: metering.Number(l.catalog.Account(stored.Buyer).AccountID)}
-	agreement := l.catalog.Agreement(stored.Agreement)
+	answer := Resolved{ProductCode: product.Code, CustomerAWSAccountID: metering.FormatAccountID(l.market.Account(stored.Buyer).AccountID)}
+	agreement := l.market.Agreement(stored.Agreement)
 	if agreement == nil {
-		agreement = l.catalog.NewestAgreement(stored.Product, stored.Buyer)
+		agreement = l.market.NewestAgreement(stored.Product, stored.Buyer)
 	}
 	if agreement != nil && product.Type == metering.SaaS {
 		answer.LicenseARN = agreement.LicenseARN
 	}
 	if !product.Concurrent || l.settings.LegacyCustomerOnCA {
-		answer.CustomerIdentifier = l.catalog.CustomerIdentifier(product.Seller, stored.Buyer)
+		answer.CustomerIdentifier = l.market.CustomerIdentifier(product.Seller, stored.Buyer)
 	}
 	return answer, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
 )
@@ -22,7 +23,7 @@ var (
 
 // Usage returns the accepted records that the filter chooses: in the order in which they were accepted from the
 // embedded store, in that of their hours from PostgreSQL. Each record that was accepted before the first page was
-// asked for is on exactly one page. after is empty or the Next of the page before; limit is 1 to [MaxPage], or 0 for [DefaultPage]. A page may hold fewer records than the
+// asked for is on exactly one page. after is empty or the Next of the page before; limit is 1 to [market.MaxPage], or 0 for [market.DefaultPage]. A page may hold fewer records than the
 // limit although there is a next one. Names that the catalogue does not know are NotFound; customer_identifier
 // stands for the buyer whom any seller's products know by it, in whichever way the records named the buyer.
 func (l *Ledger) Usage(op Operator, f adminapi.UsageFilter, after string, limit int) (adminapi.UsagePage, error) {
@@ -30,7 +31,7 @@ func (l *Ledger) Usage(op Operator, f adminapi.UsageFilter, after string, limit 
 	if err := op.check(l); err != nil {
 		return page, err
 	}
-	limit, bad := pageLimit(limit)
+	limit, bad := market.PageLimit(limit)
 	if bad != nil {
 		return page, bad
 	}
@@ -50,7 +51,7 @@ func (l *Ledger) Usage(op Operator, f adminapi.UsageFilter, after string, limit 
 		return nil
 	})
 	if errors.Is(err, store.ErrCursor) {
-		return page, badCursor(after)
+		return page, market.BadCursor(after)
 	}
 	if err != nil {
 		return page, err
@@ -69,7 +70,7 @@ func (l *Ledger) Usage(op Operator, f adminapi.UsageFilter, after string, limit 
 
 // usageRecord shows a row with its names; identified adds the record's id. The caller holds l.mu for reading.
 func (l *Ledger) usageRecord(u *store.Usage, identified bool) (adminapi.UsageRecord, error) {
-	c, k := l.catalog, &u.Key
+	c, k := l.market, &u.Key
 	product := c.Product(k.Product)
 	if product == nil || int(k.Dimension) > len(product.Dimensions) || c.Region(k.Region) == nil {
 		return adminapi.UsageRecord{}, errAhead
@@ -80,7 +81,7 @@ func (l *Ledger) usageRecord(u *store.Usage, identified bool) (adminapi.UsageRec
 		Dimension:          product.Dimensions[k.Dimension-1], Quantity: int64(u.Quantity), Region: c.Region(k.Region).Name,
 	}
 	if buyer := c.Account(k.Buyer); buyer != nil {
-		record.CustomerAWSAccountID = metering.Number(buyer.AccountID)
+		record.CustomerAWSAccountID = metering.FormatAccountID(buyer.AccountID)
 	}
 	if a := c.Agreement(k.Agreement); a != nil {
 		record.LicenseARN = a.LicenseARN
@@ -155,7 +156,7 @@ func (l *Ledger) match(f *adminapi.UsageFilter) (*match, *metering.Error) {
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	c := l.catalog
+	c := l.market
 	if f.ProductCode != "" {
 		p := c.ProductByCode(f.ProductCode)
 		if p == nil {
@@ -281,7 +282,9 @@ var groupings = map[string]grouping{
 		func(s *adminapi.UsageSum, name string, _ metering.Hour) { s.LicenseARN = name }},
 	"customer_aws_account_id": {
 		func(k, u *sumKey) { k.buyer = u.buyer },
-		func(c *metering.Catalog, k *sumKey) string { return metering.Number(c.Account(k.buyer).AccountID) },
+		func(c *metering.Catalog, k *sumKey) string {
+			return metering.FormatAccountID(c.Account(k.buyer).AccountID)
+		},
 		func(s *adminapi.UsageSum, name string, _ metering.Hour) { s.CustomerAWSAccountID = name }},
 	"customer_identifier": {
 		func(k, u *sumKey) { k.customer = u.customer },
@@ -377,7 +380,7 @@ func (l *Ledger) UsageSums(op Operator, f adminapi.UsageFilter, by []string) (ad
 	names := make([]string, len(groups))
 	for k, s := range sums {
 		for i := range groups {
-			names[i] = groups[i].name(l.catalog, &k)
+			names[i] = groups[i].name(l.market.Catalog, &k)
 		}
 		joined := strings.Join(names, "\x00")
 		shown := byName[joined]

@@ -300,14 +300,14 @@ func (c *Catalog) entitled(w *Workload, p *Product, ts, now Instant) *Error {
 		return nil
 	}
 	if c.isSuspended(w.Account) && c.Settings.SuspendedWorkloads == "refuse" {
-		return Errorf(CustomerNotEntitled, "Account %s is suspended: its usage is not taken until the suspension ends.", Number(c.Account(w.Account).AccountID))
+		return Errorf(CustomerNotEntitled, "Account %s is suspended: its usage is not taken until the suspension ends.", FormatAccountID(c.Account(w.Account).AccountID))
 	}
 	if c.Registered(w.ID, p.ID) {
 		return c.agreed(p.ID, w.Account, ts, now)
 	}
 	ok, err := c.subscribed(p.ID, w.Account, ts, now)
 	if err == nil && !ok {
-		err = Errorf(CustomerNotEntitled, "Account %s has no active agreement for product %q. The buyer must subscribe before the software is started.", Number(c.Account(w.Account).AccountID), p.Code)
+		err = Errorf(CustomerNotEntitled, "Account %s has no active agreement for product %q. The buyer must subscribe before the software is started.", FormatAccountID(c.Account(w.Account).AccountID), p.Code)
 	}
 	return err
 }
@@ -416,7 +416,7 @@ func (c *Catalog) RecordIDOf(ids *RecordIDs, l *Line, clientToken string) Record
 		return ids.Of(l.Hour, "license", region, c.Agreement(l.Key.Agreement).LicenseARN, dimension)
 	case l.Key.Workload != 0:
 		w := c.Workload(l.Key.Workload)
-		account := Number(c.Account(w.Account).AccountID)
+		account := FormatAccountID(c.Account(w.Account).AccountID)
 		if w.Platform == AgentCore {
 			return ids.Of(l.Hour, "token", account, w.ResourceID, clientToken)
 		}

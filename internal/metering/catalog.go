@@ -18,12 +18,12 @@ type Account struct {
 	Suspended bool // a suspended buyer is not subscribed to anything (metering-api 2.3)
 }
 
-// Number formats an account id as its 12 digits.
-func Number(accountID uint64) string {
-	return string(appendNumber(make([]byte, 0, 12), accountID))
+// FormatAccountID formats an account id as its 12 digits.
+func FormatAccountID(accountID uint64) string {
+	return string(appendAccountID(make([]byte, 0, 12), accountID))
 }
 
-func appendNumber(b []byte, accountID uint64) []byte {
+func appendAccountID(b []byte, accountID uint64) []byte {
 	var digits [12]byte
 	for i := len(digits) - 1; i >= 0; i-- {
 		digits[i] = byte('0' + accountID%10)

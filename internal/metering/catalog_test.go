@@ -94,7 +94,7 @@ func TestSubscriptions(t *testing.T) {
 		}
 		ask := func(code, licence string) string {
 			r := record(t)
-			r.Timestamp, r.CustomerAWSAccountID, r.LicenseARN = minutes(c.ts), metering.Number(account), licence
+			r.Timestamp, r.CustomerAWSAccountID, r.LicenseARN = minutes(c.ts), metering.FormatAccountID(account), licence
 			lines, err := m.AdmitBatch(batchOf(code, r), acme, m.RegionNamed("us-east-1").ID, now, nil)
 			switch {
 			case err != nil:
@@ -155,8 +155,8 @@ func TestCatalogKnowsNothingElse(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for s, n := range map[string]uint64{"000000000000": 0, "000000000001": 1, "111122223333": 111122223333, "999999999999": 999999999999} {
-		if got, ok := metering.ParseAccountID(s); !ok || got != n || metering.Number(n) != s {
-			t.Errorf("account id %s is read as %d (%v) and %d is written %s", s, got, ok, n, metering.Number(n))
+		if got, ok := metering.ParseAccountID(s); !ok || got != n || metering.FormatAccountID(n) != s {
+			t.Errorf("account id %s is read as %d (%v) and %d is written %s", s, got, ok, n, metering.FormatAccountID(n))
 		}
 	}
 	for _, s := range []string{"", "1", "11112222333", "1111222233334", "1111-2222-33", "11112222333x", "١١١١٢٢٢٢٣٣٣٣", "+11112222333"} {

@@ -82,7 +82,7 @@ func (m *idMaker) add(part string) {
 
 // addNumber adds the 12 digits of an account id.
 func (m *idMaker) addNumber(accountID uint64) {
-	m.text = appendNumber(append(m.text, 12), accountID)
+	m.text = appendAccountID(append(m.text, 12), accountID)
 }
 
 func (r *RecordIDs) end(m *idMaker) RecordID {

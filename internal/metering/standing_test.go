@@ -60,7 +60,7 @@ func TestStandings(t *testing.T) {
 			if rapid.IntRange(0, 4).Draw(t, "form") == 0 {
 				r.CustomerIdentifier = fmt.Sprint("customer", buyer)
 			} else {
-				r.CustomerAWSAccountID = Number(222200000000 + uint64(buyer))
+				r.CustomerAWSAccountID = FormatAccountID(222200000000 + uint64(buyer))
 			}
 			in.Records = []UsageRecord{r}
 			lines, err := c.AdmitBatch(in, 1, 1, now, nil)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/metering"
 )
 
@@ -91,7 +92,7 @@ func Describe(l *ledger.Ledger, e Endpoints) (*Description, error) {
 func workloadsOf(l *ledger.Ledger, accountID string) ([]Workload, error) {
 	out := []Workload{}
 	for after := ""; ; {
-		page, err := l.Workloads(l.Local(), accountID, after, ledger.MaxPage)
+		page, err := l.Workloads(l.Local(), accountID, after, market.MaxPage)
 		if err != nil {
 			return nil, err
 		}
@@ -115,7 +116,7 @@ func workloadsOf(l *ledger.Ledger, accountID string) ([]Workload, error) {
 }
 
 // credentialsOf returns the first key that may do something, and the first that may do nothing.
-func credentialsOf(keys []ledger.SandboxKey) (able, powerless Credentials) {
+func credentialsOf(keys []market.SandboxKey) (able, powerless Credentials) {
 	for _, k := range keys {
 		c := &able
 		if k.Powerless {

@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/sigv4"
 	"github.com/meterd/meterd/internal/wire"
@@ -28,7 +29,7 @@ import (
 // and nothing to opt out of: a request without a valid signature reaches no operation.
 type AWS struct {
 	ledger   *ledger.Ledger
-	verifier sigv4.Verifier[*ledger.Identity]
+	verifier sigv4.Verifier[*market.Identity]
 	hosts    *Hosts
 	names    []string // by which clients may know it
 	log      *slog.Logger
@@ -65,7 +66,7 @@ func NewAWS(cfg AWSConfig) *AWS {
 	if s.large.most = cfg.BodyMemory; s.large.most == 0 {
 		s.large.most = 256 << 20
 	}
-	s.verifier = sigv4.Verifier[*ledger.Identity]{Services: metering.SigningNames(), KnownRegion: cfg.Ledger.KnownRegion, Hosts: cfg.Hosts, Lookup: cfg.Ledger.Credential,
+	s.verifier = sigv4.Verifier[*market.Identity]{Services: metering.SigningNames(), KnownRegion: cfg.Ledger.KnownRegion, Hosts: cfg.Hosts, Lookup: cfg.Ledger.Credential,
 		BasePath: cfg.Proxies.BasePath, FromProxy: cfg.Proxies.trusts, ProxyHeaders: cfg.Proxies.Headers}
 	if cfg.Only != nil {
 		s.names = append(s.names, cfg.Only.External...)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/sandbox"
 	"github.com/meterd/meterd/internal/server"
@@ -252,7 +253,7 @@ func (e *endpoint) content() string {
 	l, op := e.ledger, e.ledger.Local()
 	var usage []string
 	for after := ""; ; {
-		page, err := l.Usage(op, adminapi.UsageFilter{}, after, ledger.MaxPage)
+		page, err := l.Usage(op, adminapi.UsageFilter{}, after, market.MaxPage)
 		if err != nil {
 			e.Fatal(err)
 		}
@@ -275,12 +276,12 @@ func (e *endpoint) content() string {
 	}
 	slices.Sort(usage)
 	all = append(all, usage...)
-	add(l.Sellers(op, "", ledger.MaxPage))
-	add(l.Products(op, "", "", ledger.MaxPage))
-	add(l.Buyers(op, "", ledger.MaxPage))
-	add(l.Agreements(op, adminapi.AgreementFilter{}, "", ledger.MaxPage))
-	add(l.Workloads(op, "", "", ledger.MaxPage))
-	add(l.Regions(op, "", ledger.MaxPage))
-	add(l.AdminTokens(op, "", ledger.MaxPage))
+	add(l.Sellers(op, "", market.MaxPage))
+	add(l.Products(op, "", "", market.MaxPage))
+	add(l.Buyers(op, "", market.MaxPage))
+	add(l.Agreements(op, adminapi.AgreementFilter{}, "", market.MaxPage))
+	add(l.Workloads(op, "", "", market.MaxPage))
+	add(l.Regions(op, "", market.MaxPage))
+	add(l.AdminTokens(op, "", market.MaxPage))
 	return strings.Join(all, "\n")
 }

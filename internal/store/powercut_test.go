@@ -22,6 +22,7 @@ import (
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
 	"github.com/meterd/meterd/internal/verify"
@@ -41,8 +42,8 @@ var opening = time.Date(2026, 11, 23, 22, 30, 0, 0, time.UTC)
 // customer is the account of a merchant's n-th customer.
 func customer(merchant, n int) string { return fmt.Sprintf("7%05d%06d", merchant, n) }
 
-// market is the marketplace of the given number of merchants, two customers each.
-func market(merchants int) *adminapi.Marketplace {
+// goods is the marketplace of the given number of merchants, two customers each.
+func goods(merchants int) *adminapi.Marketplace {
 	began := opening.Add(-72 * time.Hour)
 	m := &adminapi.Marketplace{
 		Sellers: []adminapi.Seller{{AccountID: seller}},
@@ -132,14 +133,14 @@ func (m *merchant) again(n int) (records []entry) {
 // shop is a ledger as the merchants see it.
 type shop struct {
 	*ledger.Ledger
-	seller    *ledger.Identity
-	workload  *ledger.Identity
+	seller    *market.Identity
+	workload  *market.Identity
 	merchants []*merchant
 }
 
 var requests atomic.Uint64
 
-func (s *shop) begin(who *ledger.Identity, o metering.Operation) (*ledger.Call, *metering.Error) {
+func (s *shop) begin(who *market.Identity, o metering.Operation) (*ledger.Call, *metering.Error) {
 	id := [16]byte{6: 0x70, 8: 0x80}
 	millis := opening.UnixMilli()
 	for i := range 6 {
@@ -160,7 +161,7 @@ func open(dir string, crew []*merchant) (s *shop, err error) {
 		return nil, err
 	}
 	if _, err := s.Credential(sellerID, ""); err != nil {
-		if _, err := s.Import(s.Local(), market(merchants)); err != nil {
+		if _, err := s.Import(s.Local(), goods(merchants)); err != nil {
 			return fail(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package ledger
+package market
 
 import (
 	"fmt"
@@ -13,27 +13,22 @@ import (
 const maxDimensions = 1000 // of a product; records name them, and they are searched in turn
 
 // CreateProduct publishes a product of a seller.
-func (l *Ledger) CreateProduct(op Operator, in adminapi.Product) (adminapi.Product, error) {
-	var id uint32
-	err := l.act(op, func(p *plan) (err *metering.Error) {
-		var exists bool
-		if id, exists, err = p.addProduct(&in, false); err != nil {
-			return err
+func CreateProduct(in adminapi.Product) Act[adminapi.Product] {
+	return func(p *Plan) (Find[adminapi.Product], *metering.Error) {
+		id, exists, err := p.addProduct(&in, false)
+		if err != nil {
+			return nil, err
 		}
 		if exists {
-			return conflict("product_code: product %q is there already", in.ProductCode)
+			return nil, conflict("product_code: product %q is there already", in.ProductCode)
 		}
-		p.act = "create product " + p.products.at(id).Code
-		return nil
-	})
-	if err != nil {
-		return adminapi.Product{}, err
+		p.Summary = "create product " + p.products.at(id).Code
+		return Product(p.products.at(id).Code), nil
 	}
-	return find(l, op, func() (adminapi.Product, *metering.Error) { return l.productShape(l.catalog.Product(id)), nil })
 }
 
 // addProduct adds a product. In an import, one without a product code is the seller's product of that title.
-func (p *plan) addProduct(in *adminapi.Product, imported bool) (id uint32, exists bool, err *metering.Error) {
+func (p *Plan) addProduct(in *adminapi.Product, imported bool) (id uint32, exists bool, err *metering.Error) {
 	product, err := p.checkProduct(in)
 	if err == nil && in.ProductCode == "" && in.Title == "" && imported {
 		err = p.flaws(invalid("product_code: is missing, and so is title: give one of them, so that a second import finds the product"))
@@ -80,7 +75,7 @@ func (p *plan) addProduct(in *adminapi.Product, imported bool) (id uint32, exist
 
 // addPublicKeys adds the given versions of a new product's key, or only says what is wrong with them if the product is
 // 0, which was refused.
-func (p *plan) addPublicKeys(product uint32, in *adminapi.Product) *metering.Error {
+func (p *Plan) addPublicKeys(product uint32, in *adminapi.Product) *metering.Error {
 	for i := range in.PublicKeys {
 		if err := p.part("public_keys", i, func() *metering.Error { return p.addPublicKey(product, &in.PublicKeys[i]) }); err != nil {
 			return err
@@ -90,7 +85,7 @@ func (p *plan) addPublicKeys(product uint32, in *adminapi.Product) *metering.Err
 }
 
 // checkProduct checks what can be checked of a product by itself.
-func (p *plan) checkProduct(in *adminapi.Product) (out metering.Product, err *metering.Error) {
+func (p *Plan) checkProduct(in *adminapi.Product) (out metering.Product, err *metering.Error) {
 	seller, err := p.seller("seller_account_id", in.SellerAccountID)
 	found := []*metering.Error{err}
 	if err == nil {
@@ -160,7 +155,7 @@ func identifier(s, prefix string) bool {
 
 // sameProduct says where in, which is new once checked, differs from the product that is there. What in leaves
 // out does not differ.
-func (p *plan) sameProduct(old *metering.Product, in *adminapi.Product, checked metering.Product) *metering.Error {
+func (p *Plan) sameProduct(old *metering.Product, in *adminapi.Product, checked metering.Product) *metering.Error {
 	differs := func(field, there, given string) *metering.Error {
 		return conflict("%s: product %q is there with %s, not %s: write the same, or another product_code", field, old.Code, there, given)
 	}
@@ -186,7 +181,7 @@ func (p *plan) sameProduct(old *metering.Product, in *adminapi.Product, checked 
 	for i := range in.PublicKeys {
 		if err := p.part("public_keys", i, func() *metering.Error {
 			k, err := p.checkPublicKey(old.ID, &in.PublicKeys[i])
-			if err == nil && !slices.ContainsFunc(p.l.catalog.PublicKeys(old.ID), func(o metering.PublicKey) bool { return o.Version == k.Version && o.PEM == k.PEM }) {
+			if err == nil && !slices.ContainsFunc(p.State.PublicKeys(old.ID), func(o metering.PublicKey) bool { return o.Version == k.Version && o.PEM == k.PEM }) {
 				err = differs("version", "another public key, or none,", fmt.Sprintf("version %d as given", k.Version))
 			}
 			return err
@@ -205,7 +200,7 @@ func integration(p *metering.Product) string {
 }
 
 // productTitled returns the seller's product of the title that was there before the plan, or nil.
-func (p *plan) productTitled(seller uint32, name string) *metering.Product {
+func (p *Plan) productTitled(seller uint32, name string) *metering.Product {
 	if p.titled == nil {
 		p.titled = map[title]uint32{}
 		for i := range p.products.base {
@@ -216,7 +211,7 @@ func (p *plan) productTitled(seller uint32, name string) *metering.Product {
 }
 
 // productNamed returns the product of the code.
-func (p *plan) productNamed(field, code string) (*metering.Product, *metering.Error) {
+func (p *Plan) productNamed(field, code string) (*metering.Product, *metering.Error) {
 	if product := p.product(code); product != nil {
 		return product, nil
 	}
@@ -231,64 +226,53 @@ func noProduct(field, code string, ofID *metering.Product) *metering.Error {
 }
 
 // AddDimension adds a dimension to a product. Dimensions are never renamed or removed: usage rows count them.
-func (l *Ledger) AddDimension(op Operator, code string, in adminapi.NewDimension) (adminapi.Product, error) {
-	err := l.act(op, func(p *plan) *metering.Error {
-		p.act = "add dimension " + in.Dimension + " to product " + code
+func AddDimension(code string, in adminapi.NewDimension) Act[adminapi.Product] {
+	return func(p *Plan) (Find[adminapi.Product], *metering.Error) {
+		p.Summary = "add dimension " + in.Dimension + " to product " + code
 		product, err := p.productNamed("product_code", code)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := checkText("dimension", in.Dimension, 1, maxText); err != nil {
-			return err
+			return nil, err
 		}
 		if slices.Contains(product.Dimensions, in.Dimension) {
-			return conflict("dimension: product %q has the dimension %q already", code, in.Dimension)
+			return nil, conflict("dimension: product %q has the dimension %q already", code, in.Dimension)
 		}
 		if len(product.Dimensions) >= maxDimensions {
-			return conflict("dimension: product %q has %d dimensions already and there can be no more", code, maxDimensions)
+			return nil, conflict("dimension: product %q has %d dimensions already and there can be no more", code, maxDimensions)
 		}
 		// In a new array: operations may be reading the old one.
 		p.products.change(product.ID).Dimensions = append(slices.Clip(product.Dimensions), in.Dimension)
-		return nil
-	})
-	if err != nil {
-		return adminapi.Product{}, err
+		return Product(code), nil
 	}
-	return l.Product(op, code)
 }
 
 // Product returns a product, with its public keys.
-func (l *Ledger) Product(op Operator, code string) (adminapi.Product, error) {
-	return find(l, op, func() (adminapi.Product, *metering.Error) {
-		product := l.catalog.ProductByCode(code)
+func Product(code string) Find[adminapi.Product] {
+	return func(v *View) (adminapi.Product, *metering.Error) {
+		product := v.ProductByCode(code)
 		if product == nil {
-			return adminapi.Product{}, noProduct("product_code", code, l.catalog.ProductByID(code))
+			return adminapi.Product{}, noProduct("product_code", code, v.ProductByID(code))
 		}
-		return l.productShape(product), nil
-	})
+		return v.productShape(product), nil
+	}
 }
 
-func (l *Ledger) productShape(p *metering.Product) adminapi.Product {
-	out := adminapi.Product{ProductCode: p.Code, ProductID: p.ProductID, SellerAccountID: l.number(p.Seller), Title: p.Title, Type: p.Type.String(),
+func (v *View) productShape(p *metering.Product) adminapi.Product {
+	out := adminapi.Product{ProductCode: p.Code, ProductID: p.ProductID, SellerAccountID: v.digits(p.Seller), Title: p.Title, Type: p.Type.String(),
 		Integration: integration(p), Dimensions: p.Dimensions}
 	for _, r := range p.Regions {
-		out.Regions = append(out.Regions, l.catalog.Region(r).Name)
+		out.Regions = append(out.Regions, v.Region(r).Name)
 	}
-	for _, k := range l.catalog.PublicKeys(p.ID) {
-		out.PublicKeys = append(out.PublicKeys, l.keyShape(&k))
+	for _, k := range v.PublicKeys(p.ID) {
+		out.PublicKeys = append(out.PublicKeys, v.publicKeyShape(&k))
 	}
 	return out
 }
 
 // Products lists the products, of one seller if an account is given.
-func (l *Ledger) Products(op Operator, sellerAccountID, after string, limit int) (adminapi.Page[adminapi.Product], error) {
-	if err := checkFilter("seller_account_id", sellerAccountID); err != nil {
-		return adminapi.Page[adminapi.Product]{}, err
-	}
-	return list(l, op, l.catalog.Products, after, limit, func(p *metering.Product) (adminapi.Product, bool) {
-		if sellerAccountID != "" && l.number(p.Seller) != sellerAccountID {
-			return adminapi.Product{}, false
-		}
-		return l.productShape(p), true
-	})
+func Products(sellerAccountID string) List[adminapi.Product] {
+	return listOfAccount("seller_account_id", sellerAccountID, (*State).Products, func(p *metering.Product) uint32 { return p.Seller },
+		func(v *View, p *metering.Product) (adminapi.Product, bool) { return v.productShape(p), true })
 }

@@ -1,8 +1,9 @@
-package ledger
+package market
 
 import (
 	"bufio"
 	"encoding/hex"
+	"io"
 	"maps"
 	"slices"
 
@@ -11,14 +12,15 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// plan is a change of the marketplace in the making: rows that have been checked against the catalogue, the
-// directory and each other, but are not written yet. The holder of l.administration makes one, so what it reads
-// does not change under it, and reads it without the catalogue's lock: planning an import takes long.
-type plan struct {
-	l      *Ledger
-	act    string // what it does, for the audit; never secrets
-	now    metering.Instant
+// Plan is a change of the marketplace in the making: rows that have been checked against the state and each other, but
+// are not written yet. It reads the state without a lock, for planning an import takes long: nobody may change the
+// catalogue or the directory meanwhile, but others may read.
+type Plan struct {
+	View
+	Summary string // what it does, for the audit; never secrets
+
 	random *bufio.Reader
+	stored func(id [16]byte) (*store.RegistrationToken, error)
 
 	regions    rows[metering.RegionInfo]
 	accounts   rows[metering.Account]
@@ -41,7 +43,7 @@ type plan struct {
 	byLicense     map[string]uint32
 	workloadNamed map[workloadName]uint32
 	named         map[principalName]uint32
-	keyNamed      map[string]uint32 // every access key id there ever was; made by accessKey
+	keyNamed      map[string]uint32
 	customer      map[subscriber]string
 	buyerOf       map[customerName]uint32
 
@@ -72,23 +74,24 @@ type title struct {
 	title  string
 }
 
-func newPlan(l *Ledger) *plan {
-	c, d := l.catalog, l.directory
-	return &plan{
-		l: l, now: l.clock.now(), random: bufio.NewReader(l.cfg.Random),
+// NewPlan begins a plan. stored reads a registration token from the store; it returns nil if there is none.
+func NewPlan(v View, random io.Reader, stored func(id [16]byte) (*store.RegistrationToken, error)) *Plan {
+	c, d := v.Catalog, &v.directory
+	return &Plan{
+		View: v, random: bufio.NewReader(random), stored: stored,
 		regions: rows[metering.RegionInfo]{base: c.Regions()}, accounts: rows[metering.Account]{base: c.Accounts()},
 		products: rows[metering.Product]{base: c.Products()}, agreements: rows[metering.Agreement]{base: c.Agreements()},
 		workloads: rows[metering.Workload]{base: c.Workloads()}, principals: rows[store.Principal]{base: d.principals},
 		keys: rows[store.AccessKey]{base: d.keys}, admins: rows[store.AdminToken]{base: d.admins},
 		regionNamed: map[string]uint32{}, accountByID: map[uint64]uint32{}, productByCode: map[string]uint32{}, productByID: map[string]uint32{},
-		agreementByID: map[string]uint32{}, byLicense: map[string]uint32{}, workloadNamed: map[workloadName]uint32{}, named: map[principalName]uint32{},
+		agreementByID: map[string]uint32{}, byLicense: map[string]uint32{}, workloadNamed: map[workloadName]uint32{}, named: map[principalName]uint32{}, keyNamed: map[string]uint32{},
 		customer: map[subscriber]string{}, buyerOf: map[customerName]uint32{}, newest: map[subscriber]uint32{}, previous: map[uint32]uint32{},
 		version: map[uint32]int32{}, matched: map[uint32]struct{}{}, secrets: map[uint32]string{},
 	}
 }
 
 // expect makes room for what is to come, which saves half of the time of a large import.
-func (p *plan) expect(buyers, agreements int) {
+func (p *Plan) expect(buyers, agreements int) {
 	p.accounts.added = make([]metering.Account, 0, buyers)
 	p.accountByID = make(map[uint64]uint32, buyers)
 	p.customers = make([]metering.Customer, 0, agreements)
@@ -100,14 +103,14 @@ func (p *plan) expect(buyers, agreements int) {
 	p.newest = make(map[subscriber]uint32, agreements)
 }
 
-// settle lets go of all that only planning needs, which for a large import is a third of the plan.
-func (p *plan) settle() {
+// Settle lets go of all that only planning needs, which for a large import is a third of the plan.
+func (p *Plan) Settle() {
 	p.regionNamed, p.accountByID, p.productByCode, p.productByID, p.agreementByID, p.byLicense = nil, nil, nil, nil, nil, nil
 	p.workloadNamed, p.named, p.keyNamed, p.customer, p.buyerOf = nil, nil, nil, nil, nil
 	p.newest, p.previous, p.version, p.titled, p.matched = nil, nil, nil, nil, nil
 }
 
-// rows are the things of one kind as a plan sees them, by their number: the ledger's, with those that it changes
+// rows are the things of one kind as a plan sees them, by their id: the state's, with those that it changes
 // and those that it adds.
 type rows[T any] struct {
 	base    []T
@@ -115,12 +118,12 @@ type rows[T any] struct {
 	added   []T
 }
 
-// next is the number that add gives.
+// next is the id that add gives.
 func (r *rows[T]) next() uint32 { return uint32(len(r.base)+len(r.added)) + 1 }
 
 func (r *rows[T]) add(v T) { r.added = append(r.added, v) }
 
-// at returns the thing of the given number, to be read only, or nil for number 0.
+// at returns the thing of the given id, to be read only, or nil for id 0.
 func (r *rows[T]) at(id uint32) *T {
 	switch n := uint32(len(r.base)); {
 	case id == 0:
@@ -150,7 +153,7 @@ func (r *rows[T]) change(id uint32) *T {
 	return v
 }
 
-// each calls f for each thing to be written, in the order of their numbers, with the one that it replaces, or nil.
+// each calls f for each thing to be written, in the order of their ids, with the one that it replaces, or nil.
 func (r *rows[T]) each(f func(row, old any) error) error {
 	for _, id := range slices.Sorted(maps.Keys(r.changed)) {
 		if err := f(r.changed[id], &r.base[id-1]); err != nil {
@@ -160,7 +163,7 @@ func (r *rows[T]) each(f func(row, old any) error) error {
 	return listed[T]{rows: r.added}.each(f)
 }
 
-// listed are rows that have no numbers.
+// listed are rows that have no ids.
 type listed[T any] struct {
 	rows []T
 	old  func(*T) *T // the one that a row replaces, or nil; nil if all are new
@@ -181,8 +184,8 @@ func (r listed[T]) each(f func(row, old any) error) error {
 	return nil
 }
 
-// each calls f for each row of the plan, with the one that it replaces, or nil. What a row refers to comes before it.
-func (p *plan) each(f func(row, old any) error) error {
+// Rows calls f for each row of the plan, with the one that it replaces, or nil. What a row refers to comes before it.
+func (p *Plan) Rows(f func(row, old any) error) error {
 	for _, kind := range []interface {
 		each(f func(row, old any) error) error
 	}{
@@ -196,12 +199,9 @@ func (p *plan) each(f func(row, old any) error) error {
 	return nil
 }
 
-// put writes the plan.
-func (p *plan) put(tx *store.Tx) error { return p.each(tx.Replace) }
-
 // publicKeyBefore returns the version of a key that the plan changes, or nil if it adds it.
-func (p *plan) publicKeyBefore(k *metering.PublicKey) *metering.PublicKey {
-	all := p.l.catalog.PublicKeys(k.Product)
+func (p *Plan) publicKeyBefore(k *metering.PublicKey) *metering.PublicKey {
+	all := p.State.PublicKeys(k.Product)
 	for i := range all {
 		if all[i].Version == k.Version {
 			return &all[i]
@@ -210,14 +210,14 @@ func (p *plan) publicKeyBefore(k *metering.PublicKey) *metering.PublicKey {
 	return nil
 }
 
-// enter brings what was written into memory.
-func (p *plan) enter(l *Ledger) {
-	l.catalog.Reserve(len(p.accounts.added), len(p.customers), len(p.agreements.added))
-	_ = p.each(func(row, _ any) error { // which never fails
+// Enter brings what was written into memory.
+func (p *Plan) Enter() {
+	p.Reserve(len(p.accounts.added), len(p.customers), len(p.agreements.added))
+	_ = p.Rows(func(row, _ any) error { // which never fails
 		if k, is := row.(*store.AccessKey); is {
 			row = &openKey{*k, p.secrets[k.ID]}
 		}
-		l.put(row)
+		p.State.Put(row)
 		return nil
 	})
 }
@@ -230,48 +230,48 @@ func lookup[K comparable, T any](r *rows[T], added map[K]uint32, name K, f func(
 	return r.at(f())
 }
 
-func (p *plan) region(name string) *metering.RegionInfo {
+func (p *Plan) region(name string) *metering.RegionInfo {
 	return lookup(&p.regions, p.regionNamed, name, func() uint32 {
-		if r := p.l.catalog.RegionNamed(name); r != nil {
+		if r := p.State.RegionNamed(name); r != nil {
 			return uint32(r.ID)
 		}
 		return 0
 	})
 }
 
-func (p *plan) account(n uint64) *metering.Account {
+func (p *Plan) account(n uint64) *metering.Account {
 	return lookup(&p.accounts, p.accountByID, n, func() uint32 {
-		if a := p.l.catalog.AccountByID(n); a != nil {
+		if a := p.State.AccountByID(n); a != nil {
 			return a.ID
 		}
 		return 0
 	})
 }
 
-func (p *plan) product(code string) *metering.Product {
-	return lookup(&p.products, p.productByCode, code, func() uint32 { return number(p.l.catalog.ProductByCode(code)) })
+func (p *Plan) product(code string) *metering.Product {
+	return lookup(&p.products, p.productByCode, code, func() uint32 { return idOfProduct(p.State.ProductByCode(code)) })
 }
 
-func (p *plan) productOfID(id string) *metering.Product {
-	return lookup(&p.products, p.productByID, id, func() uint32 { return number(p.l.catalog.ProductByID(id)) })
+func (p *Plan) productOfID(id string) *metering.Product {
+	return lookup(&p.products, p.productByID, id, func() uint32 { return idOfProduct(p.State.ProductByID(id)) })
 }
 
-func number(product *metering.Product) uint32 {
+func idOfProduct(product *metering.Product) uint32 {
 	if product == nil {
 		return 0
 	}
 	return product.ID
 }
 
-func (p *plan) agreement(id string) *metering.Agreement {
-	return lookup(&p.agreements, p.agreementByID, id, func() uint32 { return agreementNumber(p.l.catalog.AgreementByID(id)) })
+func (p *Plan) agreement(id string) *metering.Agreement {
+	return lookup(&p.agreements, p.agreementByID, id, func() uint32 { return idOfAgreement(p.State.AgreementByID(id)) })
 }
 
-func (p *plan) agreementOfLicense(arn string) *metering.Agreement {
-	return lookup(&p.agreements, p.byLicense, arn, func() uint32 { return agreementNumber(p.l.catalog.AgreementByLicense(arn)) })
+func (p *Plan) agreementOfLicense(arn string) *metering.Agreement {
+	return lookup(&p.agreements, p.byLicense, arn, func() uint32 { return idOfAgreement(p.State.AgreementByLicense(arn)) })
 }
 
-func agreementNumber(a *metering.Agreement) uint32 {
+func idOfAgreement(a *metering.Agreement) uint32 {
 	if a == nil {
 		return 0
 	}
@@ -279,66 +279,60 @@ func agreementNumber(a *metering.Agreement) uint32 {
 }
 
 // newestAgreement returns the buyer's latest agreement for the product, and before the one before a, or nil.
-func (p *plan) newestAgreement(product, buyer uint32) *metering.Agreement {
+func (p *Plan) newestAgreement(product, buyer uint32) *metering.Agreement {
 	return lookup(&p.agreements, p.newest, subscriber{product, buyer}, func() uint32 {
-		return agreementNumber(p.l.catalog.NewestAgreement(product, buyer))
+		return idOfAgreement(p.State.NewestAgreement(product, buyer))
 	})
 }
 
-func (p *plan) before(a *metering.Agreement) *metering.Agreement {
+func (p *Plan) before(a *metering.Agreement) *metering.Agreement {
 	if id, ok := p.previous[a.ID]; ok {
 		return p.agreements.at(id)
 	}
 	if a.ID > uint32(len(p.agreements.base)) {
 		return nil
 	}
-	return p.agreements.at(agreementNumber(p.l.catalog.PreviousAgreement(&p.agreements.base[a.ID-1])))
+	return p.agreements.at(idOfAgreement(p.State.PreviousAgreement(&p.agreements.base[a.ID-1])))
 }
 
-func (p *plan) customerIdentifier(seller, buyer uint32) string {
+func (p *Plan) customerIdentifier(seller, buyer uint32) string {
 	if s, ok := p.customer[subscriber{seller, buyer}]; ok {
 		return s
 	}
-	return p.l.catalog.CustomerIdentifier(seller, buyer)
+	return p.State.CustomerIdentifier(seller, buyer)
 }
 
 // customerNamed returns the buyer whom the seller's products know by the identifier, or nil.
-func (p *plan) customerNamed(seller uint32, identifier string) *metering.Account {
+func (p *Plan) customerNamed(seller uint32, identifier string) *metering.Account {
 	return lookup(&p.accounts, p.buyerOf, customerName{seller, identifier}, func() uint32 {
-		if a := p.l.catalog.Customer(seller, identifier); a != nil {
+		if a := p.State.Customer(seller, identifier); a != nil {
 			return a.ID
 		}
 		return 0
 	})
 }
 
-func (p *plan) workload(account uint32, platform metering.Platform, resource string) *metering.Workload {
+func (p *Plan) workload(account uint32, platform metering.Platform, resource string) *metering.Workload {
 	return lookup(&p.workloads, p.workloadNamed, workloadName{account, platform, resource}, func() uint32 {
-		if w := p.l.catalog.WorkloadNamed(account, platform, resource); w != nil {
+		if w := p.State.WorkloadNamed(account, platform, resource); w != nil {
 			return w.ID
 		}
 		return 0
 	})
 }
 
-func (p *plan) principal(account uint32, kind iam.Kind, name string) *store.Principal {
+func (p *Plan) principal(account uint32, kind iam.Kind, name string) *store.Principal {
 	n := principalName{account, kind, name}
-	return lookup(&p.principals, p.named, n, func() uint32 { return p.l.directory.named[n] })
+	return lookup(&p.principals, p.named, n, func() uint32 { return p.directory.named[n] })
 }
 
 // accessKey returns the key of the given id, also a deleted one, or nil.
-func (p *plan) accessKey(id string) *store.AccessKey {
-	if p.keyNamed == nil {
-		p.keyNamed = make(map[string]uint32, len(p.keys.base))
-		for i := range p.keys.base {
-			p.keyNamed[p.keys.base[i].AccessKeyID] = p.keys.base[i].ID
-		}
-	}
-	return p.keys.at(p.keyNamed[id])
+func (p *Plan) accessKey(id string) *store.AccessKey {
+	return lookup(&p.keys, p.keyNamed, id, func() uint32 { return p.directory.keyNamed[id] })
 }
 
 // read fills b with random bytes.
-func (p *plan) read(b []byte) *metering.Error {
+func (p *Plan) read(b []byte) *metering.Error {
 	for n := 0; n < len(b); {
 		m, err := p.random.Read(b[n:])
 		if err != nil {
@@ -367,7 +361,7 @@ func spell(alphabet string, n int, from []byte) string {
 }
 
 // name makes an identifier as AWS's look: prefix and n random lower-case letters and digits.
-func (p *plan) name(prefix string, n int) (string, *metering.Error) {
+func (p *Plan) name(prefix string, n int) (string, *metering.Error) {
 	for {
 		var b [48]byte
 		if err := p.read(b[:]); err != nil {
@@ -380,10 +374,10 @@ func (p *plan) name(prefix string, n int) (string, *metering.Error) {
 }
 
 // licenseARN makes the ARN of a licence that the seller grants.
-func (p *plan) licenseARN(seller uint64) (string, *metering.Error) {
+func (p *Plan) licenseARN(seller uint64) (string, *metering.Error) {
 	var b [16]byte
 	if err := p.read(b[:]); err != nil {
 		return "", err
 	}
-	return "arn:aws:license-manager::" + metering.Number(seller) + ":license:l-" + hex.EncodeToString(b[:]), nil
+	return "arn:aws:license-manager::" + metering.FormatAccountID(seller) + ":license:l-" + hex.EncodeToString(b[:]), nil
 }

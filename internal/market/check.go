@@ -1,4 +1,4 @@
-package ledger
+package market
 
 import (
 	"time"
@@ -9,26 +9,6 @@ import (
 )
 
 const maxText = 255 // bytes of a name
-
-// The bounds of a page of a list.
-const (
-	DefaultPage = 100
-	MaxPage     = 1000
-)
-
-func pageLimit(limit int) (int, *metering.Error) {
-	switch {
-	case limit == 0:
-		return DefaultPage, nil
-	case limit < 0 || limit > MaxPage:
-		return 0, invalid("limit: must be 1 to %d, not %d", MaxPage, limit)
-	}
-	return limit, nil
-}
-
-func badCursor(after string) *metering.Error {
-	return invalid("after: %.40q is not a cursor: pass what the page before had as next", after)
-}
 
 func invalid(format string, args ...any) *metering.Error {
 	return metering.Errorf(metering.Validation, format, args...)
@@ -52,8 +32,8 @@ func within(err *metering.Error, format string, args ...any) *metering.Error {
 	return at
 }
 
-// accountNumber reads 12 digits.
-func accountNumber(field, s string) (uint64, *metering.Error) {
+// parseAccount reads 12 digits.
+func parseAccount(field, s string) (uint64, *metering.Error) {
 	n, ok := metering.ParseAccountID(s)
 	if !ok {
 		return 0, invalid("%s: %.40q is not an account id: write its 12 digits, without hyphens and with leading zeros", field, s)
@@ -61,19 +41,7 @@ func accountNumber(field, s string) (uint64, *metering.Error) {
 	return n, nil
 }
 
-// checkFilter checks the account that a list is asked for, if it is asked for one: of what is no account id there is
-// nothing, which is no answer to who has misspelt it.
-func checkFilter(field, accountID string) error {
-	if accountID == "" {
-		return nil
-	}
-	if _, bad := accountNumber(field, accountID); bad != nil {
-		return bad
-	}
-	return nil
-}
-
-// checkText tells whether s is a text of least to most bytes that can be printed.
+// checkText checks that s is a text of least to most bytes that can be printed.
 func checkText(field, s string, least, most int) *metering.Error {
 	switch {
 	case len(s) < least:
@@ -97,8 +65,8 @@ var (
 	latest   = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// instant reads an optional time; it is 0 if left out.
-func instant(field string, t *time.Time) (metering.Instant, *metering.Error) {
+// Instant reads an optional time; it is 0 if left out.
+func Instant(field string, t *time.Time) (metering.Instant, *metering.Error) {
 	if t == nil {
 		return 0, nil
 	}

@@ -1,4 +1,4 @@
-package ledger
+package market
 
 import (
 	"fmt"
@@ -21,26 +21,25 @@ import (
 //
 // Everything is checked first, beside the service. Writing then holds up other calls: about 10 seconds for a million
 // buyers with an agreement each.
-func (l *Ledger) Import(op Operator, m *adminapi.Marketplace, found ...adminapi.Fault) (adminapi.ImportResult, error) {
-	var out adminapi.ImportResult
-	var refused *refusals
-	err := l.act(op, func(p *plan) *metering.Error {
-		refused = &refusals{faults: append(adminapi.Faults{}, found...)}
-		p.refused = refused
-		if out = p.addMarketplace(m); len(refused.faults) > 0 {
-			return refused.first()
+func Import(m *adminapi.Marketplace, found ...adminapi.Fault) Act[adminapi.ImportResult] {
+	return func(p *Plan) (Find[adminapi.ImportResult], *metering.Error) {
+		p.refused = &refusals{faults: append(adminapi.Faults{}, found...)}
+		out := p.addMarketplace(m)
+		if len(p.refused.faults) > 0 {
+			return nil, p.refused.first()
 		}
-		p.act = fmt.Sprintf("import %d regions, %d sellers, %d products, %d buyers, %d agreements, %d users, %d roles, %d workloads, %d registration tokens",
+		p.Summary = fmt.Sprintf("import %d regions, %d sellers, %d products, %d buyers, %d agreements, %d users, %d roles, %d workloads, %d registration tokens",
 			out.Regions, out.Sellers, out.Products, out.Buyers, out.Agreements, out.Users, out.Roles, out.Workloads, out.Tokens)
-		return nil
-	})
-	switch {
-	case err != nil && refused != nil && len(refused.faults) > 0 && refused.first().Kind != metering.Internal:
-		return adminapi.ImportResult{}, &importError{refused.first(), refused.faults}
-	case err != nil:
-		return adminapi.ImportResult{}, err
+		return answer(out), nil
 	}
-	return out, nil
+}
+
+// Refusal returns the error of an act that refused in planning: for an import, with all that is wrong.
+func (p *Plan) Refusal(err *metering.Error) error {
+	if p.refused == nil || len(p.refused.faults) == 0 || err.Kind == metering.Internal {
+		return err
+	}
+	return &importError{err, p.refused.faults}
 }
 
 // importError is all that is wrong with a marketplace, of the kind of the first refusal.
@@ -131,7 +130,7 @@ func (r *refusals) add(err *metering.Error) {
 
 // part plans a part of an item: the one of the given number of its list. In an import what is wrong with it is
 // gathered, so that the other parts are looked at too.
-func (p *plan) part(list string, i int, f func() *metering.Error) *metering.Error {
+func (p *Plan) part(list string, i int, f func() *metering.Error) *metering.Error {
 	r := p.refused
 	if r == nil {
 		return within(f(), "%s[%d].", list, i)
@@ -148,7 +147,7 @@ func (p *plan) part(list string, i int, f func() *metering.Error) *metering.Erro
 
 // flaws returns the first of the errors that is one. In an import it gathers all of them, so that everything that is
 // wrong with a thing is told, and returns errFollows if there were any or others before them.
-func (p *plan) flaws(found ...*metering.Error) *metering.Error {
+func (p *Plan) flaws(found ...*metering.Error) *metering.Error {
 	for _, err := range found {
 		switch {
 		case err == nil:
@@ -166,7 +165,7 @@ func (p *plan) flaws(found ...*metering.Error) *metering.Error {
 
 // spoil returns the refusal of a thing that has parts. In an import it gathers it instead, so that the parts are looked
 // at too, and remembers the thing's name.
-func (p *plan) spoil(err *metering.Error, name string) *metering.Error {
+func (p *Plan) spoil(err *metering.Error, name string) *metering.Error {
 	if err == nil || p.refused == nil {
 		return err
 	}
@@ -176,7 +175,7 @@ func (p *plan) spoil(err *metering.Error, name string) *metering.Error {
 }
 
 // unread reports whether one of the members of the thing that is planned could not be read.
-func (p *plan) unread(members ...string) bool {
+func (p *Plan) unread(members ...string) bool {
 	return p.refused != nil && len(p.refused.unread) > 0 && slices.ContainsFunc(members, func(m string) bool {
 		return p.refused.unread[p.refused.place()+"."+m]
 	})
@@ -184,7 +183,7 @@ func (p *plan) unread(members ...string) bool {
 
 // absent is the refusal of what names something that is not there, or that cannot be. It says nothing new if something
 // of that name was refused itself, or something of the lists where it would be is not known.
-func (p *plan) absent(err *metering.Error, name string, lists ...string) *metering.Error {
+func (p *Plan) absent(err *metering.Error, name string, lists ...string) *metering.Error {
 	r := p.refused
 	if r != nil && (name != "" && r.spoilt[name] || err.Kind == metering.NotFound && (r.unnamed[""] || slices.ContainsFunc(lists, func(list string) bool { return r.unnamed[list] }))) {
 		return errFollows
@@ -193,7 +192,7 @@ func (p *plan) absent(err *metering.Error, name string, lists ...string) *meteri
 }
 
 // addMarketplace plans all of a marketplace and counts what is new. What is wrong with it is in p.refused.
-func (p *plan) addMarketplace(m *adminapi.Marketplace) (out adminapi.ImportResult) {
+func (p *Plan) addMarketplace(m *adminapi.Marketplace) (out adminapi.ImportResult) {
 	agreements := len(m.Agreements)
 	for i := range m.Buyers {
 		agreements += len(m.Buyers[i].Agreements)

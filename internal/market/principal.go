@@ -1,4 +1,4 @@
-package ledger
+package market
 
 import (
 	"slices"
@@ -11,22 +11,18 @@ import (
 )
 
 // CreatePrincipal makes a user, with the access keys given, or a role.
-func (l *Ledger) CreatePrincipal(op Operator, kind iam.Kind, in adminapi.Principal) (adminapi.Principal, error) {
-	err := l.act(op, func(p *plan) *metering.Error {
-		p.act = "create " + kind.String() + " " + in.AccountID + "/" + in.Name
+func CreatePrincipal(kind iam.Kind, in adminapi.Principal) Act[adminapi.Principal] {
+	return func(p *Plan) (Find[adminapi.Principal], *metering.Error) {
+		p.Summary = "create " + kind.String() + " " + in.AccountID + "/" + in.Name
 		_, exists, err := p.addPrincipal(kind, &in)
 		if err == nil && exists {
 			err = conflict("name: account %s has a %v %s already", in.AccountID, kind, in.Name)
 		}
-		return err
-	})
-	if err != nil {
-		return adminapi.Principal{}, err
+		return Principal(kind, in.AccountID, in.Name), err
 	}
-	return l.Principal(op, kind, in.AccountID, in.Name)
 }
 
-func (p *plan) addPrincipal(kind iam.Kind, in *adminapi.Principal) (id uint32, exists bool, err *metering.Error) {
+func (p *Plan) addPrincipal(kind iam.Kind, in *adminapi.Principal) (id uint32, exists bool, err *metering.Error) {
 	account, err := p.holder(in.AccountID)
 	found := append([]*metering.Error{err}, checkPermissions(in.Allow, in.Deny)...)
 	if bad := iam.ValidName(in.Name); bad != nil {
@@ -53,7 +49,7 @@ func (p *plan) addPrincipal(kind iam.Kind, in *adminapi.Principal) (id uint32, e
 
 // putGivenPrincipal adds a user or role that has been checked, unless it is there with the same permissions as far as
 // they are given.
-func (p *plan) putGivenPrincipal(account uint32, kind iam.Kind, in *adminapi.Principal) (id uint32, exists bool, err *metering.Error) {
+func (p *Plan) putGivenPrincipal(account uint32, kind iam.Kind, in *adminapi.Principal) (id uint32, exists bool, err *metering.Error) {
 	old := p.principal(account, kind, in.Name)
 	if old == nil {
 		return p.putPrincipal(account, kind, in.Name, in.Allow, in.Deny), false, nil
@@ -94,8 +90,8 @@ func differentPermissions(field string, kind iam.Kind, in *adminapi.Principal, t
 }
 
 // holder returns the account that principals and workloads belong to.
-func (p *plan) holder(accountID string) (*metering.Account, *metering.Error) {
-	n, err := accountNumber("account_id", accountID)
+func (p *Plan) holder(accountID string) (*metering.Account, *metering.Error) {
+	n, err := parseAccount("account_id", accountID)
 	if err == nil {
 		if a := p.account(n); a != nil {
 			return a, nil
@@ -105,7 +101,7 @@ func (p *plan) holder(accountID string) (*metering.Account, *metering.Error) {
 	return nil, p.absent(err, accountID, "sellers", "buyers")
 }
 
-func (p *plan) putPrincipal(account uint32, kind iam.Kind, name string, allow, deny []string) uint32 {
+func (p *Plan) putPrincipal(account uint32, kind iam.Kind, name string, allow, deny []string) uint32 {
 	q := store.Principal{ID: p.principals.next(), Account: account, Kind: kind, Name: name, Permissions: iam.Permissions{Allow: allow, Deny: deny}}
 	p.principals.add(q)
 	p.named[principalName{account, kind, name}] = q.ID
@@ -113,7 +109,7 @@ func (p *plan) putPrincipal(account uint32, kind iam.Kind, name string, allow, d
 }
 
 // principalNamed returns the user or role of the given name.
-func (p *plan) principalNamed(kind iam.Kind, accountID, name string) (*store.Principal, *metering.Error) {
+func (p *Plan) principalNamed(kind iam.Kind, accountID, name string) (*store.Principal, *metering.Error) {
 	if n, ok := metering.ParseAccountID(accountID); ok {
 		if a := p.account(n); a != nil {
 			if q := p.principal(a.ID, kind, name); q != nil {
@@ -129,79 +125,64 @@ func noPrincipal(kind iam.Kind, accountID, name string) *metering.Error {
 }
 
 // PutPermissions replaces the permissions of a user or role. They are in force at once, in sessions too.
-func (l *Ledger) PutPermissions(op Operator, kind iam.Kind, accountID, name string, in adminapi.Permissions) (adminapi.Principal, error) {
-	err := l.act(op, func(p *plan) *metering.Error {
+func PutPermissions(kind iam.Kind, accountID, name string, in adminapi.Permissions) Act[adminapi.Principal] {
+	return func(p *Plan) (Find[adminapi.Principal], *metering.Error) {
 		if found := checkPermissions(in.Allow, in.Deny); len(found) > 0 {
-			return found[0]
+			return nil, found[0]
 		}
 		q, err := p.principalNamed(kind, accountID, name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p.principals.change(q.ID).Permissions = iam.Permissions{Allow: in.Allow, Deny: in.Deny}
-		p.act = "put permissions of " + kind.String() + " " + accountID + "/" + name + ": allow " + strings.Join(in.Allow, " ") + "; deny " + strings.Join(in.Deny, " ")
-		return nil
-	})
-	if err != nil {
-		return adminapi.Principal{}, err
+		p.Summary = "put permissions of " + kind.String() + " " + accountID + "/" + name + ": allow " + strings.Join(in.Allow, " ") + "; deny " + strings.Join(in.Deny, " ")
+		return Principal(kind, accountID, name), nil
 	}
-	return l.Principal(op, kind, accountID, name)
 }
 
 // DeletePrincipal deletes a user with its access keys, or a role, whose sessions end with it.
-func (l *Ledger) DeletePrincipal(op Operator, kind iam.Kind, accountID, name string) error {
-	return l.act(op, func(p *plan) *metering.Error {
+func DeletePrincipal(kind iam.Kind, accountID, name string) Act[struct{}] {
+	return func(p *Plan) (Find[struct{}], *metering.Error) {
 		q, err := p.principalNamed(kind, accountID, name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p.principals.change(q.ID).Deleted = true
-		for i := range p.keys.base {
-			if k := &p.keys.base[i]; k.Principal == q.ID && !k.Deleted {
-				p.keys.change(k.ID).Deleted = true
+		for _, id := range p.directory.keysOf[q.ID] {
+			if !p.keys.at(id).Deleted {
+				p.keys.change(id).Deleted = true
 			}
 		}
-		p.act = "delete " + kind.String() + " " + accountID + "/" + name
-		return nil
-	})
+		p.Summary = "delete " + kind.String() + " " + accountID + "/" + name
+		return nil, nil
+	}
 }
 
 // Principal returns a user, with its access keys, or a role.
-func (l *Ledger) Principal(op Operator, kind iam.Kind, accountID, name string) (adminapi.Principal, error) {
-	return find(l, op, func() (adminapi.Principal, *metering.Error) {
+func Principal(kind iam.Kind, accountID, name string) Find[adminapi.Principal] {
+	return func(v *View) (adminapi.Principal, *metering.Error) {
 		if n, ok := metering.ParseAccountID(accountID); ok {
-			if a := l.catalog.AccountByID(n); a != nil {
-				if q := l.directory.principal(l.directory.named[principalName{a.ID, kind, name}]); q != nil {
-					keys := l.keysOf(func(id uint32) bool { return id == q.ID })
-					return l.principalShape(q, keys[q.ID]), nil
+			if a := v.AccountByID(n); a != nil {
+				if q := v.livePrincipal(v.directory.named[principalName{a.ID, kind, name}]); q != nil {
+					return v.principalShape(q), nil
 				}
 			}
 		}
 		return adminapi.Principal{}, noPrincipal(kind, accountID, name)
-	})
+	}
 }
 
-func (l *Ledger) arn(q *store.Principal) string {
-	return iam.Principal{Kind: q.Kind, AccountID: l.number(q.Account), Name: q.Name}.ARN()
-}
-
-func (l *Ledger) principalShape(q *store.Principal, keys []adminapi.AccessKey) adminapi.Principal {
-	return adminapi.Principal{AccountID: l.number(q.Account), Name: q.Name, ARN: l.arn(q), Allow: q.Allow, Deny: q.Deny, AccessKeys: keys}
+func (v *View) principalShape(q *store.Principal) adminapi.Principal {
+	return adminapi.Principal{AccountID: v.digits(q.Account), Name: q.Name, ARN: v.nameOf(q).ARN(), Allow: q.Allow, Deny: q.Deny, AccessKeys: v.keysOf(q.ID)}
 }
 
 // Principals lists the users or roles, of one account if one is given.
-func (l *Ledger) Principals(op Operator, kind iam.Kind, accountID, after string, limit int) (adminapi.Page[adminapi.Principal], error) {
-	if err := checkFilter("account_id", accountID); err != nil {
-		return adminapi.Page[adminapi.Principal]{}, err
-	}
-	var keys map[uint32][]adminapi.AccessKey
-	return list(l, op, func() []store.Principal { return l.directory.principals }, after, limit, func(q *store.Principal) (adminapi.Principal, bool) {
-		if q.Deleted || q.Kind != kind || accountID != "" && l.number(q.Account) != accountID {
-			return adminapi.Principal{}, false
-		}
-		if keys == nil {
-			keys = l.keysOf(func(uint32) bool { return true })
-		}
-		return l.principalShape(q, keys[q.ID]), true
-	})
+func Principals(kind iam.Kind, accountID string) List[adminapi.Principal] {
+	return listOfAccount("account_id", accountID, func(s *State) []store.Principal { return s.directory.principals }, func(q *store.Principal) uint32 { return q.Account },
+		func(v *View, q *store.Principal) (adminapi.Principal, bool) {
+			if q.Deleted || q.Kind != kind {
+				return adminapi.Principal{}, false
+			}
+			return v.principalShape(q), true
+		})
 }

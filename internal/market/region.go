@@ -1,29 +1,25 @@
-package ledger
+package market
 
 import (
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/metering"
 )
 
-const maxRegions = 255 // a region's number is a byte
+const maxRegions = 255 // a region's id is a byte
 
 // CreateRegion adds a region that signatures may name.
-func (l *Ledger) CreateRegion(op Operator, in adminapi.Region) (adminapi.Region, error) {
-	err := l.act(op, func(p *plan) *metering.Error {
-		p.act = "create region " + in.Name
+func CreateRegion(in adminapi.Region) Act[adminapi.Region] {
+	return func(p *Plan) (Find[adminapi.Region], *metering.Error) {
+		p.Summary = "create region " + in.Name
 		exists, err := p.addRegion(&in)
 		if exists {
 			err = conflict("name: region %s is there already: change it with: meterd admin region enable or disable", in.Name)
 		}
-		return err
-	})
-	if err != nil {
-		return adminapi.Region{}, err
+		return Region(in.Name), err
 	}
-	return l.regionNamed(op, in.Name)
 }
 
-func (p *plan) addRegion(in *adminapi.Region) (exists bool, err *metering.Error) {
+func (p *Plan) addRegion(in *adminapi.Region) (exists bool, err *metering.Error) {
 	if !metering.ValidRegionName(in.Name) {
 		return false, invalid("name: %.40q is not a region name: write one such as us-east-1 or eu-private-1", in.Name)
 	}
@@ -47,37 +43,34 @@ func (p *plan) addRegion(in *adminapi.Region) (exists bool, err *metering.Error)
 }
 
 // EnableRegion says whether records are taken in the region.
-func (l *Ledger) EnableRegion(op Operator, name string, enabled bool) (adminapi.Region, error) {
-	err := l.act(op, func(p *plan) *metering.Error {
-		p.act = "disable region " + name
+func EnableRegion(name string, enabled bool) Act[adminapi.Region] {
+	return func(p *Plan) (Find[adminapi.Region], *metering.Error) {
+		p.Summary = "disable region " + name
 		if enabled {
-			p.act = "enable region " + name
+			p.Summary = "enable region " + name
 		}
 		r := p.region(name)
 		if r == nil {
-			return noRegion("name", name)
+			return nil, noRegion("name", name)
 		}
 		p.regions.change(uint32(r.ID)).Enabled = enabled
-		return nil
-	})
-	if err != nil {
-		return adminapi.Region{}, err
+		return Region(name), nil
 	}
-	return l.regionNamed(op, name)
 }
 
 func noRegion(field, name string) *metering.Error {
 	return notFound("%s: region %.40q is not known: add it with: meterd admin region create", field, name)
 }
 
-func (l *Ledger) regionNamed(op Operator, name string) (adminapi.Region, error) {
-	return find(l, op, func() (adminapi.Region, *metering.Error) {
-		r := l.catalog.RegionNamed(name)
+// Region returns a region.
+func Region(name string) Find[adminapi.Region] {
+	return func(v *View) (adminapi.Region, *metering.Error) {
+		r := v.RegionNamed(name)
 		if r == nil {
 			return adminapi.Region{}, noRegion("name", name)
 		}
 		return regionShape(r), nil
-	})
+	}
 }
 
 func regionShape(r *metering.RegionInfo) adminapi.Region {
@@ -85,6 +78,6 @@ func regionShape(r *metering.RegionInfo) adminapi.Region {
 }
 
 // Regions lists the regions that signatures may name.
-func (l *Ledger) Regions(op Operator, after string, limit int) (adminapi.Page[adminapi.Region], error) {
-	return list(l, op, l.catalog.Regions, after, limit, func(r *metering.RegionInfo) (adminapi.Region, bool) { return regionShape(r), true })
+func Regions() List[adminapi.Region] {
+	return listOf((*State).Regions, func(_ *View, r *metering.RegionInfo) (adminapi.Region, bool) { return regionShape(r), true })
 }

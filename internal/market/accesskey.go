@@ -1,4 +1,4 @@
-package ledger
+package market
 
 import (
 	"bytes"
@@ -12,29 +12,29 @@ import (
 
 // addGivenKey adds a key whose id and secret are given. A sandbox takes any that a signature can have: programs are
 // tried with keys such as test and AKIDEXAMPLE.
-func (p *plan) addGivenKey(user uint32, in *adminapi.AccessKey) *metering.Error {
+func (p *Plan) addGivenKey(user uint32, in *adminapi.AccessKey) *metering.Error {
 	id, secret := in.AccessKeyID, in.SecretAccessKey
 	unprintable := strings.ContainsFunc(secret, func(c rune) bool { return c <= ' ' || c > '~' })
 	var badID, badSecret *metering.Error
 	switch {
-	case p.l.Sandbox() && (id == "" || len(id) > 128 || strings.HasPrefix(id, iam.SessionKeyPrefix) ||
+	case p.cfg.Sandbox && (id == "" || len(id) > 128 || strings.HasPrefix(id, iam.SessionKeyPrefix) ||
 		strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") != ""):
 		badID = invalid("access_key_id: %.40q must have 1 to 128 letters, digits and underscores and not begin with %s: write such an id, or leave the key out to have one made", id, iam.SessionKeyPrefix)
-	case p.l.Sandbox():
+	case p.cfg.Sandbox:
 	case len(id) < 16 || len(id) > 128 || strings.Trim(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "" || strings.HasPrefix(id, iam.SessionKeyPrefix):
 		badID = invalid("access_key_id: %.40q must have 16 to 128 upper-case letters and digits and not begin with %s: write such an id, or leave the key out to have one made", id, iam.SessionKeyPrefix)
 	case strings.HasPrefix(id, metering.SandboxKeyPrefix):
 		badID = invalid("access_key_id: %.40q is a key of sandboxes, whose secrets are published: a production ledger does not take it; leave it out to have one made", id)
 	}
 	least := 16
-	if p.l.Sandbox() {
+	if p.cfg.Sandbox {
 		least = 1
 	}
 	if len(secret) < least || len(secret) > 128 || unprintable {
 		badSecret = invalid("secret_access_key: must have %d to 128 printable ASCII characters: give the secret of the key, or leave the key out to have one made", least)
 	}
 	active, badStatus := keyStatus(in.Status)
-	created, badTime := instant("created_at", in.CreatedAt)
+	created, badTime := Instant("created_at", in.CreatedAt)
 	if err := p.flaws(badID, badSecret, badStatus, badTime); err != nil {
 		return err
 	}
@@ -42,9 +42,9 @@ func (p *plan) addGivenKey(user uint32, in *adminapi.AccessKey) *metering.Error 
 		return errFollows
 	}
 	if created == 0 {
-		created = p.now
+		created = p.Now
 	}
-	sealed := p.l.sealer.Seal(secretLabel(id), []byte(secret))
+	sealed := p.cfg.Sealer.Seal(secretLabel(id), []byte(secret))
 	if old := p.accessKey(id); old != nil {
 		switch {
 		case old.Deleted:
@@ -66,8 +66,7 @@ func (p *plan) addGivenKey(user uint32, in *adminapi.AccessKey) *metering.Error 
 }
 
 // putKey adds a key.
-func (p *plan) putKey(k store.AccessKey, secret string) {
-	p.accessKey("") // builds the index that the key is entered in
+func (p *Plan) putKey(k store.AccessKey, secret string) {
 	k.ID = p.keys.next()
 	p.keys.add(k)
 	p.keyNamed[k.AccessKeyID] = k.ID
@@ -75,7 +74,7 @@ func (p *plan) putKey(k store.AccessKey, secret string) {
 }
 
 // makeKey makes a key for a user.
-func (p *plan) makeKey(user uint32) (adminapi.AccessKey, *metering.Error) {
+func (p *Plan) makeKey(user uint32) (adminapi.AccessKey, *metering.Error) {
 	for {
 		id, secret, bad := iam.NewAccessKey(p.random, iam.UserKeyPrefix)
 		if bad != nil {
@@ -84,10 +83,10 @@ func (p *plan) makeKey(user uint32) (adminapi.AccessKey, *metering.Error) {
 		if p.accessKey(id) != nil || strings.HasPrefix(id, metering.SandboxKeyPrefix) {
 			continue
 		}
-		p.putKey(store.AccessKey{AccessKeyID: id, Principal: user, Sealed: p.l.sealer.Seal(secretLabel(id), []byte(secret)), Active: true, Created: p.now}, secret)
+		p.putKey(store.AccessKey{AccessKeyID: id, Principal: user, Sealed: p.cfg.Sealer.Seal(secretLabel(id), []byte(secret)), Active: true, Created: p.Now}, secret)
 		q := p.principals.at(user)
 		arn := iam.Principal{Kind: q.Kind, AccountID: p.digits(q.Account), Name: q.Name}.ARN()
-		return adminapi.AccessKey{AccessKeyID: id, SecretAccessKey: secret, Status: adminapi.Active, UserARN: arn, CreatedAt: timeOf(p.now)}, nil
+		return adminapi.AccessKey{AccessKeyID: id, SecretAccessKey: secret, Status: adminapi.Active, UserARN: arn, CreatedAt: timeOf(p.Now)}, nil
 	}
 }
 
@@ -108,69 +107,52 @@ func statusOf(active bool) string {
 	return adminapi.Inactive
 }
 
-// keysOf returns the keys of the users of the given numbers.
-func (l *Ledger) keysOf(wanted func(uint32) bool) map[uint32][]adminapi.AccessKey {
-	keys := map[uint32][]adminapi.AccessKey{}
-	for i := range l.directory.keys {
-		if k := &l.directory.keys[i]; !k.Deleted && wanted(k.Principal) {
-			keys[k.Principal] = append(keys[k.Principal], l.keyOf(k))
+// keysOf returns the keys of the user of the given id.
+func (v *View) keysOf(user uint32) (keys []adminapi.AccessKey) {
+	for _, id := range v.directory.keysOf[user] {
+		if k := &v.directory.keys[id-1]; !k.Deleted {
+			keys = append(keys, v.keyShape(k))
 		}
 	}
 	return keys
 }
 
-func (l *Ledger) keyOf(k *store.AccessKey) adminapi.AccessKey {
-	q := &l.directory.principals[k.Principal-1]
-	return adminapi.AccessKey{AccessKeyID: k.AccessKeyID, Status: statusOf(k.Active), UserARN: l.arn(q), CreatedAt: timeOf(k.Created)}
+func (v *View) keyShape(k *store.AccessKey) adminapi.AccessKey {
+	return adminapi.AccessKey{AccessKeyID: k.AccessKeyID, Status: statusOf(k.Active), UserARN: v.CallerName(k.Principal), CreatedAt: timeOf(k.Created)}
 }
 
 // CreateAccessKey makes an access key for a user and returns it with its secret, this once.
-func (l *Ledger) CreateAccessKey(op Operator, accountID, user string) (adminapi.AccessKey, error) {
-	var out adminapi.AccessKey
-	err := l.act(op, func(p *plan) *metering.Error {
+func CreateAccessKey(accountID, user string) Act[adminapi.AccessKey] {
+	return func(p *Plan) (Find[adminapi.AccessKey], *metering.Error) {
 		q, err := p.principalNamed(iam.User, accountID, user)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		out, err = p.makeKey(q.ID)
-		p.act = "create access key " + out.AccessKeyID + " for user " + accountID + "/" + user
-		return err
-	})
-	if err != nil {
-		return adminapi.AccessKey{}, err
+		out, err := p.makeKey(q.ID)
+		p.Summary = "create access key " + out.AccessKeyID + " for user " + accountID + "/" + user
+		return answer(out), err
 	}
-	return out, nil
 }
 
 // ChangeAccessKey activates or deactivates an access key.
-func (l *Ledger) ChangeAccessKey(op Operator, accessKeyID string, in adminapi.AccessKeyChange) (adminapi.AccessKey, error) {
-	err := l.act(op, func(p *plan) *metering.Error {
+func ChangeAccessKey(accessKeyID string, in adminapi.AccessKeyChange) Act[adminapi.AccessKey] {
+	return func(p *Plan) (Find[adminapi.AccessKey], *metering.Error) {
 		if in.Status == "" {
-			return invalid("status: is missing: give %s or %s", adminapi.Active, adminapi.Inactive)
+			return nil, invalid("status: is missing: give %s or %s", adminapi.Active, adminapi.Inactive)
 		}
 		active, err := keyStatus(in.Status)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		k, err := p.keyToChange(accessKeyID)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		k.Active = active
-		p.act = "set access key " + accessKeyID + " " + in.Status
-		return nil
-	})
-	if err != nil {
-		return adminapi.AccessKey{}, err
+		p.Summary = "set access key " + accessKeyID + " " + in.Status
+		id := k.ID
+		return func(v *View) (adminapi.AccessKey, *metering.Error) { return v.keyShape(&v.directory.keys[id-1]), nil }, nil
 	}
-	return find(l, op, func() (adminapi.AccessKey, *metering.Error) {
-		for i := range l.directory.keys {
-			if k := &l.directory.keys[i]; k.AccessKeyID == accessKeyID {
-				return l.keyOf(k), nil
-			}
-		}
-		return adminapi.AccessKey{}, noKey(accessKeyID)
-	})
 }
 
 func noKey(id string) *metering.Error {
@@ -178,12 +160,12 @@ func noKey(id string) *metering.Error {
 }
 
 // keyToChange returns a key, whose secret the directory gets again: it forgets those of inactive keys.
-func (p *plan) keyToChange(accessKeyID string) (*store.AccessKey, *metering.Error) {
+func (p *Plan) keyToChange(accessKeyID string) (*store.AccessKey, *metering.Error) {
 	k := p.accessKey(accessKeyID)
 	if k == nil || k.Deleted {
 		return nil, noKey(accessKeyID)
 	}
-	secret, bad := p.l.sealer.Open(secretLabel(accessKeyID), k.Sealed)
+	secret, bad := p.cfg.Sealer.Open(secretLabel(accessKeyID), k.Sealed)
 	if bad != nil {
 		return nil, metering.Errorf(metering.Internal, "access key %s: %v", accessKeyID, bad)
 	}
@@ -192,14 +174,14 @@ func (p *plan) keyToChange(accessKeyID string) (*store.AccessKey, *metering.Erro
 }
 
 // DeleteAccessKey deletes an access key. Its id is never used again.
-func (l *Ledger) DeleteAccessKey(op Operator, accessKeyID string) error {
-	return l.act(op, func(p *plan) *metering.Error {
+func DeleteAccessKey(accessKeyID string) Act[struct{}] {
+	return func(p *Plan) (Find[struct{}], *metering.Error) {
 		k, err := p.keyToChange(accessKeyID)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		k.Deleted = true
-		p.act = "delete access key " + accessKeyID
-		return nil
-	})
+		p.Summary = "delete access key " + accessKeyID
+		return nil, nil
+	}
 }

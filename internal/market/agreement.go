@@ -1,4 +1,4 @@
-package ledger
+package market
 
 import (
 	"fmt"
@@ -8,33 +8,24 @@ import (
 )
 
 // CreateAgreement makes an agreement of a buyer for a product, and the licence that comes with it.
-func (l *Ledger) CreateAgreement(op Operator, in adminapi.Agreement) (adminapi.Agreement, error) {
-	var id uint32
-	err := l.act(op, func(p *plan) (err *metering.Error) {
-		var exists bool
-		if id, exists, err = p.addAgreement(&in, false); err != nil {
-			return err
+func CreateAgreement(in adminapi.Agreement) Act[adminapi.Agreement] {
+	return func(p *Plan) (Find[adminapi.Agreement], *metering.Error) {
+		id, exists, err := p.addAgreement(&in, false)
+		if err != nil {
+			return nil, err
 		}
 		a := p.agreements.at(id)
 		if exists {
-			return conflict("agreement_id: agreement %s is there already, with the licence %s", a.AgreementID, a.LicenseARN)
+			return nil, conflict("agreement_id: agreement %s is there already, with the licence %s", a.AgreementID, a.LicenseARN)
 		}
-		p.act = "create agreement " + a.AgreementID + " of " + in.BuyerAccountID + " for product " + in.ProductCode
-		return nil
-	})
-	if err != nil {
-		return adminapi.Agreement{}, err
+		p.Summary = "create agreement " + a.AgreementID + " of " + in.BuyerAccountID + " for product " + in.ProductCode
+		return Agreement(a.AgreementID), nil
 	}
-	return l.agreementAt(op, id)
-}
-
-func (l *Ledger) agreementAt(op Operator, id uint32) (adminapi.Agreement, error) {
-	return find(l, op, func() (adminapi.Agreement, *metering.Error) { return l.agreementShape(l.catalog.Agreement(id)), nil })
 }
 
 // addAgreement adds an agreement. In an import, one that gives neither an agreement id nor a licence is any
 // agreement that was there before, for the same product and buyer, with the same times as far as they are given.
-func (p *plan) addAgreement(in *adminapi.Agreement, imported bool) (id uint32, exists bool, err *metering.Error) {
+func (p *Plan) addAgreement(in *adminapi.Agreement, imported bool) (id uint32, exists bool, err *metering.Error) {
 	product, noProduct := p.productNamed("product_code", in.ProductCode)
 	buyer, noBuyer := p.buyer("buyer_account_id", in.BuyerAccountID)
 	var badID, badARN, badCustomer *metering.Error
@@ -100,11 +91,11 @@ func (p *plan) addAgreement(in *adminapi.Agreement, imported bool) (id uint32, e
 }
 
 // times fills in when the agreement starts and ends.
-func (p *plan) times(a *metering.Agreement, in *adminapi.Agreement) *metering.Error {
+func (p *Plan) times(a *metering.Agreement, in *adminapi.Agreement) *metering.Error {
 	var badStart, badEnding, badEnd *metering.Error
-	a.Start, badStart = instant("start_time", in.StartTime)
-	a.EndingAt, badEnding = instant("ending_time", in.EndingTime)
-	a.EndedAt, badEnd = instant("end_time", in.EndTime)
+	a.Start, badStart = Instant("start_time", in.StartTime)
+	a.EndingAt, badEnding = Instant("ending_time", in.EndingTime)
+	a.EndedAt, badEnd = Instant("end_time", in.EndTime)
 	if badStart != nil || badEnding != nil || badEnd != nil {
 		return p.flaws(badStart, badEnding, badEnd)
 	}
@@ -112,13 +103,13 @@ func (p *plan) times(a *metering.Agreement, in *adminapi.Agreement) *metering.Er
 		return errFollows
 	}
 	if a.Start == 0 {
-		a.Start = p.now
+		a.Start = p.Now
 	}
 	switch {
 	case a.EndingAt == 0:
 		a.EndingAt = a.EndedAt
 	case a.EndedAt == 0:
-		a.EndedAt = a.EndingAt.Add(p.l.settings.FinalWindow)
+		a.EndedAt = a.EndingAt.Add(p.cfg.Settings.FinalWindow)
 	}
 	if a.EndingAt != 0 && a.EndingAt < a.Start {
 		return invalid("ending_time: %v lies before the start, %v: give a later time, or an earlier start_time", a.EndingAt, a.Start)
@@ -130,7 +121,7 @@ func (p *plan) times(a *metering.Agreement, in *adminapi.Agreement) *metering.Er
 }
 
 // sameAgreement says where in, which is a once checked, differs from the agreement that is there.
-func (p *plan) sameAgreement(old, a *metering.Agreement, in *adminapi.Agreement) (found []*metering.Error) {
+func (p *Plan) sameAgreement(old, a *metering.Agreement, in *adminapi.Agreement) (found []*metering.Error) {
 	differs := func(field, there, given string) {
 		found = append(found, conflict("%s: agreement %s is there with %s, not %s: write the same, or another agreement_id and license_arn", field, old.AgreementID, there, given))
 	}
@@ -167,8 +158,8 @@ func moment(i metering.Instant) string {
 
 // unmatched returns the oldest agreement that was there before the plan, agrees with in, and has not been
 // returned yet.
-func (p *plan) unmatched(a *metering.Agreement, in *adminapi.Agreement) (found *metering.Agreement) {
-	for old := p.l.catalog.NewestAgreement(a.Product, a.Buyer); old != nil; old = p.l.catalog.PreviousAgreement(old) {
+func (p *Plan) unmatched(a *metering.Agreement, in *adminapi.Agreement) (found *metering.Agreement) {
+	for old := p.State.NewestAgreement(a.Product, a.Buyer); old != nil; old = p.State.PreviousAgreement(old) {
 		if _, taken := p.matched[old.ID]; !taken && len(p.sameAgreement(old, a, in)) == 0 {
 			found = old
 		}
@@ -181,7 +172,7 @@ func (p *plan) unmatched(a *metering.Agreement, in *adminapi.Agreement) (found *
 
 // checkLegacy tells whether the buyer of a legacy product may have the agreement beside those it has: one at a
 // time, but it may subscribe again while the last one is ending (metering-api 2.10).
-func (p *plan) checkLegacy(product *metering.Product, a *metering.Agreement) *metering.Error {
+func (p *Plan) checkLegacy(product *metering.Product, a *metering.Agreement) *metering.Error {
 	for old := p.newestAgreement(a.Product, a.Buyer); old != nil; old = p.before(old) {
 		if (old.EndingAt == 0 || a.Start < old.EndingAt) && (a.EndingAt == 0 || old.Start < a.EndingAt) {
 			return conflict("buyer_account_id: buyer %s has the agreement %s for product %q at that time: a legacy product allows one at a time, so cancel that one first with: meterd admin agreement cancel %s",
@@ -193,53 +184,49 @@ func (p *plan) checkLegacy(product *metering.Product, a *metering.Agreement) *me
 
 // CancelAgreement lets an agreement begin to end, now or at a later time: usage from before that is taken for
 // one more hour (metering-api 2.10).
-func (l *Ledger) CancelAgreement(op Operator, agreementID string, in adminapi.Cancellation) (adminapi.Agreement, error) {
-	return l.endAgreement(op, agreementID, func(p *plan, a *metering.Agreement) *metering.Error {
-		at, err := instant("at", in.At)
+func CancelAgreement(agreementID string, in adminapi.Cancellation) Act[adminapi.Agreement] {
+	return endAgreement(agreementID, func(p *Plan, a *metering.Agreement) *metering.Error {
+		at, err := Instant("at", in.At)
 		switch {
 		case err != nil:
 			return err
 		case at == 0:
-			at = p.now
-		case at < p.now:
-			return invalid("at: %v lies in the past, the time is %v: leave it out to cancel now", at, p.now)
+			at = p.Now
+		case at < p.Now:
+			return invalid("at: %v lies in the past, the time is %v: leave it out to cancel now", at, p.Now)
 		}
-		if s := a.State(p.now); s == metering.Ending || s == metering.Ended {
+		if s := a.State(p.Now); s == metering.Ending || s == metering.Ended {
 			return conflict("agreement_id: agreement %s is %v already, since %v", agreementID, s, a.EndingAt)
 		}
-		p.act = fmt.Sprintf("cancel agreement %s at %v", agreementID, at)
-		a.EndingAt, a.EndedAt = at, at.Add(l.settings.FinalWindow)
+		p.Summary = fmt.Sprintf("cancel agreement %s at %v", agreementID, at)
+		a.EndingAt, a.EndedAt = at, at.Add(p.cfg.Settings.FinalWindow)
 		return nil
 	})
 }
 
 // EndAgreement ends an agreement at once: no more usage is taken.
-func (l *Ledger) EndAgreement(op Operator, agreementID string) (adminapi.Agreement, error) {
-	return l.endAgreement(op, agreementID, func(p *plan, a *metering.Agreement) *metering.Error {
-		if a.State(p.now) == metering.Ended {
+func EndAgreement(agreementID string) Act[adminapi.Agreement] {
+	return endAgreement(agreementID, func(p *Plan, a *metering.Agreement) *metering.Error {
+		if a.State(p.Now) == metering.Ended {
 			return conflict("agreement_id: agreement %s has ended already, at %v", agreementID, a.EndedAt)
 		}
-		p.act = "end agreement " + agreementID
-		if a.EndingAt == 0 || a.EndingAt > p.now {
-			a.EndingAt = p.now
+		p.Summary = "end agreement " + agreementID
+		if a.EndingAt == 0 || a.EndingAt > p.Now {
+			a.EndingAt = p.Now
 		}
-		a.EndedAt = p.now
+		a.EndedAt = p.Now
 		return nil
 	})
 }
 
-func (l *Ledger) endAgreement(op Operator, agreementID string, change func(*plan, *metering.Agreement) *metering.Error) (adminapi.Agreement, error) {
-	err := l.act(op, func(p *plan) *metering.Error {
+func endAgreement(agreementID string, change func(*Plan, *metering.Agreement) *metering.Error) Act[adminapi.Agreement] {
+	return func(p *Plan) (Find[adminapi.Agreement], *metering.Error) {
 		a := p.agreement(agreementID)
 		if a == nil {
-			return noAgreement(agreementID)
+			return nil, noAgreement(agreementID)
 		}
-		return change(p, p.agreements.change(a.ID))
-	})
-	if err != nil {
-		return adminapi.Agreement{}, err
+		return Agreement(agreementID), change(p, p.agreements.change(a.ID))
 	}
-	return l.Agreement(op, agreementID)
 }
 
 func noAgreement(id string) *metering.Error {
@@ -247,56 +234,50 @@ func noAgreement(id string) *metering.Error {
 }
 
 // Agreement returns an agreement.
-func (l *Ledger) Agreement(op Operator, agreementID string) (adminapi.Agreement, error) {
-	return find(l, op, func() (adminapi.Agreement, *metering.Error) {
-		a := l.catalog.AgreementByID(agreementID)
+func Agreement(agreementID string) Find[adminapi.Agreement] {
+	return func(v *View) (adminapi.Agreement, *metering.Error) {
+		a := v.AgreementByID(agreementID)
 		if a == nil {
 			return adminapi.Agreement{}, noAgreement(agreementID)
 		}
-		return l.agreementShape(a), nil
-	})
+		return v.agreementShape(a), nil
+	}
 }
 
-func (l *Ledger) agreementShape(a *metering.Agreement) adminapi.Agreement {
-	product := l.catalog.Product(a.Product)
-	return adminapi.Agreement{AgreementID: a.AgreementID, ProductCode: product.Code, BuyerAccountID: l.number(a.Buyer), LicenseARN: a.LicenseARN,
-		CustomerIdentifier: l.catalog.CustomerIdentifier(product.Seller, a.Buyer), StartTime: timeOf(a.Start), EndingTime: timeOf(a.EndingAt), EndTime: timeOf(a.EndedAt),
-		Status: a.State(l.clock.now()).String()}
+func (v *View) agreementShape(a *metering.Agreement) adminapi.Agreement {
+	product := v.Product(a.Product)
+	return adminapi.Agreement{AgreementID: a.AgreementID, ProductCode: product.Code, BuyerAccountID: v.digits(a.Buyer), LicenseARN: a.LicenseARN,
+		CustomerIdentifier: v.CustomerIdentifier(product.Seller, a.Buyer), StartTime: timeOf(a.Start), EndingTime: timeOf(a.EndingAt), EndTime: timeOf(a.EndedAt),
+		Status: a.State(v.Now).String()}
 }
 
 // Agreements lists the agreements that the filter chooses.
-func (l *Ledger) Agreements(op Operator, f adminapi.AgreementFilter, after string, limit int) (adminapi.Page[adminapi.Agreement], error) {
-	var product, buyer uint32
-	var now metering.Instant
-	_, err := find(l, op, func() (struct{}, *metering.Error) {
+func Agreements(f adminapi.AgreementFilter) List[adminapi.Agreement] {
+	return func(v *View) (none Things[adminapi.Agreement], err *metering.Error) {
+		var product, buyer uint32
 		if f.ProductCode != "" {
-			found := l.catalog.ProductByCode(f.ProductCode)
+			found := v.ProductByCode(f.ProductCode)
 			if found == nil {
-				return struct{}{}, noProduct("product_code", f.ProductCode, l.catalog.ProductByID(f.ProductCode))
+				return none, noProduct("product_code", f.ProductCode, v.ProductByID(f.ProductCode))
 			}
 			product = found.ID
 		}
 		if f.BuyerAccountID != "" {
-			n, err := accountNumber("buyer_account_id", f.BuyerAccountID)
+			n, err := parseAccount("buyer_account_id", f.BuyerAccountID)
 			if err != nil {
-				return struct{}{}, err
+				return none, err
 			}
-			found := l.catalog.AccountByID(n)
+			found := v.AccountByID(n)
 			if found == nil || !found.Buyer {
-				return struct{}{}, noBuyer("buyer_account_id", f.BuyerAccountID)
+				return none, noBuyer("buyer_account_id", f.BuyerAccountID)
 			}
 			buyer = found.ID
 		}
-		now = l.clock.now()
-		return struct{}{}, nil
-	})
-	if err != nil {
-		return adminapi.Page[adminapi.Agreement]{}, err
+		return listOf((*State).Agreements, func(v *View, a *metering.Agreement) (adminapi.Agreement, bool) {
+			if product != 0 && a.Product != product || buyer != 0 && a.Buyer != buyer || f.Status != "" && a.State(v.Now).String() != f.Status {
+				return adminapi.Agreement{}, false
+			}
+			return v.agreementShape(a), true
+		})(v)
 	}
-	return list(l, op, l.catalog.Agreements, after, limit, func(a *metering.Agreement) (adminapi.Agreement, bool) {
-		if product != 0 && a.Product != product || buyer != 0 && a.Buyer != buyer || f.Status != "" && a.State(now).String() != f.Status {
-			return adminapi.Agreement{}, false
-		}
-		return l.agreementShape(a), true
-	})
 }

@@ -1,9 +1,10 @@
-package ledger
+package market
 
 import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -13,13 +14,13 @@ import (
 
 const keyBits = 2048 // of the keys that sign RegisterUsage tokens
 
-func (l *Ledger) keyShape(k *metering.PublicKey) adminapi.PublicKey {
-	return adminapi.PublicKey{Version: k.Version, PEM: k.PEM, Expired: k.RotatedAt != 0 && k.RotatedAt <= l.clock.now(),
+func (v *View) publicKeyShape(k *metering.PublicKey) adminapi.PublicKey {
+	return adminapi.PublicKey{Version: k.Version, PEM: k.PEM, Expired: k.RotatedAt != 0 && k.RotatedAt <= v.Now,
 		CreatedAt: timeOf(k.Created), RotatedAt: timeOf(k.RotatedAt)}
 }
 
 // addPublicKey adds a given version of a new product's key.
-func (p *plan) addPublicKey(product uint32, in *adminapi.PublicKey) *metering.Error {
+func (p *Plan) addPublicKey(product uint32, in *adminapi.PublicKey) *metering.Error {
 	k, err := p.checkPublicKey(product, in)
 	if err != nil {
 		return err
@@ -33,7 +34,7 @@ func (p *plan) addPublicKey(product uint32, in *adminapi.PublicKey) *metering.Er
 	return p.putPublicKey(k)
 }
 
-func (p *plan) putPublicKey(k metering.PublicKey) *metering.Error {
+func (p *Plan) putPublicKey(k metering.PublicKey) *metering.Error {
 	if last := p.version[k.Product]; k.Version <= last {
 		return invalid("version: %d comes after %d: list each version once, in ascending order", k.Version, last)
 	}
@@ -43,21 +44,21 @@ func (p *plan) putPublicKey(k metering.PublicKey) *metering.Error {
 }
 
 // checkPublicKey checks a given version of a product's key, and seals its private half if there is one.
-func (p *plan) checkPublicKey(product uint32, in *adminapi.PublicKey) (k metering.PublicKey, err *metering.Error) {
+func (p *Plan) checkPublicKey(product uint32, in *adminapi.PublicKey) (k metering.PublicKey, err *metering.Error) {
 	k = metering.PublicKey{Product: product, Version: in.Version, PEM: in.PEM}
 	var badVersion, badCreated, badRotated, badKey *metering.Error
 	if in.Version < 1 {
 		badVersion = invalid("version: must be 1 or more, not %d", in.Version)
 	}
-	k.Created, badCreated = instant("created_at", in.CreatedAt)
-	k.RotatedAt, badRotated = instant("rotated_at", in.RotatedAt)
+	k.Created, badCreated = Instant("created_at", in.CreatedAt)
+	k.RotatedAt, badRotated = Instant("rotated_at", in.RotatedAt)
 	if k.Created == 0 {
-		k.Created = p.now
+		k.Created = p.Now
 	}
 	if in.Expired && k.RotatedAt == 0 {
-		k.RotatedAt = p.now
+		k.RotatedAt = p.Now
 	}
-	if in.Expired && k.RotatedAt > p.now {
+	if in.Expired && k.RotatedAt > p.Now {
 		badRotated = invalid("expired: is true, but rotated_at is %v, in the future: leave one of them out", k.RotatedAt)
 	}
 	if in.PrivatePEM != "" {
@@ -67,7 +68,7 @@ func (p *plan) checkPublicKey(product uint32, in *adminapi.PublicKey) (k meterin
 }
 
 // privateKey checks a given private key. It returns its public half, and it sealed.
-func (p *plan) privateKey(product uint32, in *adminapi.PublicKey) (public string, sealed []byte, err *metering.Error) {
+func (p *Plan) privateKey(product uint32, in *adminapi.PublicKey) (public string, sealed []byte, err *metering.Error) {
 	block, _ := pem.Decode([]byte(in.PrivatePEM))
 	if block == nil || block.Type != "PRIVATE KEY" {
 		return "", nil, invalid("private_pem: is not a PKCS #8 private key in PEM: make one with: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:%d", keyBits)
@@ -83,7 +84,7 @@ func (p *plan) privateKey(product uint32, in *adminapi.PublicKey) (public string
 	if given, _ := pem.Decode([]byte(in.PEM)); in.PEM != "" && (given == nil || string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: given.Bytes})) != public) {
 		return "", nil, invalid("pem: is not the public half of private_pem: leave it out")
 	}
-	return public, p.l.sealer.Seal(keyLabel(product, in.Version), block.Bytes), nil
+	return public, p.cfg.Sealer.Seal(keyLabel(product, in.Version), block.Bytes), nil
 }
 
 func publicPEM(key *rsa.PrivateKey) (string, *metering.Error) {
@@ -95,7 +96,7 @@ func publicPEM(key *rsa.PrivateKey) (string, *metering.Error) {
 }
 
 // makePublicKey makes a version of the product's key.
-func (p *plan) makePublicKey(product uint32, version int32) *metering.Error {
+func (p *Plan) makePublicKey(product uint32, version int32) *metering.Error {
 	key, err := rsa.GenerateKey(p.random, keyBits)
 	if err != nil {
 		return metering.Errorf(metering.Internal, "making a key: %v", err)
@@ -108,83 +109,98 @@ func (p *plan) makePublicKey(product uint32, version int32) *metering.Error {
 	if refusal != nil {
 		return refusal
 	}
-	return p.putPublicKey(metering.PublicKey{Product: product, Version: version, PEM: public, Sealed: p.l.sealer.Seal(keyLabel(product, version), der), Created: p.now})
+	return p.putPublicKey(metering.PublicKey{Product: product, Version: version, PEM: public, Sealed: p.cfg.Sealer.Seal(keyLabel(product, version), der), Created: p.Now})
 }
 
 // RotatePublicKey makes the next version of the product's key. The version that was current is marked as
 // replaced now; it goes on signing for software that still asks for it (metering-api 2.7).
-func (l *Ledger) RotatePublicKey(op Operator, code string) (adminapi.PublicKey, error) {
-	var version int32
-	err := l.act(op, func(p *plan) *metering.Error {
+func RotatePublicKey(code string) Act[adminapi.PublicKey] {
+	return func(p *Plan) (Find[adminapi.PublicKey], *metering.Error) {
 		product, err := p.productNamed("product_code", code)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		for _, k := range l.catalog.PublicKeys(product.ID) {
+		version := int32(0)
+		for _, k := range p.State.PublicKeys(product.ID) {
 			version = max(version, k.Version)
 			if k.RotatedAt == 0 {
-				k.RotatedAt = p.now
+				k.RotatedAt = p.Now
 				p.publicKeys = append(p.publicKeys, k)
 			}
 		}
 		version++
-		p.act = fmt.Sprintf("make public key version %d of product %s", version, code)
-		return p.makePublicKey(product.ID, version)
-	})
-	if err != nil {
-		return adminapi.PublicKey{}, err
+		p.Summary = fmt.Sprintf("make public key version %d of product %s", version, code)
+		return publicKey(code, version), p.makePublicKey(product.ID, version)
 	}
-	return l.publicKey(op, code, version)
 }
 
 // ExpirePublicKey marks a version of the product's key as replaced, without making another.
-func (l *Ledger) ExpirePublicKey(op Operator, code string, version int32) (adminapi.PublicKey, error) {
-	err := l.act(op, func(p *plan) *metering.Error {
-		p.act = fmt.Sprintf("expire public key version %d of product %s", version, code)
+func ExpirePublicKey(code string, version int32) Act[adminapi.PublicKey] {
+	return func(p *Plan) (Find[adminapi.PublicKey], *metering.Error) {
+		p.Summary = fmt.Sprintf("expire public key version %d of product %s", version, code)
 		product, err := p.productNamed("product_code", code)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		for _, k := range l.catalog.PublicKeys(product.ID) {
+		for _, k := range p.State.PublicKeys(product.ID) {
 			if k.Version != version {
 				continue
 			}
-			if k.RotatedAt != 0 && k.RotatedAt <= p.now {
-				return conflict("version: version %d of product %q has expired at %v already", version, code, k.RotatedAt)
+			if k.RotatedAt != 0 && k.RotatedAt <= p.Now {
+				return nil, conflict("version: version %d of product %q has expired at %v already", version, code, k.RotatedAt)
 			}
-			k.RotatedAt = p.now
+			k.RotatedAt = p.Now
 			p.publicKeys = append(p.publicKeys, k)
-			return nil
+			return publicKey(code, version), nil
 		}
-		return noVersion(code, version)
-	})
-	if err != nil {
-		return adminapi.PublicKey{}, err
+		return nil, noVersion(code, version)
 	}
-	return l.publicKey(op, code, version)
 }
 
 func noVersion(code string, version int32) *metering.Error {
 	return notFound("version: product %q has no public key version %d: meterd admin product keys %s shows the versions", code, version, code)
 }
 
-func (l *Ledger) publicKey(op Operator, code string, version int32) (adminapi.PublicKey, error) {
-	keys, err := l.PublicKeys(op, code)
-	if err != nil {
-		return adminapi.PublicKey{}, err
+// publicKey returns a version of the product's key.
+func publicKey(code string, version int32) Find[adminapi.PublicKey] {
+	return func(v *View) (adminapi.PublicKey, *metering.Error) {
+		keys, err := PublicKeys(code)(v)
+		if err != nil {
+			return adminapi.PublicKey{}, err
+		}
+		i := slices.IndexFunc(keys.Items, func(k adminapi.PublicKey) bool { return k.Version == version })
+		if i < 0 {
+			return adminapi.PublicKey{}, noVersion(code, version)
+		}
+		return keys.Items[i], nil
 	}
-	i := slices.IndexFunc(keys.Items, func(k adminapi.PublicKey) bool { return k.Version == version })
-	if i < 0 {
-		return adminapi.PublicKey{}, noVersion(code, version)
-	}
-	return keys.Items[i], nil
 }
 
-// PublicKeys lists all versions of the product's key.
-func (l *Ledger) PublicKeys(op Operator, code string) (adminapi.Page[adminapi.PublicKey], error) {
-	product, err := l.Product(op, code)
-	if err != nil {
-		return adminapi.Page[adminapi.PublicKey]{}, err
+// PublicKeys returns all versions of the product's key.
+func PublicKeys(code string) Find[adminapi.Page[adminapi.PublicKey]] {
+	return func(v *View) (adminapi.Page[adminapi.PublicKey], *metering.Error) {
+		product, err := Product(code)(v)
+		return adminapi.Page[adminapi.PublicKey]{Items: append([]adminapi.PublicKey{}, product.PublicKeys...)}, err
 	}
-	return adminapi.Page[adminapi.PublicKey]{Items: append([]adminapi.PublicKey{}, product.PublicKeys...)}, nil
+}
+
+func keyLabel(product uint32, version int32) string {
+	return fmt.Sprintf("public key %d/%d", product, version)
+}
+
+// PrivateKey opens the private half of a public key.
+func (s *State) PrivateKey(k *metering.PublicKey) (*rsa.PrivateKey, error) {
+	der, err := s.cfg.Sealer.Open(keyLabel(k.Product, k.Version), k.Sealed)
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, err
+	}
+	private, ok := parsed.(*rsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("the product's key is not an RSA key")
+	}
+	return private, nil
 }

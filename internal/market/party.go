@@ -1,4 +1,4 @@
-package ledger
+package market
 
 import (
 	"strconv"
@@ -8,36 +8,32 @@ import (
 )
 
 // CreateSeller makes an account a seller. The account may be a buyer too.
-func (l *Ledger) CreateSeller(op Operator, in adminapi.Seller) (adminapi.Seller, error) {
-	err := l.act(op, func(p *plan) *metering.Error {
-		p.act = "create seller " + in.AccountID
+func CreateSeller(in adminapi.Seller) Act[adminapi.Seller] {
+	return func(p *Plan) (Find[adminapi.Seller], *metering.Error) {
+		p.Summary = "create seller " + in.AccountID
 		exists, err := p.addSeller(&in)
 		if exists {
 			err = conflict("account_id: account %s is a seller already", in.AccountID)
 		}
-		return err
-	})
-	if err != nil {
-		return adminapi.Seller{}, err
+		return Seller(in.AccountID), err
 	}
-	return l.Seller(op, in.AccountID)
 }
 
-func (p *plan) addSeller(in *adminapi.Seller) (exists bool, err *metering.Error) {
+func (p *Plan) addSeller(in *adminapi.Seller) (exists bool, err *metering.Error) {
 	_, exists, err = p.addParty(in.AccountID, in.Name, func(a *metering.Account) *bool { return &a.Seller })
 	return exists, err
 }
 
-// addParty makes the account a seller or a buyer, as role says. It returns the account's number.
-func (p *plan) addParty(accountID, name string, role func(*metering.Account) *bool) (id uint32, exists bool, err *metering.Error) {
-	n, err := accountNumber("account_id", accountID)
+// addParty makes the account a seller or a buyer, as role says. It returns the account's id.
+func (p *Plan) addParty(accountID, name string, role func(*metering.Account) *bool) (id uint32, exists bool, err *metering.Error) {
+	n, err := parseAccount("account_id", accountID)
 	if err := p.flaws(err, checkText("name", name, 0, maxText)); err != nil {
 		return 0, false, err
 	}
 	a := p.account(n)
 	if a == nil {
-		if !p.l.Sandbox() && metering.SandboxAccount(n) {
-			return 0, false, invalid("account_id: %s is an account of sandboxes, whose keys are published: a production ledger does not take it", metering.Number(n))
+		if !p.cfg.Sandbox && metering.SandboxAccount(n) {
+			return 0, false, invalid("account_id: %s is an account of sandboxes, whose keys are published: a production ledger does not take it", metering.FormatAccountID(n))
 		}
 		added := metering.Account{ID: p.accounts.next(), AccountID: n, Name: name}
 		*role(&added) = true
@@ -48,7 +44,7 @@ func (p *plan) addParty(accountID, name string, role func(*metering.Account) *bo
 	exists = *role(a)
 	if name != "" && name != a.Name {
 		if exists || a.Name != "" {
-			return a.ID, exists, conflict("name: account %s is there with the name %q, not %q: leave name out, or write the same", metering.Number(n), a.Name, name)
+			return a.ID, exists, conflict("name: account %s is there with the name %q, not %q: leave name out, or write the same", metering.FormatAccountID(n), a.Name, name)
 		}
 		p.accounts.change(a.ID).Name = name
 	}
@@ -59,19 +55,19 @@ func (p *plan) addParty(accountID, name string, role func(*metering.Account) *bo
 }
 
 // Seller returns a seller.
-func (l *Ledger) Seller(op Operator, accountID string) (adminapi.Seller, error) {
-	return find(l, op, func() (adminapi.Seller, *metering.Error) {
+func Seller(accountID string) Find[adminapi.Seller] {
+	return func(v *View) (adminapi.Seller, *metering.Error) {
 		n, _ := metering.ParseAccountID(accountID)
-		a := l.catalog.AccountByID(n)
+		a := v.AccountByID(n)
 		if a == nil || !a.Seller {
 			return adminapi.Seller{}, noSeller("account_id", accountID)
 		}
 		return sellerShape(a), nil
-	})
+	}
 }
 
 func sellerShape(a *metering.Account) adminapi.Seller {
-	return adminapi.Seller{AccountID: metering.Number(a.AccountID), Name: a.Name}
+	return adminapi.Seller{AccountID: metering.FormatAccountID(a.AccountID), Name: a.Name}
 }
 
 func noSeller(field, id string) *metering.Error {
@@ -79,8 +75,8 @@ func noSeller(field, id string) *metering.Error {
 }
 
 // Sellers lists the sellers.
-func (l *Ledger) Sellers(op Operator, after string, limit int) (adminapi.Page[adminapi.Seller], error) {
-	return list(l, op, l.catalog.Accounts, after, limit, func(a *metering.Account) (adminapi.Seller, bool) {
+func Sellers() List[adminapi.Seller] {
+	return listOf((*State).Accounts, func(_ *View, a *metering.Account) (adminapi.Seller, bool) {
 		if !a.Seller {
 			return adminapi.Seller{}, false
 		}
@@ -90,25 +86,21 @@ func (l *Ledger) Sellers(op Operator, after string, limit int) (adminapi.Page[ad
 
 // CreateBuyer makes an account a buyer, with the customer identifiers and agreements given. The account may be a
 // seller too.
-func (l *Ledger) CreateBuyer(op Operator, in adminapi.Buyer) (adminapi.Buyer, error) {
-	err := l.act(op, func(p *plan) *metering.Error {
-		p.act = "create buyer " + in.AccountID
+func CreateBuyer(in adminapi.Buyer) Act[adminapi.Buyer] {
+	return func(p *Plan) (Find[adminapi.Buyer], *metering.Error) {
+		p.Summary = "create buyer " + in.AccountID
 		if n, ok := metering.ParseAccountID(in.AccountID); ok {
 			if a := p.account(n); a != nil && a.Buyer {
-				return conflict("account_id: account %s is a buyer already", in.AccountID)
+				return nil, conflict("account_id: account %s is a buyer already", in.AccountID)
 			}
 		}
 		_, err := p.addBuyer(&in, nil)
-		return err
-	})
-	if err != nil {
-		return adminapi.Buyer{}, err
+		return Buyer(in.AccountID), err
 	}
-	return l.Buyer(op, in.AccountID)
 }
 
 // addBuyer adds a buyer with everything in it. count counts the agreements that are new; it may be nil.
-func (p *plan) addBuyer(in *adminapi.Buyer, count *int) (exists bool, err *metering.Error) {
+func (p *Plan) addBuyer(in *adminapi.Buyer, count *int) (exists bool, err *metering.Error) {
 	id, exists, err := p.addParty(in.AccountID, in.Name, func(a *metering.Account) *bool { return &a.Buyer })
 	switch {
 	case err != nil:
@@ -141,7 +133,7 @@ func (p *plan) addBuyer(in *adminapi.Buyer, count *int) (exists bool, err *meter
 }
 
 // addAgreementOf adds an agreement that stands with its buyer.
-func (p *plan) addAgreementOf(buyer string, in *adminapi.Agreement, imported bool) (exists bool, err *metering.Error) {
+func (p *Plan) addAgreementOf(buyer string, in *adminapi.Agreement, imported bool) (exists bool, err *metering.Error) {
 	if in.BuyerAccountID != "" && in.BuyerAccountID != buyer {
 		if err := p.flaws(invalid("buyer_account_id: is %.40q, but the buyer is %s: leave it out", in.BuyerAccountID, buyer)); err != errFollows {
 			return false, err
@@ -152,7 +144,7 @@ func (p *plan) addAgreementOf(buyer string, in *adminapi.Agreement, imported boo
 	return exists, err
 }
 
-func (p *plan) addIdentity(buyer uint32, in *adminapi.CustomerIdentity) *metering.Error {
+func (p *Plan) addIdentity(buyer uint32, in *adminapi.CustomerIdentity) *metering.Error {
 	seller, err := p.seller("seller_account_id", in.SellerAccountID)
 	if err := p.flaws(err, checkText("customer_identifier", in.CustomerIdentifier, 1, maxText)); err != nil {
 		return err
@@ -164,8 +156,8 @@ func (p *plan) addIdentity(buyer uint32, in *adminapi.CustomerIdentity) *meterin
 }
 
 // seller returns the seller of the given 12 digits.
-func (p *plan) seller(field, accountID string) (*metering.Account, *metering.Error) {
-	n, err := accountNumber(field, accountID)
+func (p *Plan) seller(field, accountID string) (*metering.Account, *metering.Error) {
+	n, err := parseAccount(field, accountID)
 	if err == nil {
 		if a := p.account(n); a != nil && a.Seller {
 			return a, nil
@@ -176,7 +168,7 @@ func (p *plan) seller(field, accountID string) (*metering.Account, *metering.Err
 }
 
 // addCustomer notes how the seller's products know the buyer: the same for all of them and for ever (metering-api 2.8).
-func (p *plan) addCustomer(seller, buyer uint32, identifier string) *metering.Error {
+func (p *Plan) addCustomer(seller, buyer uint32, identifier string) *metering.Error {
 	if err := checkText("customer_identifier", identifier, 1, maxText); err != nil {
 		return err
 	}
@@ -188,7 +180,7 @@ func (p *plan) addCustomer(seller, buyer uint32, identifier string) *metering.Er
 			p.digits(seller), p.digits(buyer), known, identifier)
 	}
 	if other := p.customerNamed(seller, identifier); other != nil {
-		return conflict("customer_identifier: %q is how seller %s knows buyer %s: choose another one", identifier, p.digits(seller), metering.Number(other.AccountID))
+		return conflict("customer_identifier: %q is how seller %s knows buyer %s: choose another one", identifier, p.digits(seller), metering.FormatAccountID(other.AccountID))
 	}
 	p.customers = append(p.customers, metering.Customer{Seller: seller, Buyer: buyer, Identifier: identifier})
 	p.customer[subscriber{seller, buyer}] = identifier
@@ -198,12 +190,12 @@ func (p *plan) addCustomer(seller, buyer uint32, identifier string) *metering.Er
 
 // makeCustomer sees to it that the seller's products know the buyer. The identifier is derived from the two
 // accounts, so it is the same in every copy of the ledger.
-func (p *plan) makeCustomer(seller, buyer uint32) *metering.Error {
+func (p *Plan) makeCustomer(seller, buyer uint32) *metering.Error {
 	if p.customerIdentifier(seller, buyer) != "" {
 		return nil
 	}
 	for try := 0; ; try++ {
-		identifier := spell(mixedAlphanumeric, 12, p.l.derive("customer identifier", p.digits(seller), p.digits(buyer), strconv.Itoa(try)))
+		identifier := spell(mixedAlphanumeric, 12, p.derive("customer identifier", p.digits(seller), p.digits(buyer), strconv.Itoa(try)))
 		if len(identifier) == 12 && p.customerNamed(seller, identifier) == nil {
 			return p.addCustomer(seller, buyer, identifier)
 		}
@@ -211,13 +203,13 @@ func (p *plan) makeCustomer(seller, buyer uint32) *metering.Error {
 }
 
 // digits returns the 12 digits of an account.
-func (p *plan) digits(account uint32) string {
-	return metering.Number(p.accounts.at(account).AccountID)
+func (p *Plan) digits(account uint32) string {
+	return metering.FormatAccountID(p.accounts.at(account).AccountID)
 }
 
 // buyer returns the buyer of the given 12 digits.
-func (p *plan) buyer(field, accountID string) (*metering.Account, *metering.Error) {
-	n, err := accountNumber(field, accountID)
+func (p *Plan) buyer(field, accountID string) (*metering.Account, *metering.Error) {
+	n, err := parseAccount(field, accountID)
 	if err == nil {
 		if a := p.account(n); a != nil && a.Buyer {
 			return a, nil
@@ -232,54 +224,50 @@ func noBuyer(field, id string) *metering.Error {
 }
 
 // ChangeBuyer suspends a buyer, or ends its suspension.
-func (l *Ledger) ChangeBuyer(op Operator, accountID string, in adminapi.BuyerChange) (adminapi.Buyer, error) {
-	err := l.act(op, func(p *plan) *metering.Error {
+func ChangeBuyer(accountID string, in adminapi.BuyerChange) Act[adminapi.Buyer] {
+	return func(p *Plan) (Find[adminapi.Buyer], *metering.Error) {
 		if in.Suspended == nil {
-			return invalid("suspended: is missing: give true or false")
+			return nil, invalid("suspended: is missing: give true or false")
 		}
-		p.act = "end the suspension of buyer " + accountID
+		p.Summary = "end the suspension of buyer " + accountID
 		if *in.Suspended {
-			p.act = "suspend buyer " + accountID
+			p.Summary = "suspend buyer " + accountID
 		}
 		a, err := p.buyer("account_id", accountID)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		p.accounts.change(a.ID).Suspended = *in.Suspended
-		return nil
-	})
-	if err != nil {
-		return adminapi.Buyer{}, err
+		return Buyer(accountID), nil
 	}
-	return l.Buyer(op, accountID)
 }
 
 // Buyer returns a buyer, with its customer identifiers.
-func (l *Ledger) Buyer(op Operator, accountID string) (adminapi.Buyer, error) {
-	return find(l, op, func() (adminapi.Buyer, *metering.Error) {
+func Buyer(accountID string) Find[adminapi.Buyer] {
+	return func(v *View) (adminapi.Buyer, *metering.Error) {
 		n, _ := metering.ParseAccountID(accountID)
-		a := l.catalog.AccountByID(n)
+		a := v.AccountByID(n)
 		if a == nil || !a.Buyer {
 			return adminapi.Buyer{}, noBuyer("account_id", accountID)
 		}
-		return l.buyerShape(a), nil
-	})
+		return v.buyerShape(a), nil
+	}
 }
 
-func (l *Ledger) buyerShape(a *metering.Account) adminapi.Buyer {
-	b := adminapi.Buyer{AccountID: metering.Number(a.AccountID), Name: a.Name, Suspended: a.Suspended}
-	for _, c := range l.catalog.Customers(a.ID) {
-		b.Identifiers = append(b.Identifiers, adminapi.CustomerIdentity{SellerAccountID: l.number(c.Seller), CustomerIdentifier: c.Identifier})
+func (v *View) buyerShape(a *metering.Account) adminapi.Buyer {
+	b := adminapi.Buyer{AccountID: metering.FormatAccountID(a.AccountID), Name: a.Name, Suspended: a.Suspended}
+	for _, c := range v.Customers(a.ID) {
+		b.Identifiers = append(b.Identifiers, adminapi.CustomerIdentity{SellerAccountID: v.digits(c.Seller), CustomerIdentifier: c.Identifier})
 	}
 	return b
 }
 
 // Buyers lists the buyers.
-func (l *Ledger) Buyers(op Operator, after string, limit int) (adminapi.Page[adminapi.Buyer], error) {
-	return list(l, op, l.catalog.Accounts, after, limit, func(a *metering.Account) (adminapi.Buyer, bool) {
+func Buyers() List[adminapi.Buyer] {
+	return listOf((*State).Accounts, func(v *View, a *metering.Account) (adminapi.Buyer, bool) {
 		if !a.Buyer {
 			return adminapi.Buyer{}, false
 		}
-		return l.buyerShape(a), true
+		return v.buyerShape(a), true
 	})
 }
