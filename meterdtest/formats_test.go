@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -38,6 +39,9 @@ func fixture(release string) string {
 	}
 	return filepath.Join(formats, release, kind)
 }
+
+// ledgerFiles are the files of a ledger that is served. The mark comes first: it says what the log has at least.
+var ledgerFiles = []string{"ledger.db-mark", "ledger.db", "ledger.db-wal"}
 
 // known is what was acknowledged in such a ledger.
 type known struct {
@@ -74,7 +78,10 @@ func TestFormats(t *testing.T) {
 			}
 			place := pgtest.Place(t, dir)
 			if place == dir {
-				for _, file := range []string{"ledger.db", "ledger.db-wal"} {
+				for _, file := range ledgerFiles {
+					if _, err := os.Stat(filepath.Join(from, file+".gz")); file == "ledger.db-mark" && errors.Is(err, fs.ErrNotExist) {
+						continue // format 2 had none
+					}
 					if err := os.WriteFile(filepath.Join(dir, file), unzip(t, filepath.Join(from, file)), 0o600); err != nil {
 						t.Fatal(err)
 					}
@@ -183,7 +190,7 @@ func addRelease(t *testing.T, to string) {
 		zip(t, filepath.Join(to, "dump.sql"), dump(t, place))
 		return
 	}
-	for _, file := range []string{"ledger.db", "ledger.db-wal"} {
+	for _, file := range ledgerFiles {
 		content, err := os.ReadFile(filepath.Join(dir, file))
 		if err != nil {
 			t.Fatal(err)
