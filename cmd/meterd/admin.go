@@ -1033,7 +1033,7 @@ func (cmd *callCmd) Run(c *console, a *adminCmd) error {
 		return api.Call(ctx, cmd.RequestID)
 	},
 		func(w io.Writer, k adminapi.Call) error {
-			rows := [][]string{{"request id", k.RequestID}, {"at", when(&k.At)}, {"operation", k.Operation}, {"principal", k.Principal}, {"access key", k.AccessKeyID}, {"source", k.Source},
+			rows := [][]string{{"request id", k.RequestID}, {"at", when(&k.At)}, {"operation", k.Operation}, {"principal", k.Principal}, {"access key", k.AccessKeyID}, {"session", k.SessionName}, {"source", k.Source}, {"user agent", k.UserAgent},
 				{"region", k.Region}, {"error", k.Error}, {"message", k.Message}, {"request", k.Request}}
 			set := rows[:0]
 			for _, r := range rows {

@@ -73,7 +73,7 @@ func TestRecoverToken(t *testing.T) {
 	var op ledger.Operator
 	for _, token := range []string{first, second} {
 		var refusal *metering.Error
-		if op, refusal = l.Operator(token, ""); refusal != nil {
+		if op, refusal = l.Operator(token, "", ""); refusal != nil {
 			t.Error(refusal)
 		}
 	}

@@ -269,7 +269,9 @@ type Call struct {
 	Operation   string       `json:"operation"`
 	Principal   string       `json:"principal" doc:"ARN of the caller, or the name of the admin token"`
 	AccessKeyID string       `json:"access_key_id,omitempty"`
+	SessionName string       `json:"session_name,omitempty" doc:"of a role's session"`
 	Source      string       `json:"source" doc:"network address that the call came from"`
+	UserAgent   string       `json:"user_agent,omitempty" doc:"the User-Agent header, its first 1024 bytes; what cannot be printed is replaced"`
 	Region      string       `json:"region,omitempty"`
 	Error       string       `json:"error,omitempty" doc:"the exception that the call was answered with"`
 	Message     string       `json:"message,omitempty"`

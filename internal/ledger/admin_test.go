@@ -440,11 +440,11 @@ func TestRegistrationTokens(t *testing.T) {
 
 func TestAdminTokens(t *testing.T) {
 	m := newFixture(t, false)
-	if _, err := m.l.Operator("", "x"); err == nil {
+	if _, err := m.l.Operator("", "x", ""); err == nil {
 		t.Error("no token is a token")
 	}
 	first := must(m.l.CreateAdminToken(m.op, adminapi.AdminToken{Name: "init"}))
-	op, err := m.l.Operator(first.Token, "127.0.0.1")
+	op, err := m.l.Operator(first.Token, "127.0.0.1", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -457,10 +457,10 @@ func TestAdminTokens(t *testing.T) {
 		t.Error(err)
 	}
 	m.reopen()
-	if _, err := m.l.Operator(first.Token, ""); err == nil {
+	if _, err := m.l.Operator(first.Token, "", ""); err == nil {
 		t.Error("a deleted token is valid after a restart")
 	}
-	if _, err := m.l.Operator(second.Token, ""); err != nil {
+	if _, err := m.l.Operator(second.Token, "", ""); err != nil {
 		t.Error(err)
 	}
 	for _, id := range []string{first.ID, "0", "99", "-1", "x", ""} {

@@ -29,10 +29,14 @@ func (l *Ledger) CallRecord(op Operator, requestID string) (adminapi.Call, error
 		return adminapi.Call{}, invalid("request_id: %.40q is not one; send the UUID that came in the answer's x-amzn-RequestId header", requestID)
 	}
 	var call *store.Call
+	var who store.Client
 	var rows []store.Usage
 	err = l.db.View(func(r *store.Reader) error {
 		rows = nil
-		if call, err = r.CallOfRequest(id); call == nil || call.UsageRows == 0 || err != nil {
+		if call, err = r.CallOfRequest(id); call == nil || err != nil {
+			return err
+		}
+		if who, err = r.Client(call); call.UsageRows == 0 || err != nil {
 			return err
 		}
 		return r.UsageOfCall(call, func(u *store.Usage) error {
@@ -57,7 +61,8 @@ func (l *Ledger) CallRecord(op Operator, requestID string) (adminapi.Call, error
 		return adminapi.Call{}, fmt.Errorf("call %s: %w", requestID, err)
 	}
 	answer := adminapi.Call{
-		RequestID: id.String(), At: call.At.Time(), Operation: metering.Operation(call.Operation).String(), Source: call.Source,
+		RequestID: id.String(), At: call.At.Time(), Operation: metering.Operation(call.Operation).String(),
+		Source: who.Source, UserAgent: who.Agent, AccessKeyID: who.AccessKeyID, SessionName: who.Name,
 		Message: strings.ToValidUTF8(detail.Message+detail.Text, "\uFFFD"), Request: strings.ToValidUTF8(detail.Body, "\uFFFD"),
 	}
 	if call.Refusal != store.NoRefusal {
@@ -86,7 +91,9 @@ func (l *Ledger) describe(call *store.Call, answer *adminapi.Call) {
 	default:
 		answer.Principal = l.market.AdminTokenName(call.Principal)
 	}
-	answer.AccessKeyID = l.market.AccessKeyID(call.AccessKey)
+	if call.AccessKey != 0 {
+		answer.AccessKeyID = l.market.AccessKeyID(call.AccessKey)
+	}
 }
 
 // results puts the records of a call into their order: those that were not stored have their places with them, and

@@ -11,6 +11,7 @@ type Caller struct {
 	*market.Identity
 	Region    string   // of the credential scope
 	Source    string   // network address
+	Agent     string   // the User-Agent header, bounded and cleaned
 	RequestID [16]byte // a UUID of version 7
 }
 

@@ -14,10 +14,12 @@ type Operator struct {
 	ledger *Ledger
 	token  uint32 // id of the admin token; 0 for the owning process
 	source string
+	agent  string
 }
 
-// Operator returns the operator that the bearer token stands for; a wrong token is AccessDenied.
-func (l *Ledger) Operator(bearer, source string) (Operator, *metering.Error) {
+// Operator returns the operator that the bearer token stands for, who calls from a network address with a user agent;
+// a wrong token is AccessDenied.
+func (l *Ledger) Operator(bearer, source, agent string) (Operator, *metering.Error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	id, ok := l.market.AdminTokenOf(bearer)
@@ -28,7 +30,7 @@ func (l *Ledger) Operator(bearer, source string) (Operator, *metering.Error) {
 		}
 		return Operator{}, metering.Errorf(metering.AccessDenied, "The bearer token is missing or not valid. Send %s, or one made with: meterd admin admin-token create.", right)
 	}
-	return Operator{ledger: l, token: id, source: source}, nil
+	return Operator{ledger: l, token: id, source: source, agent: agent}, nil
 }
 
 // Local returns the operator that is the process itself, such as the sandbox seeding its marketplace.
@@ -94,7 +96,7 @@ func (l *Ledger) adminCall(op Operator) (*Call, *metering.Error) {
 	if err != nil {
 		return nil, metering.Errorf(metering.Internal, "%v", err)
 	}
-	return &Call{l: l, op: metering.Administration, answered: make(chan struct{}, 1), caller: Caller{Source: op.source, RequestID: id}}, nil
+	return &Call{l: l, op: metering.Administration, answered: make(chan struct{}, 1), caller: Caller{Source: op.source, Agent: op.agent, RequestID: id}}, nil
 }
 
 // exclusively runs an act of administration, which plans and then administers, on the latest catalogue. Only one act

@@ -56,6 +56,7 @@ type committer struct {
 	held   *Call // taken from the queue, but not to be in a group with those before it
 	asked  map[metering.TokenKey]struct{}
 	group  group
+	told   store.Clients
 	since  atomic.Int64          // when the first commit began that has not succeeded, none having succeeded since; 0 if there is none
 	why    atomic.Pointer[error] // the last one has failed
 }
@@ -64,6 +65,7 @@ type committer struct {
 type group struct {
 	l       *Ledger
 	tx      *store.Tx
+	told    *store.Clients
 	now     metering.Instant // one time for the whole group
 	asks    []store.Claim    // of dry runs
 	claims  []store.Claim
@@ -168,6 +170,7 @@ func (k *committer) commit(calls []*Call) {
 		k.failed(calls, err)
 		return
 	}
+	k.told.Keep()
 	if g := &k.group; len(g.applies) > 0 {
 		k.l.mu.Lock()
 		for _, c := range g.applies {
@@ -281,7 +284,8 @@ func refuse(calls []*Call, why *metering.Error) {
 // write does the work of the calls, each with its audit row, in one transaction.
 func (k *committer) write(tx *store.Tx, calls []*Call) error {
 	g := &k.group
-	*g = group{l: k.l, tx: tx, now: k.l.clock.now(), asks: g.asks[:0], claims: g.claims[:0], bytes: g.bytes[:0], keys: g.keys[:0], applies: g.applies[:0]}
+	k.told.Begin()
+	*g = group{l: k.l, tx: tx, told: &k.told, now: k.l.clock.now(), asks: g.asks[:0], claims: g.claims[:0], bytes: g.bytes[:0], keys: g.keys[:0], applies: g.applies[:0]}
 	if err := tx.Window(openHours(k.l.settings, g.now)); err != nil {
 		return err
 	}
@@ -328,11 +332,13 @@ func openHours(s *metering.Settings, now metering.Instant) store.Window {
 func (g *group) write(c *Call) error {
 	a := &c.audit
 	*a = store.Call{
-		Seq: c.seq, At: g.now, Request: c.caller.RequestID, Operation: uint8(c.op), Source: c.caller.Source, Region: c.region,
+		Seq: c.seq, At: g.now, Request: c.caller.RequestID, Operation: uint8(c.op), Region: c.region,
 		Refusal: store.NoRefusal, Detail: a.Detail[:0],
 	}
+	who := store.Client{Source: c.caller.Source, Agent: c.caller.Agent}
 	if id := c.caller.Identity; id != nil {
 		a.Principal, a.AccessKey, a.Workload = id.Principal, id.Key, id.Workload
+		who.Session = store.Session{AccessKeyID: id.SessionKey, Name: id.Name.SessionName}
 	}
 	if err := c.work.write(g, c); err != nil {
 		return err
@@ -344,6 +350,7 @@ func (g *group) write(c *Call) error {
 	if len(a.Detail) == 0 {
 		a.Detail = nil
 	}
+	g.told.Tell(a, who)
 	return g.tx.AppendCall(a)
 }
 

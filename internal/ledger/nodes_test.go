@@ -155,7 +155,7 @@ func TestNodesFollow(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "an admin token", func() bool {
-		_, refusal := two.l.Operator(token.Token, "")
+		_, refusal := two.l.Operator(token.Token, "", "")
 		return refusal == nil
 	})
 	if _, err := one.l.ChangeClock(one.op, adminapi.ClockChange{Advance: "-3h"}); err != nil {

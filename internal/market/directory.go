@@ -19,6 +19,8 @@ type Identity struct {
 	Principal uint32
 	Key       uint32 // 0 for a session
 	Workload  uint32 // of a session; 0 for a user
+
+	SessionKey string // the access key id of a session
 }
 
 // Allows reports whether the identity may call the operation.
@@ -171,7 +173,7 @@ func (s *State) WorkloadOf(session *iam.Session) *Identity {
 	return &Identity{
 		Permissions: role.Permissions,
 		Name:        iam.Principal{Kind: iam.Role, AccountID: session.AccountID, Name: role.Name, SessionName: session.SessionName},
-		Account:     role.Account, Principal: role.ID, Workload: w.ID,
+		Account:     role.Account, Principal: role.ID, Workload: w.ID, SessionKey: session.AccessKeyID,
 	}
 }
 

@@ -110,7 +110,7 @@ func (a *admin) authenticate(next http.Handler) http.Handler {
 			return
 		}
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		op, err := a.Ledger.Operator(token, address(r))
+		op, err := a.Ledger.Operator(token, address(r), agent(r))
 		if err != nil {
 			dropBody(w, r)
 			realm := adminapi.Realm

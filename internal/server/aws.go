@@ -15,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/meterd/meterd/internal/iam"
@@ -242,7 +244,7 @@ func (s *AWS) serve(x *exchange, connection *conn, r *http.Request, id uuid.UUID
 	if got := r.Header.Get("Content-Type"); !speaks(service.Protocols, got) {
 		return op, s.exception(metering.Errorf(metering.UnknownOperation, "Content-Type must be %s, not %.100q.", contentTypes(service.Protocols), got), id)
 	}
-	call, failed := s.ledger.Begin(ledger.Caller{Identity: caller.Principal, Region: caller.Region, Source: source, RequestID: id}, op)
+	call, failed := s.ledger.Begin(ledger.Caller{Identity: caller.Principal, Region: caller.Region, Source: source, Agent: agent(r), RequestID: id}, op)
 	if failed != nil {
 		if failed.Kind == metering.AccessDenied && op == metering.MeterUsage && s.ledger.Settings().DryRunDenied == "unauthorized" && dryRun(x.body) {
 			failed = metering.Errorf(metering.Unauthorized, "%s", failed.Message)
@@ -450,6 +452,35 @@ func address(r *http.Request) string {
 		return host
 	}
 	return r.RemoteAddr
+}
+
+// maxAgent is how many bytes of a User-Agent header are kept.
+const maxAgent = 1024
+
+// agent returns the User-Agent header for the audit. It is whatever a client says: it is cut, and what is not text or
+// cannot be printed is replaced, so that it does no harm where it is shown.
+func agent(r *http.Request) string {
+	text := startOf(r.Header.Get("User-Agent"), maxAgent)
+	if !strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || '~' < c }) {
+		return text
+	}
+	return startOf(strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return unicode.ReplacementChar
+		}
+		return c
+	}, text), maxAgent) // the replacement may be longer
+}
+
+// startOf returns the start of a text, most bytes at most and no part of a letter.
+func startOf(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for tries := 0; tries < utf8.UTFMax && most > 0 && !utf8.RuneStart(text[most]); tries++ {
+		most--
+	}
+	return text[:most]
 }
 
 func (s *AWS) logRefusal(r *http.Request, id uuid.UUID, op metering.Operation, e *sigv4.Error) {

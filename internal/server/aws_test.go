@@ -685,6 +685,39 @@ func TestToleratedRequests(t *testing.T) {
 	}
 }
 
+// TestUserAgent: whatever a client says of itself is audited as text that can be shown, and is no reason to refuse it.
+func TestUserAgent(t *testing.T) {
+	e := openEndpoint(t)
+	for name, test := range map[string]struct{ sent, want string }{
+		"of an SDK":                     {"aws-sdk-go-v2/1.41.0 ua/2.1 os/linux lang/go#1.26 md/GOOS#linux api/marketplacemetering#1.39.0 m/E,g", "aws-sdk-go-v2/1.41.0 ua/2.1 os/linux lang/go#1.26 md/GOOS#linux api/marketplacemetering#1.39.0 m/E,g"},
+		"none":                          {"", ""},
+		"text that is not English":      {"métro/1.0 (東京)", "métro/1.0 (東京)"},
+		"what a terminal would obey":    {"x\x1b[2J\x00\u202ey", "x\uFFFD[2J\uFFFD\uFFFDy"},
+		"not UTF-8":                     {"x\xff\xfey", "x\uFFFD\uFFFDy"},
+		"what SQL would obey":           {"'); DROP TABLE call; --", "'); DROP TABLE call; --"},
+		"too long":                      {strings.Repeat("a", 3000), strings.Repeat("a", 1024)},
+		"too long, cut within a letter": {"a" + strings.Repeat("é", 1000), "a" + strings.Repeat("é", 511)},
+		"too long when it is cleaned":   {strings.Repeat("\x01", 1000), strings.Repeat("\uFFFD", 341)},
+	} {
+		for range 2 { // the second time the audit refers to the first
+			r := e.request(e.seller, "BatchMeterUsage", batchBody(usageRecord(`,"Quantity":1`)))
+			r.Header["User-Agent"] = []string{test.sent}
+			r.RemoteAddr = "192.0.2.1:7"
+			a := e.serve(r)
+			if a.status != 200 {
+				t.Errorf("%s: %d %s", name, a.status, a.body)
+			}
+			if call := e.audited(a.requestID); call == nil || call.UserAgent != test.want || call.Source != "192.0.2.1" {
+				t.Errorf("%s: it is audited as %+v, want %q", name, call, test.want)
+			}
+		}
+	}
+	a := e.call(e.task, "MeterUsage", meterBody(`,"UsageQuantity":1`))
+	if call := e.audited(a.requestID); a.status != 200 || call == nil || call.SessionName == "" || !strings.HasPrefix(call.AccessKeyID, "ASIA") {
+		t.Errorf("a session's call is answered with %d %s and audited as %+v", a.status, a.body, call)
+	}
+}
+
 // Bodies of 1 MB and more are refused over a network, too, in whatever way they come.
 func TestLargeBodies(t *testing.T) {
 	e := openEndpoint(t)

@@ -20,7 +20,10 @@ type Call struct {
 	Principal uint32
 	AccessKey uint32
 	Workload  uint32
-	Source    string
+	Client    int64  // the call, this one or an earlier one, that has Source, Agent and Session: see [Clients]; 0 if they are here and no other call refers to them
+	Source    string // these three are read by [Reader.Client]
+	Agent     string
+	Session   string // see [Session]
 	Region    metering.Region
 	Refusal   int    // metering.Kind, or NoRefusal
 	UsageRows int    // how many usage rows the call wrote

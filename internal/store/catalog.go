@@ -188,37 +188,6 @@ func (r *Reader) ClientTokens(f func(*ClientToken) error) error {
 	})
 }
 
-const callColumns = "SELECT seq, at, request, operation, principal, access_key, workload, source, region, refusal, usage_rows, detail FROM call "
-
-func scanCall(s columns, c *Call) {
-	*c = Call{
-		Seq: s.ColumnInt64(0), At: metering.Instant(s.ColumnInt64(1)), Operation: uint8(s.ColumnInt64(3)),
-		Principal: uint32(s.ColumnInt64(4)), AccessKey: uint32(s.ColumnInt64(5)), Workload: uint32(s.ColumnInt64(6)),
-		Source: s.ColumnText(7), Region: metering.Region(s.ColumnInt64(8)), Refusal: int(s.ColumnInt64(9)),
-		UsageRows: int(s.ColumnInt64(10)), Detail: bytes.Clone(s.ColumnRawBlob(11)),
-	}
-	copy(c.Request[:], s.ColumnRawBlob(2))
-}
-
-// Call returns the audit row of the given Seq, or nil.
-func (r *Reader) Call(seq int64) (found *Call, err error) {
-	err = r.query(callColumns+"WHERE seq = $1", func(c columns) error {
-		found = new(Call)
-		scanCall(c, found)
-		return nil
-	}, seq)
-	return found, err
-}
-
-// CallsOf calls f for each audit row of an operation, in the order of Seq.
-func (r *Reader) CallsOf(operation uint8, f func(*Call) error) error {
-	return r.query(callColumns+"WHERE operation = $1 ORDER BY seq", func(c columns) error {
-		var call Call
-		scanCall(c, &call)
-		return f(&call)
-	}, int(operation))
-}
-
 // Value returns the named value, or nil.
 func (r *Reader) Value(name string) (value []byte, err error) {
 	err = r.query("SELECT value FROM meta WHERE name = $1", func(c columns) error {

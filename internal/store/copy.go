@@ -243,7 +243,7 @@ func copyCalls(r *Reader, c target, progress func(Copied)) error {
 
 // readCalls reads the next calls of a writer, with their usage rows.
 func readCalls(r *Reader, after, upTo int64) (calls []Call, claims []Claim, err error) {
-	err = r.query(callColumns+"WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3", func(s columns) error {
+	err = r.query(r.callColumns()+"WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3", func(s columns) error {
 		calls = append(calls, Call{})
 		scanCall(s, &calls[len(calls)-1])
 		return nil
@@ -269,6 +269,7 @@ type postgresCopy struct {
 	conn *pgx.Conn
 	ctx  context.Context
 	days func(context.Context, map[int32]struct{}) error // makes partitions
+	run  callRun                                         // of the last call
 	done func()
 }
 
@@ -300,7 +301,7 @@ func openPostgresCopy(url string) (*postgresCopy, error) {
 // Update makes the partitions that f's rows are for, and runs it again then.
 func (c *postgresCopy) Update(f func(*Tx) error) error {
 	for {
-		t := &postgresTx{ctx: c.ctx, conn: c.conn, days: map[int32]struct{}{}}
+		t := &postgresTx{ctx: c.ctx, conn: c.conn, run: c.run, days: map[int32]struct{}{}}
 		t.batch.Queue("BEGIN")
 		t.batch.Queue(durably)
 		err := f(&Tx{tx: t})
@@ -308,6 +309,7 @@ func (c *postgresCopy) Update(f func(*Tx) error) error {
 			err = t.commit()
 		}
 		if err == nil {
+			c.run = t.run
 			return nil
 		}
 		_, bad := c.conn.Exec(c.ctx, "ROLLBACK")

@@ -84,7 +84,7 @@ func (r *Reader) revisions(from int64, f func(Revision) error) error {
 }
 
 func (r *Reader) readRevisions(where string, f func(Revision) error, args ...any) error {
-	if p, ok := r.reader.(*postgresReader); ok && p.older {
+	if p, ok := r.reader.(*postgresReader); ok && p.lacks(3) {
 		return nil
 	}
 	return r.query("SELECT n, mark, sum FROM revision "+where, func(c columns) error {

@@ -142,6 +142,38 @@ func (m migration) run(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
+// make makes the step of the given number and counts it.
+func (m migration) make(ctx context.Context, conn *pgx.Conn, lease *lease, number int64) error {
+	if err := m.run(ctx, conn); err != nil {
+		return err
+	}
+	// Nodes that do not know the step at least begin no transaction from here on.
+	err := lease.do(ctx, conn, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "UPDATE state SET n = greatest(n, $1) WHERE name = 'least'", m.least)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return lease.do(ctx, conn, func(tx pgx.Tx) error {
+		if fill := fills[number]; fill != nil {
+			// Those that they had begun have ended when their writers can be fenced off.
+			if _, err := tx.Exec(ctx, "UPDATE writer SET fenced = true WHERE NOT fenced"); err != nil {
+				return err
+			}
+			err := fill(&Reader{&postgresReader{ctx: ctx, tx: tx}}, func(sql string, args ...any) error {
+				_, err := tx.Exec(ctx, sql, args...)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("migration %d: %w", number, err)
+			}
+		}
+		_, err := tx.Exec(ctx, "UPDATE state SET n = $1 WHERE name = 'schema' AND n = $2", number, number-1)
+		return err
+	})
+}
+
 // alreadyMade tells whether another connection has made the same thing at the same time: IF NOT EXISTS does not
 // look at what is not committed.
 func alreadyMade(err error) bool {
@@ -168,19 +200,8 @@ func migrate(ctx context.Context, conn *pgx.Conn, node string) error {
 		if err != nil {
 			return err
 		}
-		step := migrations[version]
-		if err := step.run(ctx, conn); err != nil {
-			return err
-		}
-		// Whoever has lost the lease meanwhile changes nothing here: the next holder makes the step again.
-		err = lease.do(ctx, conn, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, "UPDATE state SET n = greatest(n, $1) WHERE name = 'least'", step.least); err != nil {
-				return err
-			}
-			_, err := tx.Exec(ctx, "UPDATE state SET n = $1 WHERE name = 'schema' AND n = $2", version+1, version)
-			return err
-		})
-		if err != nil && err != errLeaseLost {
+		// Whoever has lost the lease meanwhile changes nothing in the end: the next holder makes the step again.
+		if err := migrations[version].make(ctx, conn, lease, version+1); err != nil && err != errLeaseLost {
 			return err
 		}
 		if err := lease.release(ctx, conn); err != nil {

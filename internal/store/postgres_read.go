@@ -18,8 +18,11 @@ type postgresReader struct {
 	ctx      context.Context
 	tx       pgx.Tx
 	patience time.Duration // for one statement; 0 for no bound
-	older    bool          // the tables are those of a version before, which a reader leaves as they are
+	made     int64         // the last step of the tables that was made, for who only reads and leaves them as they are; 0 for all
 }
+
+// lacks reports whether a step of the tables has not been made.
+func (r *postgresReader) lacks(step int64) bool { return r.made != 0 && r.made < step }
 
 // View runs f again when the connection was lost before f had read anything.
 func (db *postgresStore) View(f func(*Reader) error) error {
@@ -68,8 +71,7 @@ func readPostgres(url string, f func(*Reader, Meta) error) error {
 			return err
 		}
 		r := &postgresReader{ctx: ctx, tx: tx}
-		version, err := (&Reader{r}).number("SELECT n FROM state WHERE name = 'schema'")
-		if r.older = version < schemaVersion(); err == nil {
+		if r.made, err = (&Reader{r}).schema(); err == nil {
 			err = f(&Reader{r}, meta)
 		}
 		return errors.Join(err, tx.Rollback(ctx))
@@ -324,7 +326,7 @@ func (c *cursor) usageSeq() (seq int64, ok bool, err error) {
 
 // Calls merges the tables by two cursors.
 func (r *postgresReader) Calls(row func(c *Call, stored uint32) error, orphan func(seq int64) error) error {
-	calls, err := r.declare("calls", callColumns+"ORDER BY seq")
+	calls, err := r.declare("calls", (&Reader{r}).callColumns()+"ORDER BY seq")
 	if err != nil {
 		return err
 	}
@@ -394,7 +396,7 @@ func (r *postgresReader) CallOfRequest(id [16]byte) (*Call, error) {
 			return call, err
 		}
 	}
-	return r.findCall("WHERE request = $1 LIMIT 1", id[:])
+	return (&Reader{r}).findCall("WHERE request = $1 LIMIT 1", id[:])
 }
 
 func (r *postgresReader) callOfWriter(id [16]byte, writer, at int64) (*Call, error) {
@@ -421,16 +423,7 @@ func (r *postgresReader) callOfWriter(id [16]byte, writer, at int64) (*Call, err
 	if err != nil {
 		return nil, err
 	}
-	return r.findCall("WHERE seq BETWEEN $1 AND $2 AND request = $3 LIMIT 1", first, after, id[:])
-}
-
-func (r *postgresReader) findCall(where string, args ...any) (found *Call, err error) {
-	err = r.query(callColumns+where, func(c columns) error {
-		found = new(Call)
-		scanCall(c, found)
-		return nil
-	}, args...)
-	return found, err
+	return (&Reader{r}).findCall("WHERE seq BETWEEN $1 AND $2 AND request = $3 LIMIT 1", first, after, id[:])
 }
 
 // Check looks for keys that are stored twice without trusting the index that forbids it, and for rows that are not

@@ -438,7 +438,7 @@ func TestReadByKeys(t *testing.T) {
 			return err
 		}
 		var first []Call
-		err := r.query(callColumns+"WHERE usage_rows > 0 ORDER BY seq LIMIT $1", func(s columns) error {
+		err := r.query(r.callColumns()+"WHERE usage_rows > 0 ORDER BY seq LIMIT $1", func(s columns) error {
 			first = append(first, Call{})
 			scanCall(s, &first[len(first)-1])
 			return nil

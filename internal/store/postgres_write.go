@@ -31,6 +31,8 @@ type postgresWriter struct {
 	commits  int64
 	calls    int64                     // place of the last call that is durable
 	appended int64                     // and of the last one of the transaction at hand
+	run      callRun                   // that the last durable call is of
+	ended    callRun                   // and the last one of the transaction at hand
 	durable  atomic.Pointer[writerRow] // for others: the row as it must be in the database at least; nil for none
 }
 
@@ -155,14 +157,14 @@ func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error
 			return err
 		}
 		if *doubt = false; committed {
-			w.calls = w.appended
+			w.calls, w.run = w.appended, w.ended
 			return nil
 		}
 	}
 	if err := w.ready(connected); err != nil {
 		return err
 	}
-	t := &postgresTx{ctx: ctx, conn: w.conn, counted: w.counts, lastCall: w.NextCall() - 1, days: map[int32]struct{}{}}
+	t := &postgresTx{ctx: ctx, conn: w.conn, counted: w.counts, lastCall: w.NextCall() - 1, run: w.run, days: map[int32]struct{}{}}
 	w.count(t)
 	if err = f(&Tx{tx: t}); err != nil && !t.failed {
 		err = final{err} // f's own
@@ -172,6 +174,7 @@ func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error
 	}
 	if err == nil {
 		_, w.appended = Place(t.lastCall)
+		w.ended = t.run
 		w.warned.Store(false)
 		if err = t.commit(); err == nil && w.warned.Load() {
 			// It is durable here, but the server has stopped waiting for its standby.
@@ -182,7 +185,7 @@ func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error
 	}
 	if err == nil {
 		w.keep(w.commits + 1)
-		w.calls = w.appended
+		w.calls, w.run = w.appended, w.ended
 		return nil
 	}
 	w.undo()
@@ -285,7 +288,7 @@ func (w *postgresWriter) ready(ctx context.Context) error {
 			w.disconnect() // it may have got one that it does not know of, which does no harm
 			return err
 		}
-		w.id, w.mark, w.calls = id, mark, 0
+		w.id, w.mark, w.calls, w.run = id, mark, 0, callRun{}
 		w.keep(0)
 	}
 	return nil
@@ -354,6 +357,7 @@ type postgresTx struct {
 	batch      pgx.Batch
 	counted    func(pgconn.CommandTag) error // looks at the second statement; nil once it has
 	lastCall   int64
+	run        callRun // of the last call
 	claims     []Claim
 	described  int // claims that are in the calls
 	calls      callRows
@@ -503,6 +507,11 @@ func (t *postgresTx) PutRegistration(r metering.Registration) error {
 
 func (t *postgresTx) AppendCall(c *Call) error {
 	t.lastCall = c.Seq
+	if t.run.begins(c) {
+		if err := t.exec(insertCallHour, c.Seq, int64(c.At.Hour())); err != nil {
+			return err
+		}
+	}
 	from := t.described
 	for t.described < len(t.claims) {
 		if call, _ := CallOfUsage(t.claims[t.described].Seq); call > c.Seq {
@@ -561,7 +570,8 @@ type callRows struct {
 	request, keys, detail                 [][]byte
 	operation, region, refusal, usageRows []int16
 	principal, accessKey, workload        []int32
-	source                                []string
+	source, agent, session                []string
+	client                                []int64
 }
 
 func (r *callRows) add(c *Call, keys []byte) {
@@ -571,13 +581,14 @@ func (r *callRows) add(c *Call, keys []byte) {
 	r.operation, r.region = append(r.operation, int16(c.Operation)), append(r.region, int16(c.Region))
 	r.refusal, r.usageRows = append(r.refusal, int16(c.Refusal)), append(r.usageRows, int16(c.UsageRows))
 	r.principal, r.accessKey, r.workload = append(r.principal, int32(c.Principal)), append(r.accessKey, int32(c.AccessKey)), append(r.workload, int32(c.Workload))
-	r.source = append(r.source, toText(c.Source))
+	r.client = append(r.client, c.Client)
+	r.source, r.agent, r.session = append(r.source, toText(c.Source)), append(r.agent, toText(c.Agent)), append(r.session, toText(c.Session))
 }
 
 func (r *callRows) queue(b *pgx.Batch) {
 	if len(r.seq) == 0 {
 		return
 	}
-	b.Queue("INSERT INTO call (seq, at, request, operation, principal, access_key, workload, source, region, refusal, usage_rows, usage_keys, detail) SELECT * FROM unnest($1::int8[], $2::int8[], $3::bytea[], $4::int2[], $5::int4[], $6::int4[], $7::int4[], $8::text[], $9::int2[], $10::int2[], $11::int2[], $12::bytea[], $13::bytea[])",
-		r.seq, r.at, r.request, r.operation, r.principal, r.accessKey, r.workload, r.source, r.region, r.refusal, r.usageRows, r.keys, r.detail)
+	b.Queue("INSERT INTO call (seq, at, request, operation, principal, access_key, workload, source, region, refusal, usage_rows, usage_keys, detail, client, agent, session) SELECT * FROM unnest($1::int8[], $2::int8[], $3::bytea[], $4::int2[], $5::int4[], $6::int4[], $7::int4[], $8::text[], $9::int2[], $10::int2[], $11::int2[], $12::bytea[], $13::bytea[], $14::int8[], $15::text[], $16::text[])",
+		r.seq, r.at, r.request, r.operation, r.principal, r.accessKey, r.workload, r.source, r.region, r.refusal, r.usageRows, r.keys, r.detail, r.client, r.agent, r.session)
 }

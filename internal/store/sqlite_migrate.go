@@ -30,8 +30,15 @@ func sqliteSchema(c *sqlite3.Conn) (int64, error) {
 // makeSteps makes the steps after the last one that was made, in the transaction that is open.
 func makeSteps(c *sqlite3.Conn, made int64) error {
 	for i, step := range sqliteSteps[made:] {
-		if err := c.Exec(step); err != nil {
-			return fmt.Errorf("migration %d: %w", made+int64(i)+1, err)
+		n := made + int64(i) + 1
+		err := c.Exec(step)
+		if fill := fills[n]; fill != nil && err == nil {
+			err = fill(&Reader{&sqliteReader{c}}, func(sql string, args ...any) error {
+				return query(c, sql, func(*sqlite3.Stmt) error { return nil }, args...)
+			})
+		}
+		if err != nil {
+			return fmt.Errorf("migration %d: %w", n, err)
 		}
 	}
 	return query(c, "INSERT INTO state (name, n) VALUES ('schema', $1) ON CONFLICT (name) DO UPDATE SET n = excluded.n",

@@ -27,7 +27,8 @@ func asFormat2(t *testing.T, dir string) {
 	t.Helper()
 	db := reopen(t, dir)
 	err := db.Update(func(tx *Tx) error {
-		return errors.Join(tx.exec("DROP TABLE revision"), tx.exec("DELETE FROM state WHERE name = $1", "schema"), tx.exec(`UPDATE meta SET value = CAST(json_set(value, '$.format', $1) AS BLOB) WHERE name = 'ledger'`, 2))
+		return errors.Join(tx.exec("DROP TABLE call_hour"), tx.exec("ALTER TABLE call DROP COLUMN client"), tx.exec("ALTER TABLE call DROP COLUMN agent"),
+			tx.exec("ALTER TABLE call DROP COLUMN session"), tx.exec("DROP TABLE revision"), tx.exec("DELETE FROM state WHERE name = $1", "schema"), tx.exec(`UPDATE meta SET value = CAST(json_set(value, '$.format', $1) AS BLOB) WHERE name = 'ledger'`, 2))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)

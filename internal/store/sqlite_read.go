@@ -235,7 +235,7 @@ func (r *sqliteReader) Calls(row func(c *Call, stored uint32) error, orphan func
 		}
 		return nil
 	}
-	err = query(r.c, callColumns+"ORDER BY seq", func(s *sqlite3.Stmt) error {
+	err = query(r.c, (&Reader{r}).callColumns()+"ORDER BY seq", func(s *sqlite3.Stmt) error {
 		var c Call
 		scanCall(s, &c)
 		if err := orphans(UsageSeq(c.Seq, 0)); err != nil {
@@ -255,14 +255,6 @@ func (r *sqliteReader) Calls(row func(c *Call, stored uint32) error, orphan func
 		err = orphans(math.MaxInt64)
 	}
 	return errors.Join(err, explain(usage.Err()))
-}
-
-func (r *Reader) lastCall() (*Call, error) {
-	n, err := r.number("SELECT coalesce(max(seq), 0) FROM call")
-	if err != nil || n == 0 {
-		return nil, err
-	}
-	return r.Call(n)
 }
 
 // CallOfRequest looks near the place that belongs to the id's time, which it finds by halving: rows are nearly in the
@@ -286,9 +278,10 @@ func (r *sqliteReader) CallOfRequest(id [16]byte) (*Call, error) {
 		return nil, err
 	}
 	const most = 1 << 18 // rows, should their times be in no order
-	call, err := r.findCall(id, first, min(after, first+most))
+	const between = "WHERE seq BETWEEN $1 AND $2 AND request = $3 LIMIT 1"
+	call, err := (&Reader{r}).findCall(between, first, min(after, first+most), id[:])
 	if call == nil && err == nil {
-		call, err = r.findCall(id, 1, last)
+		call, err = (&Reader{r}).findCall(between, 1, last, id[:])
 	}
 	return call, err
 }
@@ -307,15 +300,6 @@ func (r *sqliteReader) firstCallFrom(millis, last int64) (int64, error) {
 		earlier := s.Step() && idMillis(s.ColumnRawBlob(0)) < millis
 		return earlier, s.Reset()
 	})
-}
-
-func (r *sqliteReader) findCall(id [16]byte, first, last int64) (found *Call, err error) {
-	err = query(r.c, callColumns+"WHERE seq BETWEEN ? AND ? AND request = ? LIMIT 1", func(s *sqlite3.Stmt) error {
-		found = new(Call)
-		scanCall(s, found)
-		return nil
-	}, first, last, id[:])
-	return found, err
 }
 
 // Check has SQLite check every page and index, and checks numbers and the marks of hours.
@@ -380,7 +364,7 @@ func (r *sqliteReader) checkNumbers(problem func(format string, args ...any)) er
 			{"region", "meter >> 8 & 255", 1, math.MaxUint8}, {"form", "meter & 255", int64(metering.ByCustomerIdentifier), int64(metering.ByWorkload)},
 			{"quantity", "", 0, math.MaxInt32}}},
 		{"call", []column{{"seq", "", 1, math.MaxInt64}, {"length(request)", "", 16, 16}, {"operation", "", 1, math.MaxUint8}, {"principal", "", 0, math.MaxUint32},
-			{"access_key", "", 0, math.MaxUint32}, {"workload", "", 0, math.MaxUint32}, {"region", "", 0, math.MaxUint8},
+			{"access_key", "", 0, math.MaxUint32}, {"workload", "", 0, math.MaxUint32}, {"client", "", 0, math.MaxInt64}, {"region", "", 0, math.MaxUint8},
 			{"refusal", "", NoRefusal, int64(len(metering.Kinds()) - 1)}, {"usage_rows", "", 0, metering.MaxUsageRecords}}},
 	} {
 		var names, fits []string

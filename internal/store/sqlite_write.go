@@ -38,7 +38,7 @@ func (tx *sqliteTx) prepare(c *sqlite3.Conn) error {
 		{&tx.commit, "COMMIT"},
 		{&tx.rollback, "ROLLBACK"},
 		{&tx.usage, insertUsage + "(?,?,?,?,?,?,?,?,?)"},
-		{&tx.call, "INSERT INTO call (seq, at, request, operation, principal, access_key, workload, source, region, refusal, usage_rows, detail) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"},
+		{&tx.call, "INSERT INTO call (seq, at, request, operation, principal, access_key, workload, source, region, refusal, usage_rows, detail, client, agent, session) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"},
 		{&tx.hour, "INSERT INTO hour (hour, first_seq) VALUES (?,?)"},
 		{&tx.late, "INSERT INTO late (hour, first, last) VALUES (?,?,?)"},
 		{&tx.token, "INSERT INTO client_token (workload, hash, parameters, record, at) VALUES (?,?,?,?,?) ON CONFLICT (workload, hash) DO UPDATE SET parameters = excluded.parameters, record = excluded.record, at = excluded.at"},
@@ -268,18 +268,30 @@ func bindNumbers(s *sqlite3.Stmt, first int, numbers []int64) error {
 
 func (tx *sqliteTx) AppendCall(c *Call) error {
 	s := tx.call
-	for i, v := range [...]int64{1: c.Seq, 2: int64(c.At), 4: int64(c.Operation), 5: int64(c.Principal), 6: int64(c.AccessKey), 7: int64(c.Workload),
-		9: int64(c.Region), 10: int64(c.Refusal), 11: int64(c.UsageRows)} {
-		if i == 0 || i == 3 || i == 8 {
-			continue
+	for _, n := range [...]struct {
+		parameter int
+		value     int64
+	}{
+		{1, c.Seq}, {2, int64(c.At)}, {4, int64(c.Operation)}, {5, int64(c.Principal)}, {6, int64(c.AccessKey)}, {7, int64(c.Workload)},
+		{9, int64(c.Region)}, {10, int64(c.Refusal)}, {11, int64(c.UsageRows)}, {13, c.Client},
+	} {
+		if err := s.BindInt64(n.parameter, n.value); err != nil {
+			return err
 		}
-		if err := s.BindInt64(i, v); err != nil {
+	}
+	before := &tx.durable
+	if tx.last != nil {
+		before = tx.last
+	}
+	run := callRun{before.Seq, before.At}
+	if run.begins(c) {
+		if err := tx.exec(insertCallHour, c.Seq, int64(c.At.Hour())); err != nil {
 			return err
 		}
 	}
 	tx.lastCall = Call{Seq: c.Seq, At: c.At, Request: c.Request}
 	tx.last = &tx.lastCall
-	return errors.Join(s.BindBlob(3, c.Request[:]), s.BindText(8, c.Source), s.BindBlob(12, c.Detail), s.Exec())
+	return errors.Join(s.BindBlob(3, c.Request[:]), s.BindText(8, c.Source), s.BindBlob(12, c.Detail), s.BindText(14, c.Agent), s.BindText(15, c.Session), s.Exec())
 }
 
 func (tx *sqliteTx) PutClientToken(t *ClientToken) error {

@@ -240,6 +240,11 @@ func (v *verifier) checkCalls() error {
 	if err != nil {
 		return err
 	}
+	var callers callers
+	runs := hourRuns{}
+	if runs.noted, err = v.r.CallHours(runs.add); err != nil {
+		return err
+	}
 	var last store.Call
 	return v.r.Calls(func(c *store.Call, stored uint32) error {
 		v.report.Calls++
@@ -256,6 +261,8 @@ func (v *verifier) checkCalls() error {
 		if c.At < last.At && !moved && !slices.ContainsFunc(accepted, func(at metering.Instant) bool { return at <= c.At && at < last.At }) {
 			v.problem("call row %d: the ledger clock went back from %v to %v", c.Seq, last.At, c.At)
 		}
+		v.checkCaller(&callers, c)
+		v.checkHour(&runs, c, last.At)
 		last = *c
 		op, most := metering.Operation(c.Operation), 0
 		if c.Refusal == store.NoRefusal {
@@ -283,6 +290,79 @@ func (v *verifier) checkCalls() error {
 		v.doubt(aboutUsage(seq), "usage row %d: it says that it is record %d of call %d, which does not exist", seq, record, call)
 		return nil
 	})
+}
+
+// callers are the calls of a writer's day that say who made them, for later ones to refer to.
+type callers struct {
+	writer int64
+	day    metering.Hour
+	told   map[int64]struct{}
+}
+
+// checkCaller checks that the call says who made it, or refers to an earlier one of its writer and day that does.
+func (v *verifier) checkCaller(k *callers, c *store.Call) {
+	writer, _ := store.Place(c.Seq)
+	if day := c.At.Hour() / 24; k.told == nil || writer != k.writer || day != k.day {
+		*k = callers{writer, day, map[int64]struct{}{}}
+	}
+	if c.Client == 0 || c.Client == c.Seq {
+		if _, err := v.r.Client(c); err != nil {
+			v.problem("%v", err)
+		}
+		if c.Client != 0 {
+			k.told[c.Seq] = struct{}{}
+		}
+		return
+	}
+	if _, told := k.told[c.Client]; !told {
+		v.doubt(aboutCall(c), "call row %d: who made it should be told by call %d, which is none of its writer's of that day, or does not tell", c.Seq, c.Client)
+	}
+	if c.Source != "" || c.Agent != "" || c.Session != "" {
+		v.problem("call row %d: it says who made it, and refers to call %d for that", c.Seq, c.Client)
+	}
+}
+
+// hourRuns are the runs of calls of one hour that are noted, from one on.
+type hourRuns struct {
+	noted bool
+	at    *hourRun // the one that has been reached
+	rest  []hourRun
+}
+
+type hourRun struct {
+	first int64
+	hour  metering.Hour
+}
+
+func (r *hourRun) writer() int64 {
+	writer, _ := store.Place(r.first)
+	return writer
+}
+
+func (r *hourRuns) add(first int64, hour metering.Hour) error {
+	r.rest = append(r.rest, hourRun{first, hour})
+	return nil
+}
+
+// checkHour checks that the call is found by its hour; before is the time of the writer's call before it.
+func (v *verifier) checkHour(r *hourRuns, c *store.Call, before metering.Instant) {
+	for len(r.rest) > 0 && r.rest[0].first <= c.Seq {
+		if r.at, r.rest = &r.rest[0], r.rest[1:]; r.at.first != c.Seq {
+			v.doubt(fmt.Sprintf("call hour %d", r.at.first), "a run of calls of hour %v begins with call %d, which does not exist", r.at.hour, r.at.first)
+		}
+	}
+	if !r.noted {
+		return
+	}
+	writer, _ := store.Place(c.Seq)
+	switch {
+	case r.at == nil || r.at.writer() != writer:
+		v.doubt(aboutCall(c), "call row %d: it is not found by its hour, as it is in none of the runs of its writer's calls", c.Seq)
+	case r.at.hour != c.At.Hour():
+		v.doubt(aboutCall(c), "call row %d: it is of %v, but not found by its hour, as it is in a run of calls of %v", c.Seq, c.At, r.at.hour)
+	case r.at.first != c.Seq && c.At < before:
+		v.doubt(aboutCall(c), "call row %d: it is earlier than the call before it, but in the same run of calls", c.Seq)
+	}
 }
 
 // acceptances returns the times at which operators have accepted the clock: ledger time may have gone back to them.
