@@ -131,10 +131,17 @@ func drive(t *testing.T, interpreter, script string, args ...string) {
 // description file and its endpoint.
 func sandbox(t *testing.T) (description, endpoint string) {
 	t.Helper()
+	s := running(t)
+	return s.File, s.Endpoint
+}
+
+// running runs a "meterd dev" for the length of the test.
+func running(t *testing.T) *process.Sandbox {
+	t.Helper()
 	s := process.StartSandbox(t, binary, []string{"--data", filepath.Join(t.TempDir(), "data")})
 	if !s.Ready(t) {
 		t.Fatalf("meterd dev ended before it was ready: %v", s.Err)
 	}
 	t.Cleanup(func() { s.Stop(t) })
-	return s.File, s.Endpoint
+	return s
 }

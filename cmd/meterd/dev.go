@@ -112,21 +112,17 @@ func welcome(w io.Writer, d *sandbox.Description, now time.Time, kept string) {
 		fmt.Fprintln(w, "\nThe marketplace has no seller with an access key whose product has dimensions and an active agreement; add them with meterd admin.")
 		return
 	}
-	named := fmt.Sprintf("--product-code %s --usage-records", subscription.ProductCode)
-	record := fmt.Sprintf("Timestamp=%s,CustomerAWSAccountId=%s,Dimension=%s,Quantity=3", timestamp, buyer.AccountID, dimension)
-	old := fmt.Sprintf("Timestamp=%s,CustomerIdentifier=%s,Dimension=%s,Quantity=3", timestamp, subscription.CustomerIdentifier, dimension)
 	fmt.Fprintf(w, `
 Paste this to send a first usage record:
 
   export AWS_ENDPOINT_URL_MARKETPLACE_METERING=%s
   export AWS_ACCESS_KEY_ID=%s
   export AWS_SECRET_ACCESS_KEY=%s
+  unset AWS_SESSION_TOKEN
   export AWS_REGION=%s AWS_DEFAULT_REGION=%s
-  aws meteringmarketplace batch-meter-usage %s "%s"
+  aws --endpoint-url %s meteringmarketplace batch-meter-usage --product-code %s --usage-records "Timestamp=%s,CustomerIdentifier=%s,Dimension=%s,Quantity=3"
 
-With an AWS CLI too old to know the endpoint variable:
-
-  aws --endpoint-url %s meteringmarketplace batch-meter-usage %s "%s"
+A newer AWS CLI finds the endpoint by its variable, and takes CustomerAWSAccountId=%s as well.
 
 Read it back, and administer the marketplace:
 
@@ -134,7 +130,8 @@ Read it back, and administer the marketplace:
   curl -H "Authorization: Bearer $METERD_ADMIN_TOKEN" %s/v1/usage    # or: meterd admin usage
 
 Press Ctrl-C to stop.
-`, d.Endpoint, seller.AccessKeyID, seller.SecretAccessKey, d.Region, d.Region, named, record, d.Endpoint, named, old, d.AdminEndpoint, d.AdminToken, d.AdminEndpoint)
+`, d.Endpoint, seller.AccessKeyID, seller.SecretAccessKey, d.Region, d.Region, d.Endpoint, subscription.ProductCode, timestamp, subscription.CustomerIdentifier, dimension,
+		buyer.AccountID, d.AdminEndpoint, d.AdminToken, d.AdminEndpoint)
 }
 
 // firstRecord finds who can send a record for whom.

@@ -1,6 +1,9 @@
 package ledger
 
 import (
+	"strings"
+
+	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/sigv4"
 )
@@ -15,7 +18,11 @@ func (l *Ledger) Credential(accessKeyID, sessionToken string) (sigv4.Credential[
 	defer l.mu.RUnlock()
 	secret, who := l.market.UserOf(accessKeyID)
 	if who == nil {
-		return sigv4.Credential[*market.Identity]{}, sigv4.UnrecognizedClient()
+		why := "No user has this access key."
+		if strings.HasPrefix(accessKeyID, iam.SessionKeyPrefix) {
+			why = "This access key is a session's, and its session token is missing: set AWS_SESSION_TOKEN too."
+		}
+		return sigv4.Credential[*market.Identity]{}, l.unrecognized(why)
 	}
 	return sigv4.Credential[*market.Identity]{Secret: secret, Principal: who}, nil
 }
@@ -25,7 +32,7 @@ func (l *Ledger) session(accessKeyID, sessionToken string) (sigv4.Credential[*ma
 	none := sigv4.Credential[*market.Identity]{}
 	s, err := l.sealer.OpenSession(sessionToken)
 	if err != nil || s.AccessKeyID != accessKeyID {
-		return none, sigv4.UnrecognizedClient()
+		return none, l.unrecognized(l.mixed(accessKeyID, err == nil))
 	}
 	if s.Expired(l.cfg.Now()) {
 		return none, sigv4.ExpiredToken()
@@ -34,9 +41,32 @@ func (l *Ledger) session(accessKeyID, sessionToken string) (sigv4.Credential[*ma
 	defer l.mu.RUnlock()
 	who := l.market.WorkloadOf(&s)
 	if who == nil {
-		return none, sigv4.UnrecognizedClient()
+		return none, l.unrecognized("The role of this session has been deleted.")
 	}
 	return sigv4.Credential[*market.Identity]{Secret: s.SecretAccessKey, Principal: who}, nil
+}
+
+// mixed says what is wrong with a session token that does not belong to the access key. It may be the token of another
+// session, or none of this ledger.
+func (l *Ledger) mixed(accessKeyID string, opened bool) string {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if _, user := l.market.UserOf(accessKeyID); user != nil {
+		return "A session token came with the access key of a user, which has none: unset AWS_SESSION_TOKEN, which the credentials of a workload have left."
+	}
+	if opened {
+		return "The session token belongs to another access key: set the access key, its secret and the session token of one session."
+	}
+	return "The session token is cut off, or none of this service."
+}
+
+// unrecognized refuses an access key or session token. A sandbox, whose keys are no secrets, says why.
+func (l *Ledger) unrecognized(why string) *sigv4.Error {
+	e := sigv4.UnrecognizedClient()
+	if l.Sandbox() {
+		e.Message += " " + why
+	}
+	return e
 }
 
 // KnownRegion reports whether signatures may name the region.
