@@ -56,7 +56,7 @@ type sqliteStore struct {
 	closing  chan struct{} // closed with the store
 	ended    sync.WaitGroup
 	watching sync.WaitGroup
-	files    []watched // see watch
+	files    *watcher
 	log      *slog.Logger
 	readers  chan *sqliteReader // places for views; nil is one that has no connection yet. Closed with the store
 	marks    *marker
@@ -319,7 +319,7 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	if err := db.serve(); err != nil {
 		return fail(err)
 	}
-	if db.files, err = watchFiles(dir); err != nil {
+	if db.files, err = watchFiles(dir, db.walPages.Load()); err != nil {
 		return fail(err)
 	}
 	db.sound.Store(true)
@@ -450,6 +450,11 @@ func (db *sqliteStore) Close() error {
 	db.ended.Wait()
 	db.marking.Wait()
 	db.index.clear()
+	if db.sound.Load() {
+		if err := db.files.look(); err != nil {
+			errs = append(errs, db.lost(err))
+		}
+	}
 	alone := db.sound.Load() && db.unread() // else the next start does it
 	if alone {
 		err := forgetServing(db.writer)
@@ -460,7 +465,7 @@ func (db *sqliteStore) Close() error {
 		}
 		errs = append(errs, err)
 	}
-	errs = append(errs, closeConn(db.checker), closeConn(db.writer), db.endMarks(alone), db.folder.Close(), db.lock.Close())
+	errs = append(errs, closeConn(db.checker), closeConn(db.writer), db.files.close(), db.endMarks(alone), db.folder.Close(), db.lock.Close())
 	return errors.Join(errs...)
 }
 
@@ -489,8 +494,10 @@ func (db *sqliteStore) Update(f func(*Tx) error) (err error) {
 	if err := db.failure.Load(); err != nil {
 		return &CommitError{*err}
 	}
+	db.files.writing.Lock()
+	defer db.files.writing.Unlock()
 	if err := db.tx.begin.Exec(); err != nil {
-		return db.lost(err)
+		return db.lost(db.files.explain(err))
 	}
 	db.tx.last = nil
 	if err := f(&Tx{tx: &db.tx}); err != nil {
@@ -500,14 +507,14 @@ func (db *sqliteStore) Update(f func(*Tx) error) (err error) {
 			rollback = db.tx.rollback.Exec()
 		}
 		if ended || rollback != nil || db.tx.claimed { // the index holds what is not stored
-			return db.lost(errors.Join(err, rollback))
+			return db.lost(db.files.explain(errors.Join(err, rollback)))
 		}
 		return err
 	}
 	if err := db.tx.commit.Exec(); err != nil {
-		return db.lost(err)
+		return db.lost(db.files.explain(err))
 	}
-	if err := checkFiles(db.files[:2]); err != nil {
+	if err := db.files.committed(db.walPages.Load()); err != nil {
 		return db.lost(err)
 	}
 	db.tx.claimed = false
@@ -563,6 +570,9 @@ func (db *sqliteStore) checkpointDue() bool {
 // checkpoint copies the write-ahead log into the database, beside the writer, as far as no reader needs what is
 // there. An error is as serious as a [CommitError].
 func (db *sqliteStore) checkpoint() error {
+	if err := db.files.look(); err != nil { // before what is in the log by now is copied
+		return err
+	}
 	pages := db.walPages.Load()
 	ran, copied, err := db.copyLog(db.checker)
 	if !ran {
@@ -584,7 +594,10 @@ func (db *sqliteStore) copyLog(c *sqlite3.Conn) (ran bool, copied int64, err err
 	if !db.unread() {
 		return true, db.copied.Load(), nil
 	}
-	ran, copied, err = checkpoint(c)
+	err = db.files.copied(func() (err error) {
+		ran, copied, err = checkpoint(c)
+		return err
+	})
 	if unsaid := db.unsaid.Load(); ran && err == nil && copied >= unsaid {
 		db.unsaid.Store(0)
 	}

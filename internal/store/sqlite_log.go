@@ -154,7 +154,10 @@ func readLog(path string, f *os.File, index logIndex) (state logState, err error
 			return state, index.check(path)
 		}
 		state.end = logHeader
-		return state, l.checkIgnored() // SQLite may use its salts again
+		if err := l.checkIgnored(); err != nil { // SQLite may use its salts again
+			return state, err
+		}
+		return state, index.check(path)
 	}
 	state = logState{begun: true, salts: l.salts, latest: map[uint32]int64{}}
 	defer func() { state.end = frameAt(state.frames) }()

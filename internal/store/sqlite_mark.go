@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -47,6 +48,11 @@ var (
 	// that anew.
 	ErrUnsure = errors.New("a write to the ledger has failed")
 )
+
+// unmarkedError is an [ErrIncomplete] of a ledger that may be complete, but whose mark is missing.
+type unmarkedError struct{ error }
+
+func (*unmarkedError) Is(target error) bool { return target == ErrIncomplete }
 
 // logMark is how far a ledger has come.
 type logMark struct {
@@ -165,6 +171,40 @@ func (m *marker) put(next *logMark) error {
 		m.last = *next
 	}
 	return err
+}
+
+// keep has the mark's file be the one that is written to, and hold what was written last. If it does not it is written
+// anew, and if something else has its name that is an error.
+func (m *marker) keep() (again bool, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	path := m.path + markSuffix
+	named, err := os.Lstat(path)
+	if open, bad := m.f.Stat(); err == nil && bad == nil && os.SameFile(named, open) {
+		want, err := m.last.bytes()
+		if err != nil {
+			return false, err
+		}
+		got := make([]byte, markSize)
+		if err := readAt(m.f, got, m.last.Number%2*markSlot); err == nil && bytes.Equal(got, want) {
+			return false, nil
+		}
+	}
+	f, err := openMark(path)
+	if err != nil {
+		return false, err
+	}
+	before := m.f
+	m.f = f
+	next := m.last
+	next.Number++
+	if err = m.put(&next); err == nil {
+		err = m.f.Sync()
+	}
+	if err == nil {
+		err = SyncDir(filepath.Dir(path))
+	}
+	return true, errors.Join(err, before.Close())
 }
 
 // fail notes that a write has failed, for those who would read what may be in memory only. So it need not be on disk.
@@ -296,15 +336,25 @@ func (s *snapshot) complete(c *sqlite3.Conn) error {
 		return fmt.Errorf("%w: %s, and the ledger was served and not closed. Put back ledger.db%s and ledger.db%s as they were, or restore a backup and have clients send again; who has neither can give up what is missing with meterd accept-loss", ErrIncomplete, what, "-wal", markSuffix)
 	}
 	m, path := s.mark, s.path
+	unmarked := func(format string, args ...any) error {
+		known := "whether the end of the log is missing cannot be told without it"
+		if x := s.counted; s.state.frames > 0 && x.salts == s.state.salts && x.frames == s.state.frames && x.sum == s.state.sum {
+			known = fmt.Sprintf("only the mark is missing: the log has all %d frames that its index, ledger.db-shm, counts", s.state.frames)
+		}
+		return &unmarkedError{fmt.Errorf("%s, which says how far the ledger had come, and the ledger was served and not closed; %s. Put back the file as it was. If it is lost, meterd accept-loss serves without it what the log and the database hold, up to call %d, and takes nothing of that away", fmt.Sprintf(format, args...), known, last)}
+	}
 	switch {
 	case s.log == nil:
 		return missing("there is no %s-wal", path)
 	case s.logSize < logHeader:
 		return missing("%s-wal has %d bytes", path, s.logSize)
 	case m == nil:
-		return missing("there is no %s%s, or it is damaged", path, markSuffix)
+		if _, err := os.Lstat(path + markSuffix); errors.Is(err, fs.ErrNotExist) {
+			return unmarked("there is no %s%s", path, markSuffix)
+		}
+		return unmarked("%s%s is damaged", path, markSuffix)
 	case m.ID != id:
-		return missing("%s%s is that of another ledger, or of another time", path, markSuffix)
+		return unmarked("%s%s is that of another ledger, or of another time", path, markSuffix)
 	case m.Call > last:
 		return missing("what there is ends at call %d", last)
 	case m.Frames > 0 && m.Salts == hex.EncodeToString(s.state.salts[:]):

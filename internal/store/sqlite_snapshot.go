@@ -44,6 +44,7 @@ type snapshot struct {
 	served  bool     // by another process, or by this one
 	mark    *logMark // how far it had come; nil if there is none
 	state   logState
+	counted logIndex // what the log's index says of it
 	logSize int64
 	sums    bool   // pages have checksums
 	frame   []byte // the last one that was read
@@ -147,6 +148,7 @@ func (s *snapshot) read(dir string, starting bool, served func(dir string) bool)
 		return false, err
 	}
 	index := readLogIndex(s.path)
+	s.counted = index
 	if s.log, err = OpenOwn(s.path+"-wal", toSync); errors.Is(err, fs.ErrNotExist) {
 		s.log, s.state = nil, logState{}
 		return s.served, index.check(s.path)
