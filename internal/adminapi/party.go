@@ -1,0 +1,27 @@
+package adminapi
+
+// Seller is an account that publishes products.
+type Seller struct {
+	AccountID string `json:"account_id" yaml:"account_id" doc:"12 digits" example:"111122223333"`
+	Name      string `json:"name,omitempty" yaml:"name,omitempty" doc:"your word for the seller"`
+}
+
+// Buyer is an account that buys products.
+type Buyer struct {
+	AccountID   string             `json:"account_id" yaml:"account_id" doc:"12 digits" example:"444455556666"`
+	Name        string             `json:"name,omitempty" yaml:"name,omitempty" doc:"your word for the buyer"`
+	Suspended   bool               `json:"suspended,omitempty" yaml:"suspended,omitempty" doc:"a suspended buyer is not subscribed to anything"`
+	Identifiers []CustomerIdentity `json:"customer_identifiers,omitempty" yaml:"customer_identifiers,omitempty" doc:"how sellers' legacy products know the buyer"`
+	Agreements  []Agreement        `json:"agreements,omitempty" yaml:"agreements,omitempty" doc:"taken with the buyer, never returned: its agreements; buyer_account_id may be left out"`
+}
+
+// CustomerIdentity is how one seller's products know a buyer.
+type CustomerIdentity struct {
+	SellerAccountID    string `json:"seller_account_id" yaml:"seller_account_id" doc:"12 digits"`
+	CustomerIdentifier string `json:"customer_identifier" yaml:"customer_identifier" doc:"at most 255 characters"`
+}
+
+// BuyerChange changes a buyer. What is left out stays.
+type BuyerChange struct {
+	Suspended *bool `json:"suspended,omitempty"`
+}
