@@ -98,7 +98,7 @@ var further = []row{
 		one := m.batch(P1, allocated(m.users(3, "14:10"), allocation(3, "team", "a")))
 		two := m.want(m.batch(P1, allocated(m.users(3, "14:10"), allocation(2, "team", "b"), allocation(1))), success)
 		m.same(true, one.id(0), two.id(0))
-		page, err := m.admin().Usage(m.ctx, adminapi.UsageFilter{}, adminapi.List{})
+		page, err := adminapi.ListUsage.Do(m.ctx, m.admin(), adminapi.UsagePaging{})
 		if err != nil || len(page.Records) != 1 || len(page.Records[0].Allocations) != 1 || page.Records[0].Allocations[0].Tags["team"] != "a" || page.Records[0].MeteringRecordID != one.id(0) {
 			t.Errorf("stored is %+v, error %v", page.Records, err)
 		}
@@ -155,7 +155,7 @@ var further = []row{
 	}},
 	{id: "X18", what: "a suspended buyer is not subscribed (2.3)", test: func(t *testing.T, m *market) {
 		suspend := func(yes bool) {
-			if _, err := m.admin().ChangeBuyer(m.ctx, m.a.AccountID, adminapi.BuyerChange{Suspended: &yes}); err != nil {
+			if _, err := adminapi.ChangeBuyer.Do(m.ctx, m.admin(), adminapi.BuyerChange{AccountID: m.a.AccountID, Suspended: &yes}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -423,7 +423,7 @@ var further = []row{
 		}
 		for i, want := range []struct{ status, stored string }{{"Success CustomerNotSubscribed", "true false"}, {"Success CustomerNotSubscribed", "false false"}, {"DuplicateRecord CustomerNotSubscribed", "false false"}} {
 			a := m.send(raw{}, "BatchMeterUsage", body(3+i/2))
-			call, err := m.admin().Call(m.ctx, a.header.Get("X-Amzn-Requestid"))
+			call, err := adminapi.GetCall.Do(m.ctx, m.admin(), adminapi.CallPath{RequestID: a.header.Get("X-Amzn-Requestid")})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -436,18 +436,18 @@ var further = []row{
 			}
 		}
 		a := m.send(raw{}, "BatchMeterUsage", strings.Replace(body(3), "users", "Users", 1))
-		call, err := m.admin().Call(m.ctx, a.header.Get("X-Amzn-Requestid"))
+		call, err := adminapi.GetCall.Do(m.ctx, m.admin(), adminapi.CallPath{RequestID: a.header.Get("X-Amzn-Requestid")})
 		if err != nil || call.Error != "InvalidUsageDimensionException" || call.Message != a.message || !strings.Contains(call.Request, `"Users"`) || len(call.Results) != 0 {
 			t.Errorf("the audit of a refusal says %+v, error %v", call, err)
 		}
 	}},
 	{id: "X39", what: "permissions of each operation are their own (3.5)", test: func(t *testing.T, m *market) {
 		acme := m.Description.Sellers[0].AccountID
-		user, err := m.admin().CreatePrincipal(m.ctx, adminapi.Users, adminapi.Principal{AccountID: acme, Name: "resolver", Allow: []string{"aws-marketplace:*"}, Deny: []string{"aws-marketplace:BatchMeterUsage"}})
+		user, err := adminapi.Users.Create.Do(m.ctx, m.admin(), adminapi.Principal{AccountID: acme, Name: "resolver", Allow: []string{"aws-marketplace:*"}, Deny: []string{"aws-marketplace:BatchMeterUsage"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		key, err := m.admin().CreateAccessKey(m.ctx, acme, user.Name)
+		key, err := adminapi.CreateAccessKey.Do(m.ctx, m.admin(), adminapi.PrincipalPath{AccountID: acme, Name: user.Name})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -457,7 +457,7 @@ var further = []row{
 		}
 		_, err = c.BatchMeterUsage(m.ctx, input(P1, m.users(3, "14:10")), once)
 		refused(t, err, "AccessDeniedException", 400, "explicit deny", "aws-marketplace:BatchMeterUsage")
-		_, err = m.admin().ChangeAccessKey(m.ctx, key.AccessKeyID, adminapi.AccessKeyChange{Status: adminapi.Inactive})
+		_, err = adminapi.ChangeAccessKey.Do(m.ctx, m.admin(), adminapi.AccessKeyChange{AccessKeyID: key.AccessKeyID, Status: adminapi.Inactive})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -551,7 +551,7 @@ var further = []row{
 	}},
 	{id: "X47", what: "suspended-workloads=meter (2.6)", config: settings("suspended-workloads", "meter"), test: func(t *testing.T, m *market) {
 		m.meter(m.Workload("ec2", 0), m.jobs(3, "14:10"))
-		if _, err := m.admin().ChangeBuyer(m.ctx, m.a.AccountID, adminapi.BuyerChange{Suspended: aws.Bool(true)}); err != nil {
+		if _, err := adminapi.ChangeBuyer.Do(m.ctx, m.admin(), adminapi.BuyerChange{AccountID: m.a.AccountID, Suspended: aws.Bool(true)}); err != nil {
 			t.Fatal(err)
 		}
 		m.meter(m.Workload("ec2", 0), m.jobs(3, "13:10"))

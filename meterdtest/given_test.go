@@ -39,7 +39,7 @@ tokens:
 	s := meterdtest.New(t, meterdtest.Config{Dir: dir, Now: now})
 	admin := adminapi.New(s.AdminURL, s.Description.AdminToken)
 	load := func(text string) (adminapi.ImportResult, error) {
-		return admin.ImportFile(t.Context(), "application/yaml", strings.NewReader(text))
+		return adminapi.Import.Do(t.Context(), admin, adminapi.File{Form: adminapi.YAML, Content: strings.NewReader(text)})
 	}
 	if got, err := load(file); err != nil || got.Tokens != 2 || got.Users != 1 {
 		t.Fatalf("%+v, %v", got, err)
@@ -82,12 +82,12 @@ tokens:
 	s = meterdtest.New(t, meterdtest.Config{Dir: dir})
 	check(s)
 	admin = adminapi.New(s.AdminURL, s.Description.AdminToken)
-	listed, err := admin.Tokens(t.Context(), adminapi.List{Limit: 2}) // those that were given come first
+	listed, err := adminapi.ListTokens.Do(t.Context(), admin, adminapi.Paging{Limit: 2}) // those that were given come first
 	if err != nil || len(listed.Items) != 2 {
 		t.Fatalf("%+v, %v", listed, err)
 	}
 	for _, token := range listed.Items {
-		if err := admin.RevokeToken(t.Context(), token.ID); token.BuyerAccountID != "210987654321" || err != nil {
+		if _, err := adminapi.RevokeToken.Do(t.Context(), admin, adminapi.TokenPath{ID: token.ID}); token.BuyerAccountID != "210987654321" || err != nil {
 			t.Errorf("%+v, %v", token, err)
 		}
 	}

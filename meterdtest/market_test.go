@@ -365,7 +365,7 @@ func (m *market) workload(b meterdtest.Buyer, platform string, n int) meterdtest
 // newWorkload makes a workload and returns its client.
 func (m *market) newWorkload(accountID, platform, resource, region string) *marketplacemetering.Client {
 	m.t.Helper()
-	c, err := m.admin().CreateWorkloadCredentials(m.ctx, adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: accountID, Platform: platform, ResourceID: resource, Region: region}})
+	c, err := adminapi.CreateWorkloadCredentials.Do(m.ctx, m.admin(), adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: accountID, Platform: platform, ResourceID: resource, Region: region}})
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -297,7 +297,7 @@ func (s *Server) sum(u Usage) adminapi.UsageSum {
 // The buyer is named by account id or customer identifier.
 func (s *Server) RegistrationToken(productCode, buyer string) string {
 	s.t.Helper()
-	token, err := s.admin.CreateToken(context.Background(), adminapi.TokenRequest{ProductCode: productCode, Buyer: buyer})
+	token, err := adminapi.CreateToken.Do(context.Background(), s.admin, adminapi.TokenRequest{ProductCode: productCode, Buyer: buyer})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -307,7 +307,7 @@ func (s *Server) RegistrationToken(productCode, buyer string) string {
 // Subscribe makes an agreement of the buyer for the product, from now by the ledger clock.
 func (s *Server) Subscribe(productCode, buyerAccountID string) Subscription {
 	s.t.Helper()
-	a, err := s.admin.CreateAgreement(context.Background(), adminapi.Agreement{ProductCode: productCode, BuyerAccountID: buyerAccountID})
+	a, err := adminapi.CreateAgreement.Do(context.Background(), s.admin, adminapi.Agreement{ProductCode: productCode, BuyerAccountID: buyerAccountID})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -317,7 +317,7 @@ func (s *Server) Subscribe(productCode, buyerAccountID string) Subscription {
 // Unsubscribe begins to end an agreement: last records are taken for an hour.
 func (s *Server) Unsubscribe(agreementID string) {
 	s.t.Helper()
-	if _, err := s.admin.CancelAgreement(context.Background(), agreementID, adminapi.Cancellation{}); err != nil {
+	if _, err := adminapi.CancelAgreement.Do(context.Background(), s.admin, adminapi.Cancellation{AgreementID: agreementID}); err != nil {
 		s.t.Fatal(err)
 	}
 }

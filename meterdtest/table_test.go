@@ -319,7 +319,7 @@ var table = []row{
 	}},
 	{id: "T36", what: "allocations 2+1 of 3: echoed", test: func(t *testing.T, m *market) {
 		m.want(m.batch(P1, allocated(m.users(3, "14:10"), allocation(2, "BusinessUnit", "IT", "AccountId", "123456789"), allocation(1, "BusinessUnit", "Finance", "AccountId", "987654321"))), success)
-		page, err := m.admin().Usage(m.ctx, adminapi.UsageFilter{}, adminapi.List{})
+		page, err := adminapi.ListUsage.Do(m.ctx, m.admin(), adminapi.UsagePaging{})
 		if err != nil || len(page.Records) != 1 || len(page.Records[0].Allocations) != 2 || page.Records[0].Allocations[1].Tags["BusinessUnit"] != "Finance" {
 			t.Errorf("stored is %+v, error %v", page.Records, err)
 		}

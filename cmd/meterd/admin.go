@@ -170,28 +170,20 @@ func (a *adminCmd) failed(err error) error {
 	return err
 }
 
-// run is ask for calls without an answer.
-func (a *adminCmd) run(c *console, call func(context.Context, *adminapi.Client) error) error {
-	return ask(c, a, func(ctx context.Context, client *adminapi.Client) (struct{}, error) {
-		return struct{}{}, call(ctx, client)
-	}, func(io.Writer, struct{}) error { return nil })
+// do asks for a verb, and shows the answer.
+func do[In, Out any](c *console, a *adminCmd, verb adminapi.Verb[In, Out], in In, show func(io.Writer, Out) error) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (Out, error) { return verb.Do(ctx, api, in) }, show)
 }
 
-// all gets every page of a list.
-func all[T any](page func(adminapi.List) (adminapi.Page[T], error)) (adminapi.Page[T], error) {
-	list := adminapi.List{Limit: 1000}
-	out := adminapi.Page[T]{Items: []T{}}
-	for {
-		p, err := page(list)
-		if err != nil {
-			return out, err
-		}
-		out.Items = append(out.Items, p.Items...)
-		if list.After = p.Next; p.Next == "" {
-			return out, nil
-		}
-	}
+// list is do for a whole list.
+func list[In, T any, P adminapi.Paged[In]](c *console, a *adminCmd, verb adminapi.Verb[In, adminapi.Page[T]], in In, show func(io.Writer, adminapi.Page[T]) error) error {
+	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[T], error) {
+		return adminapi.All[In, T, P](ctx, api, verb, in)
+	}, show)
 }
+
+// nothing shows the answer of a verb that has none.
+func nothing(io.Writer, adminapi.None) error { return nil }
 
 // columns are what a table shows of a thing.
 type columns[T any] struct {
@@ -237,17 +229,13 @@ type sellerCreateCmd struct {
 }
 
 func (cmd *sellerCreateCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Seller, error) {
-		return api.CreateSeller(ctx, adminapi.Seller{AccountID: cmd.Account, Name: cmd.Name})
-	}, sellers.one)
+	return do(c, a, adminapi.CreateSeller, adminapi.Seller{AccountID: cmd.Account, Name: cmd.Name}, sellers.one)
 }
 
 type sellerListCmd struct{}
 
 func (cmd *sellerListCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Seller], error) {
-		return all(func(l adminapi.List) (adminapi.Page[adminapi.Seller], error) { return api.Sellers(ctx, l) })
-	}, sellers.many)
+	return list(c, a, adminapi.ListSellers, adminapi.Paging{}, sellers.many)
 }
 
 type sellerGetCmd struct {
@@ -255,9 +243,7 @@ type sellerGetCmd struct {
 }
 
 func (cmd *sellerGetCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Seller, error) {
-		return api.Seller(ctx, cmd.Account)
-	}, sellers.one)
+	return do(c, a, adminapi.GetSeller, adminapi.AccountPath{AccountID: cmd.Account}, sellers.one)
 }
 
 var buyers = columns[adminapi.Buyer]{[]string{"account", "name", "suspended", "customer identifiers"}, func(b *adminapi.Buyer) []string {
@@ -282,17 +268,13 @@ type buyerCreateCmd struct {
 }
 
 func (cmd *buyerCreateCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Buyer, error) {
-		return api.CreateBuyer(ctx, adminapi.Buyer{AccountID: cmd.Account, Name: cmd.Name})
-	}, buyers.one)
+	return do(c, a, adminapi.CreateBuyer, adminapi.Buyer{AccountID: cmd.Account, Name: cmd.Name}, buyers.one)
 }
 
 type buyerListCmd struct{}
 
 func (cmd *buyerListCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Buyer], error) {
-		return all(func(l adminapi.List) (adminapi.Page[adminapi.Buyer], error) { return api.Buyers(ctx, l) })
-	}, buyers.many)
+	return list(c, a, adminapi.ListBuyers, adminapi.Paging{}, buyers.many)
 }
 
 type buyerGetCmd struct {
@@ -300,9 +282,7 @@ type buyerGetCmd struct {
 }
 
 func (cmd *buyerGetCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Buyer, error) {
-		return api.Buyer(ctx, cmd.Account)
-	}, buyers.one)
+	return do(c, a, adminapi.GetBuyer, adminapi.AccountPath{AccountID: cmd.Account}, buyers.one)
 }
 
 type buyerSuspendCmd struct {
@@ -322,9 +302,7 @@ func (cmd *buyerResumeCmd) Run(c *console, a *adminCmd) error {
 }
 
 func suspend(c *console, a *adminCmd, account string, suspended bool) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Buyer, error) {
-		return api.ChangeBuyer(ctx, account, adminapi.BuyerChange{Suspended: &suspended})
-	}, buyers.one)
+	return do(c, a, adminapi.ChangeBuyer, adminapi.BuyerChange{AccountID: account, Suspended: &suspended}, buyers.one)
 }
 
 var products = columns[adminapi.Product]{[]string{"product code", "product id", "seller", "type", "integration", "dimensions", "title"}, func(p *adminapi.Product) []string {
@@ -353,10 +331,8 @@ type productCreateCmd struct {
 }
 
 func (cmd *productCreateCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Product, error) {
-		return api.CreateProduct(ctx, adminapi.Product{SellerAccountID: cmd.Seller, Type: cmd.Type, ProductCode: cmd.Code, ProductID: cmd.ID, Title: cmd.Title,
-			Integration: cmd.Integration, Dimensions: cmd.Dimension, Regions: cmd.Region})
-	}, products.one)
+	return do(c, a, adminapi.CreateProduct, adminapi.Product{SellerAccountID: cmd.Seller, Type: cmd.Type, ProductCode: cmd.Code, ProductID: cmd.ID, Title: cmd.Title,
+		Integration: cmd.Integration, Dimensions: cmd.Dimension, Regions: cmd.Region}, products.one)
 }
 
 type productListCmd struct {
@@ -364,11 +340,7 @@ type productListCmd struct {
 }
 
 func (cmd *productListCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Product], error) {
-		return all(func(l adminapi.List) (adminapi.Page[adminapi.Product], error) {
-			return api.Products(ctx, cmd.Seller, l)
-		})
-	}, products.many)
+	return list(c, a, adminapi.ListProducts, adminapi.ProductPaging{SellerAccountID: cmd.Seller}, products.many)
 }
 
 type productGetCmd struct {
@@ -376,9 +348,7 @@ type productGetCmd struct {
 }
 
 func (cmd *productGetCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Product, error) {
-		return api.Product(ctx, cmd.Code)
-	}, products.one)
+	return do(c, a, adminapi.GetProduct, adminapi.ProductPath{ProductCode: cmd.Code}, products.one)
 }
 
 type productDimensionCmd struct {
@@ -387,9 +357,7 @@ type productDimensionCmd struct {
 }
 
 func (cmd *productDimensionCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Product, error) {
-		return api.AddDimension(ctx, cmd.Code, adminapi.NewDimension{Dimension: cmd.Name})
-	}, products.one)
+	return do(c, a, adminapi.AddDimension, adminapi.NewDimension{ProductCode: cmd.Code, Dimension: cmd.Name}, products.one)
 }
 
 // keys shows public keys: what can be typed in a table, and the keys themselves below.
@@ -417,9 +385,7 @@ type productKeysCmd struct {
 }
 
 func (cmd *productKeysCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.PublicKey], error) {
-		return api.PublicKeys(ctx, cmd.Code)
-	}, keys)
+	return do(c, a, adminapi.ListPublicKeys, adminapi.ProductPath{ProductCode: cmd.Code}, keys)
 }
 
 type productRotateCmd struct {
@@ -427,9 +393,7 @@ type productRotateCmd struct {
 }
 
 func (cmd *productRotateCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.PublicKey, error) {
-		return api.RotatePublicKey(ctx, cmd.Code)
-	}, key)
+	return do(c, a, adminapi.RotatePublicKey, adminapi.ProductPath{ProductCode: cmd.Code}, key)
 }
 
 type productExpireCmd struct {
@@ -438,9 +402,7 @@ type productExpireCmd struct {
 }
 
 func (cmd *productExpireCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.PublicKey, error) {
-		return api.ExpirePublicKey(ctx, cmd.Code, cmd.Version)
-	}, key)
+	return do(c, a, adminapi.ExpirePublicKey, adminapi.PublicKeyPath{ProductCode: cmd.Code, Version: cmd.Version}, key)
 }
 
 var agreements = columns[adminapi.Agreement]{[]string{"agreement", "product code", "buyer", "customer identifier", "status", "start", "end", "licence"}, func(a *adminapi.Agreement) []string {
@@ -467,10 +429,8 @@ type agreementCreateCmd struct {
 }
 
 func (cmd *agreementCreateCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Agreement, error) {
-		return api.CreateAgreement(ctx, adminapi.Agreement{ProductCode: cmd.Product, BuyerAccountID: cmd.Buyer, AgreementID: cmd.ID, LicenseARN: cmd.LicenseARN,
-			CustomerIdentifier: cmd.CustomerIdentifier, StartTime: cmd.Start, EndingTime: cmd.Ending, EndTime: cmd.End})
-	}, agreements.one)
+	return do(c, a, adminapi.CreateAgreement, adminapi.Agreement{ProductCode: cmd.Product, BuyerAccountID: cmd.Buyer, AgreementID: cmd.ID, LicenseARN: cmd.LicenseARN,
+		CustomerIdentifier: cmd.CustomerIdentifier, StartTime: cmd.Start, EndingTime: cmd.Ending, EndTime: cmd.End}, agreements.one)
 }
 
 type agreementListCmd struct {
@@ -481,11 +441,7 @@ type agreementListCmd struct {
 
 func (cmd *agreementListCmd) Run(c *console, a *adminCmd) error {
 	filter := adminapi.AgreementFilter{ProductCode: cmd.Product, BuyerAccountID: cmd.Buyer, Status: cmd.Status}
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Agreement], error) {
-		return all(func(l adminapi.List) (adminapi.Page[adminapi.Agreement], error) {
-			return api.Agreements(ctx, filter, l)
-		})
-	}, agreements.many)
+	return list(c, a, adminapi.ListAgreements, adminapi.AgreementPaging{AgreementFilter: filter}, agreements.many)
 }
 
 type agreementGetCmd struct {
@@ -493,9 +449,7 @@ type agreementGetCmd struct {
 }
 
 func (cmd *agreementGetCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Agreement, error) {
-		return api.Agreement(ctx, cmd.ID)
-	}, agreements.one)
+	return do(c, a, adminapi.GetAgreement, adminapi.AgreementPath{AgreementID: cmd.ID}, agreements.one)
 }
 
 type agreementCancelCmd struct {
@@ -504,9 +458,7 @@ type agreementCancelCmd struct {
 }
 
 func (cmd *agreementCancelCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Agreement, error) {
-		return api.CancelAgreement(ctx, cmd.ID, adminapi.Cancellation{At: cmd.At})
-	}, agreements.one)
+	return do(c, a, adminapi.CancelAgreement, adminapi.Cancellation{AgreementID: cmd.ID, At: cmd.At}, agreements.one)
 }
 
 type agreementEndCmd struct {
@@ -514,9 +466,7 @@ type agreementEndCmd struct {
 }
 
 func (cmd *agreementEndCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Agreement, error) {
-		return api.EndAgreement(ctx, cmd.ID)
-	}, agreements.one)
+	return do(c, a, adminapi.EndAgreement, adminapi.AgreementPath{AgreementID: cmd.ID}, agreements.one)
 }
 
 var principals = columns[adminapi.Principal]{[]string{"account", "name", "allow", "deny", "access keys"}, func(p *adminapi.Principal) []string {
@@ -536,8 +486,8 @@ type principalCmd struct {
 	Delete      principalDeleteCmd      `cmd:"" help:"Delete it, with its access keys or sessions."`
 }
 
-// kind tells which of the two a command is about.
-func (a *adminCmd) kind(p *principalCmd) adminapi.Kind {
+// verbs returns those on users or on roles, whichever the command is about.
+func (a *adminCmd) verbs(p *principalCmd) adminapi.Principals {
 	if p == &a.User {
 		return adminapi.Users
 	}
@@ -560,9 +510,7 @@ type principalCreateCmd struct {
 }
 
 func (cmd *principalCreateCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Principal, error) {
-		return api.CreatePrincipal(ctx, a.kind(p), adminapi.Principal{AccountID: cmd.Account, Name: cmd.Name, Allow: cmd.Allow, Deny: cmd.Deny})
-	}, principals.one)
+	return do(c, a, a.verbs(p).Create, adminapi.Principal{AccountID: cmd.Account, Name: cmd.Name, Allow: cmd.Allow, Deny: cmd.Deny}, principals.one)
 }
 
 type principalListCmd struct {
@@ -570,19 +518,13 @@ type principalListCmd struct {
 }
 
 func (cmd *principalListCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Principal], error) {
-		return all(func(l adminapi.List) (adminapi.Page[adminapi.Principal], error) {
-			return api.Principals(ctx, a.kind(p), cmd.Account, l)
-		})
-	}, principals.many)
+	return list(c, a, a.verbs(p).List, adminapi.AccountPaging{AccountID: cmd.Account}, principals.many)
 }
 
 type principalGetCmd struct{ principalName }
 
 func (cmd *principalGetCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Principal, error) {
-		return api.Principal(ctx, a.kind(p), cmd.Account, cmd.Name)
-	}, principals.one)
+	return do(c, a, a.verbs(p).Get, adminapi.PrincipalPath{AccountID: cmd.Account, Name: cmd.Name}, principals.one)
 }
 
 type principalPermissionsCmd struct {
@@ -591,17 +533,13 @@ type principalPermissionsCmd struct {
 }
 
 func (cmd *principalPermissionsCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Principal, error) {
-		return api.PutPermissions(ctx, a.kind(p), cmd.Account, cmd.Name, adminapi.Permissions{Allow: cmd.Allow, Deny: cmd.Deny})
-	}, principals.one)
+	return do(c, a, a.verbs(p).PutPermissions, adminapi.Permissions{AccountID: cmd.Account, Name: cmd.Name, Allow: cmd.Allow, Deny: cmd.Deny}, principals.one)
 }
 
 type principalDeleteCmd struct{ principalName }
 
 func (cmd *principalDeleteCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
-	return a.run(c, func(ctx context.Context, api *adminapi.Client) error {
-		return api.DeletePrincipal(ctx, a.kind(p), cmd.Account, cmd.Name)
-	})
+	return do(c, a, a.verbs(p).Delete, adminapi.PrincipalPath{AccountID: cmd.Account, Name: cmd.Name}, nothing)
 }
 
 var accessKeys = columns[adminapi.AccessKey]{[]string{"access key id", "secret access key", "status", "user"}, func(k *adminapi.AccessKey) []string {
@@ -627,9 +565,7 @@ type keyCmd struct {
 type keyCreateCmd struct{ principalName }
 
 func (cmd *keyCreateCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.AccessKey, error) {
-		return api.CreateAccessKey(ctx, cmd.Account, cmd.Name)
-	}, accessKeys.one)
+	return do(c, a, adminapi.CreateAccessKey, adminapi.PrincipalPath{AccountID: cmd.Account, Name: cmd.Name}, accessKeys.one)
 }
 
 type keyListCmd struct {
@@ -640,9 +576,7 @@ type keyListCmd struct {
 func (cmd *keyListCmd) Run(c *console, a *adminCmd) error {
 	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.AccessKey], error) {
 		keys := adminapi.Page[adminapi.AccessKey]{Items: []adminapi.AccessKey{}}
-		users, err := all(func(l adminapi.List) (adminapi.Page[adminapi.Principal], error) {
-			return api.Principals(ctx, adminapi.Users, cmd.Account, l)
-		})
+		users, err := adminapi.All(ctx, api, adminapi.Users.List, adminapi.AccountPaging{AccountID: cmd.Account})
 		for _, u := range users.Items {
 			if cmd.User == "" || cmd.User == u.Name {
 				keys.Items = append(keys.Items, u.AccessKeys...)
@@ -669,9 +603,7 @@ func (cmd *keyDeactivateCmd) Run(c *console, a *adminCmd) error {
 }
 
 func setKey(c *console, a *adminCmd, id, status string) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.AccessKey, error) {
-		return api.ChangeAccessKey(ctx, id, adminapi.AccessKeyChange{Status: status})
-	}, accessKeys.one)
+	return do(c, a, adminapi.ChangeAccessKey, adminapi.AccessKeyChange{AccessKeyID: id, Status: status}, accessKeys.one)
 }
 
 type keyDeleteCmd struct {
@@ -679,7 +611,7 @@ type keyDeleteCmd struct {
 }
 
 func (cmd *keyDeleteCmd) Run(c *console, a *adminCmd) error {
-	return a.run(c, func(ctx context.Context, api *adminapi.Client) error { return api.DeleteAccessKey(ctx, cmd.ID) })
+	return do(c, a, adminapi.DeleteAccessKey, adminapi.AccessKeyPath{AccessKeyID: cmd.ID}, nothing)
 }
 
 var workloads = columns[adminapi.Workload]{[]string{"account", "platform", "resource id", "region", "role"}, func(w *adminapi.Workload) []string {
@@ -701,10 +633,8 @@ type workloadCreateCmd struct {
 }
 
 func (cmd *workloadCreateCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.WorkloadCredentials, error) {
-		return api.CreateWorkloadCredentials(ctx, adminapi.WorkloadRequest{DurationSeconds: int64(cmd.Duration / time.Second),
-			Workload: adminapi.Workload{AccountID: cmd.Account, Platform: cmd.Platform, ResourceID: cmd.ResourceID, Region: cmd.Region, Role: cmd.Role}})
-	}, func(w io.Writer, k adminapi.WorkloadCredentials) error { // for the shell
+	return do(c, a, adminapi.CreateWorkloadCredentials, adminapi.WorkloadRequest{DurationSeconds: int64(cmd.Duration / time.Second),
+		Workload: adminapi.Workload{AccountID: cmd.Account, Platform: cmd.Platform, ResourceID: cmd.ResourceID, Region: cmd.Region, Role: cmd.Role}}, func(w io.Writer, k adminapi.WorkloadCredentials) error { // for the shell
 		endpoint := "export AWS_ENDPOINT_URL_MARKETPLACE_METERING=" + k.Endpoint
 		if k.Endpoint == "" {
 			endpoint = "# export AWS_ENDPOINT_URL_MARKETPLACE_METERING=… (where the workload reaches the service, https://…)"
@@ -720,11 +650,7 @@ type workloadListCmd struct {
 }
 
 func (cmd *workloadListCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Workload], error) {
-		return all(func(l adminapi.List) (adminapi.Page[adminapi.Workload], error) {
-			return api.Workloads(ctx, cmd.Account, l)
-		})
-	}, workloads.many)
+	return list(c, a, adminapi.ListWorkloads, adminapi.AccountPaging{AccountID: cmd.Account}, workloads.many)
 }
 
 var tokens = columns[adminapi.Token]{[]string{"id", "product code", "buyer", "issued", "expires", "revoked"}, func(t *adminapi.Token) []string {
@@ -745,9 +671,7 @@ type tokenCreateCmd struct {
 }
 
 func (cmd *tokenCreateCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Token, error) {
-		return api.CreateToken(ctx, adminapi.TokenRequest{ProductCode: cmd.Product, Buyer: cmd.Buyer, IssuedAt: cmd.IssuedAt, RegistrationToken: cmd.As})
-	}, func(w io.Writer, t adminapi.Token) error {
+	return do(c, a, adminapi.CreateToken, adminapi.TokenRequest{ProductCode: cmd.Product, Buyer: cmd.Buyer, IssuedAt: cmd.IssuedAt, RegistrationToken: cmd.As}, func(w io.Writer, t adminapi.Token) error {
 		_, err := fmt.Fprintln(w, t.RegistrationToken)
 		return err
 	})
@@ -756,9 +680,7 @@ func (cmd *tokenCreateCmd) Run(c *console, a *adminCmd) error {
 type tokenListCmd struct{}
 
 func (cmd *tokenListCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Token], error) {
-		return all(func(l adminapi.List) (adminapi.Page[adminapi.Token], error) { return api.Tokens(ctx, l) })
-	}, tokens.many)
+	return list(c, a, adminapi.ListTokens, adminapi.Paging{}, tokens.many)
 }
 
 type tokenRevokeCmd struct {
@@ -766,7 +688,7 @@ type tokenRevokeCmd struct {
 }
 
 func (cmd *tokenRevokeCmd) Run(c *console, a *adminCmd) error {
-	return a.run(c, func(ctx context.Context, api *adminapi.Client) error { return api.RevokeToken(ctx, cmd.ID) })
+	return do(c, a, adminapi.RevokeToken, adminapi.TokenPath{ID: cmd.ID}, nothing)
 }
 
 var adminTokens = columns[adminapi.AdminToken]{[]string{"id", "name", "created"}, func(t *adminapi.AdminToken) []string {
@@ -784,9 +706,7 @@ type adminTokenCreateCmd struct {
 }
 
 func (cmd *adminTokenCreateCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.AdminToken, error) {
-		return api.CreateAdminToken(ctx, cmd.Name)
-	}, func(w io.Writer, t adminapi.AdminToken) error {
+	return do(c, a, adminapi.CreateAdminToken, adminapi.AdminToken{Name: cmd.Name}, func(w io.Writer, t adminapi.AdminToken) error {
 		_, err := fmt.Fprintln(w, t.Token)
 		return err
 	})
@@ -795,9 +715,7 @@ func (cmd *adminTokenCreateCmd) Run(c *console, a *adminCmd) error {
 type adminTokenListCmd struct{}
 
 func (cmd *adminTokenListCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.AdminToken], error) {
-		return all(func(l adminapi.List) (adminapi.Page[adminapi.AdminToken], error) { return api.AdminTokens(ctx, l) })
-	}, adminTokens.many)
+	return list(c, a, adminapi.ListAdminTokens, adminapi.Paging{}, adminTokens.many)
 }
 
 type adminTokenDeleteCmd struct {
@@ -805,7 +723,7 @@ type adminTokenDeleteCmd struct {
 }
 
 func (cmd *adminTokenDeleteCmd) Run(c *console, a *adminCmd) error {
-	return a.run(c, func(ctx context.Context, api *adminapi.Client) error { return api.DeleteAdminToken(ctx, cmd.ID) })
+	return do(c, a, adminapi.DeleteAdminToken, adminapi.TokenPath{ID: cmd.ID}, nothing)
 }
 
 var regions = columns[adminapi.Region]{[]string{"region", "enabled"}, func(r *adminapi.Region) []string {
@@ -825,17 +743,13 @@ type regionCreateCmd struct {
 }
 
 func (cmd *regionCreateCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Region, error) {
-		return api.CreateRegion(ctx, adminapi.Region{Name: cmd.Name, Enabled: new(!cmd.Disabled)})
-	}, regions.one)
+	return do(c, a, adminapi.CreateRegion, adminapi.Region{Name: cmd.Name, Enabled: new(!cmd.Disabled)}, regions.one)
 }
 
 type regionListCmd struct{}
 
 func (cmd *regionListCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[adminapi.Region], error) {
-		return all(func(l adminapi.List) (adminapi.Page[adminapi.Region], error) { return api.Regions(ctx, l) })
-	}, regions.many)
+	return list(c, a, adminapi.ListRegions, adminapi.Paging{}, regions.many)
 }
 
 type regionEnableCmd struct {
@@ -855,9 +769,7 @@ func (cmd *regionDisableCmd) Run(c *console, a *adminCmd) error {
 }
 
 func enable(c *console, a *adminCmd, name string, enabled bool) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Region, error) {
-		return api.ChangeRegion(ctx, name, adminapi.RegionChange{Enabled: enabled})
-	}, regions.one)
+	return do(c, a, adminapi.ChangeRegion, adminapi.RegionChange{Name: name, Enabled: enabled}, regions.one)
 }
 
 type importCmd struct {
@@ -871,7 +783,7 @@ func (cmd *importCmd) Run(c *console, a *adminCmd) error {
 			return out, err
 		}
 		defer file.Close()
-		out, err = api.ImportFile(ctx, string(file.form), file)
+		out, err = adminapi.Import.Do(ctx, api, adminapi.File{Form: file.form, Content: file})
 		var refused *adminapi.Problem
 		if errors.As(err, &refused) && len(refused.Errors) > 0 {
 			err = file.faulty(refused.Errors)
@@ -987,24 +899,25 @@ func (cmd *usageCmd) Run(c *console, a *adminCmd) error {
 	filter := adminapi.UsageFilter{ProductCode: cmd.Product, LicenseARN: cmd.LicenseARN, CustomerAWSAccountID: cmd.Account, CustomerIdentifier: cmd.CustomerIdentifier,
 		Dimension: cmd.Dimension, Region: cmd.Region, Workload: cmd.Workload, From: cmd.From, To: cmd.To}
 	if len(cmd.By) > 0 {
-		sums, err := client.UsageSums(c.ctx, filter, cmd.By)
+		sums, err := adminapi.SumUsage.Do(c.ctx, client, adminapi.UsageGrouping{UsageFilter: filter, By: cmd.By})
 		if err != nil {
 			return a.failed(err)
 		}
-		header, rows, err := sums.Table(cmd.By)
+		sums.By = cmd.By
+		header, rows, err := sums.Table()
 		if err != nil {
 			return err
 		}
 		return table.Write(c.stdout, a.Output, header, rows, sums)
 	}
 	out := adminapi.UsagePage{Records: []adminapi.UsageRecord{}}
-	list := adminapi.List{}
+	list := adminapi.Paging{}
 	for {
 		list.Limit = 1000
 		if cmd.Limit > 0 {
 			list.Limit = min(1000, cmd.Limit-len(out.Records))
 		}
-		page, err := client.Usage(c.ctx, filter, list)
+		page, err := adminapi.ListUsage.Do(c.ctx, client, adminapi.UsagePaging{UsageFilter: filter, Paging: list})
 		if err != nil {
 			return a.failed(err)
 		}
@@ -1029,9 +942,7 @@ type callCmd struct {
 }
 
 func (cmd *callCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Call, error) {
-		return api.Call(ctx, cmd.RequestID)
-	},
+	return do(c, a, adminapi.GetCall, adminapi.CallPath{RequestID: cmd.RequestID},
 		func(w io.Writer, k adminapi.Call) error {
 			rows := [][]string{{"request id", k.RequestID}, {"at", when(&k.At)}, {"operation", k.Operation}, {"principal", k.Principal}, {"access key", k.AccessKeyID}, {"session", k.SessionName}, {"source", k.Source}, {"user agent", k.UserAgent},
 				{"region", k.Region}, {"error", k.Error}, {"message", k.Message}, {"request", k.Request}}
@@ -1072,15 +983,13 @@ func clock(w io.Writer, k adminapi.Clock) error {
 }
 
 func changeClock(c *console, a *adminCmd, in adminapi.ClockChange) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Clock, error) {
-		return api.ChangeClock(ctx, in)
-	}, clock)
+	return do(c, a, adminapi.ChangeClock, in, clock)
 }
 
 type clockGetCmd struct{}
 
 func (cmd *clockGetCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Clock, error) { return api.Clock(ctx) }, clock)
+	return do(c, a, adminapi.GetClock, adminapi.None{}, clock)
 }
 
 type clockSetCmd struct {
@@ -1119,7 +1028,7 @@ func (cmd *clockRunCmd) Run(c *console, a *adminCmd) error {
 type clockAcceptCmd struct{}
 
 func (cmd *clockAcceptCmd) Run(c *console, a *adminCmd) error {
-	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Clock, error) { return api.AcceptClock(ctx) }, clock)
+	return do(c, a, adminapi.AcceptClock, adminapi.None{}, clock)
 }
 
 type clockResetCmd struct{}

@@ -2,6 +2,13 @@ package adminapi
 
 import "time"
 
+// The verbs on access keys. They are listed with their users.
+var (
+	CreateAccessKey = verb[PrincipalPath, AccessKey]("POST", "/v1/users/{account_id}/{name}/access-keys", 201, "Make an access key for a user")
+	ChangeAccessKey = verb[AccessKeyChange, AccessKey]("PATCH", "/v1/access-keys/{access_key_id}", 200, "Activate or deactivate an access key")
+	DeleteAccessKey = verb[AccessKeyPath, None]("DELETE", "/v1/access-keys/{access_key_id}", 204, "Delete an access key")
+)
+
 // AccessKey is a user's access key. Its secret is returned once, when it is made.
 type AccessKey struct {
 	AccessKeyID     string     `json:"access_key_id" yaml:"access_key_id"`
@@ -19,5 +26,11 @@ const (
 
 // AccessKeyChange changes an access key.
 type AccessKeyChange struct {
-	Status string `json:"status" enum:"Active,Inactive"`
+	AccessKeyID string `path:"access_key_id" json:"-"`
+	Status      string `json:"status" enum:"Active,Inactive"`
+}
+
+// AccessKeyPath names an access key.
+type AccessKeyPath struct {
+	AccessKeyID string `path:"access_key_id"`
 }

@@ -1,5 +1,6 @@
-// Package adminapi holds the shapes of the admin API and its client. The shapes are the contract: the server,
-// the meterd admin commands, marketplace files and other programs all use them.
+// Package adminapi declares the verbs of the admin API, each with the shapes that it takes and answers, and has a client.
+// They are the contract: the server and its OpenAPI document, the meterd admin commands, marketplace files and other
+// programs all use them.
 //
 // Accounts are named by their 12 digits, products by their product code, agreements by their agreement id. Times
 // are RFC 3339, UTC. Identifiers that AWS would make up (product codes and ids, agreement ids, licence ARNs,
@@ -17,8 +18,25 @@ type Problem struct {
 // Error returns the detail, which is one line.
 func (p *Problem) Error() string { return p.Detail }
 
+// Paging chooses a page of a list. The zero Paging is the first page, of the usual size.
+type Paging struct {
+	After string `query:"after" doc:"next of the page before"`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"items in a page"`
+}
+
 // Page is a page of a list.
 type Page[T any] struct {
 	Items []T    `json:"items"`
 	Next  string `json:"next,omitempty" doc:"pass it as after= to get the next page"`
+}
+
+// AccountPaging chooses a page of a list, of one account if it is given.
+type AccountPaging struct {
+	AccountID string `query:"account_id" doc:"of this account only"`
+	Paging
+}
+
+// AccountPath names an account.
+type AccountPath struct {
+	AccountID string `path:"account_id" doc:"12 digits"`
 }

@@ -2,6 +2,15 @@ package adminapi
 
 import "time"
 
+// The verbs on agreements.
+var (
+	ListAgreements  = verb[AgreementPaging, Page[Agreement]]("GET", "/v1/agreements", 200, "List agreements")
+	CreateAgreement = verb[Agreement, Agreement]("POST", "/v1/agreements", 201, "Make an agreement")
+	GetAgreement    = verb[AgreementPath, Agreement]("GET", "/v1/agreements/{agreement_id}", 200, "Get an agreement")
+	CancelAgreement = verb[Cancellation, Agreement]("POST", "/v1/agreements/{agreement_id}/cancel", 200, "Let an agreement begin to end: an hour later it has ended", bodyOptional)
+	EndAgreement    = verb[AgreementPath, Agreement]("POST", "/v1/agreements/{agreement_id}/end", 200, "End an agreement at once")
+)
+
 // Agreement is a buyer's agreement for a product and the licence that comes with it.
 type Agreement struct {
 	AgreementID        string     `json:"agreement_id,omitempty" yaml:"agreement_id,omitempty" doc:"agmt-…; made if left out"`
@@ -17,7 +26,8 @@ type Agreement struct {
 
 // Cancellation says when an agreement begins to end.
 type Cancellation struct {
-	At *time.Time `json:"at,omitempty" doc:"now if left out; not in the past"`
+	AgreementID string     `path:"agreement_id" json:"-"`
+	At          *time.Time `json:"at,omitempty" doc:"now if left out; not in the past"`
 }
 
 // AgreementFilter chooses agreements. Empty members choose all.
@@ -25,4 +35,15 @@ type AgreementFilter struct {
 	ProductCode    string `query:"product_code"`
 	BuyerAccountID string `query:"buyer_account_id"`
 	Status         string `query:"status" enum:"pending,active,ending,ended"`
+}
+
+// AgreementPaging chooses a page of the agreements that the filter chooses.
+type AgreementPaging struct {
+	AgreementFilter
+	Paging
+}
+
+// AgreementPath names an agreement.
+type AgreementPath struct {
+	AgreementID string `path:"agreement_id"`
 }

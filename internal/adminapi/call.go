@@ -2,6 +2,9 @@ package adminapi
 
 import "time"
 
+// GetCall returns the audit of a call.
+var GetCall = verb[CallPath, Call]("GET", "/v1/calls/{request_id}", 200, "Get the audit of a call")
+
 // Call is the audit of one authenticated call.
 type Call struct {
 	RequestID   string       `json:"request_id"`
@@ -24,4 +27,9 @@ type CallResult struct {
 	Status string      `json:"status" doc:"Success, DuplicateRecord, CustomerNotSubscribed or Unprocessed"`
 	Stored bool        `json:"stored" doc:"false for replays and refusals"`
 	Record UsageRecord `json:"record"`
+}
+
+// CallPath names a call.
+type CallPath struct {
+	RequestID string `path:"request_id"`
 }

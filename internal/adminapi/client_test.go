@@ -33,27 +33,53 @@ func TestRequests(t *testing.T) {
 		want string
 		call func() error
 	}{
-		{"GET /v1/products/a%2Fb:c=d@e%3Ff%23 Bearer secret", func() error { _, err := c.Product(ctx, "a/b:c=d@e?f#"); return err }},
-		{"GET /v1/products/%2E%2E Bearer secret", func() error { _, err := c.Product(ctx, ".."); return err }},
-		{"GET /v1/roles/111122223333/%2E Bearer secret", func() error { _, err := c.Principal(ctx, adminapi.Roles, "111122223333", "."); return err }},
-		{"GET /v1/sellers Bearer secret", func() error { _, err := c.Sellers(ctx, adminapi.List{}); return err }},
-		{"GET /v1/sellers?after=a%26b&limit=7 Bearer secret", func() error { _, err := c.Sellers(ctx, adminapi.List{After: "a&b", Limit: 7}); return err }},
-		{"POST /v1/sellers Bearer secret application/json {\"account_id\":\"1\"}", func() error { _, err := c.CreateSeller(ctx, adminapi.Seller{AccountID: "1"}); return err }},
-		{"POST /v1/products/p/public-keys/2/expire Bearer secret", func() error { _, err := c.ExpirePublicKey(ctx, "p", 2); return err }},
-		{"DELETE /v1/tokens/x Bearer secret", func() error { return c.RevokeToken(ctx, "x") }},
+		{"GET /v1/products/a%2Fb:c=d@e%3Ff%23 Bearer secret", func() error {
+			_, err := adminapi.GetProduct.Do(ctx, c, adminapi.ProductPath{ProductCode: "a/b:c=d@e?f#"})
+			return err
+		}},
+		{"GET /v1/products/%2E%2E Bearer secret", func() error {
+			_, err := adminapi.GetProduct.Do(ctx, c, adminapi.ProductPath{ProductCode: ".."})
+			return err
+		}},
+		{"GET /v1/roles/111122223333/%2E Bearer secret", func() error {
+			_, err := adminapi.Roles.Get.Do(ctx, c, adminapi.PrincipalPath{AccountID: "111122223333", Name: "."})
+			return err
+		}},
+		{"GET /v1/sellers Bearer secret", func() error { _, err := adminapi.ListSellers.Do(ctx, c, adminapi.Paging{}); return err }},
+		{"GET /v1/sellers?after=a%26b&limit=7 Bearer secret", func() error {
+			_, err := adminapi.ListSellers.Do(ctx, c, adminapi.Paging{After: "a&b", Limit: 7})
+			return err
+		}},
+		{"POST /v1/sellers Bearer secret application/json {\"account_id\":\"1\"}", func() error { _, err := adminapi.CreateSeller.Do(ctx, c, adminapi.Seller{AccountID: "1"}); return err }},
+		{"PATCH /v1/regions/a%2Fb Bearer secret application/json {\"enabled\":true}", func() error {
+			_, err := adminapi.ChangeRegion.Do(ctx, c, adminapi.RegionChange{Name: "a/b", Enabled: true})
+			return err
+		}},
+		{"POST /v1/admin-tokens Bearer secret application/json {\"name\":\"n\"}", func() error {
+			_, err := adminapi.CreateAdminToken.Do(ctx, c, adminapi.AdminToken{Name: "n"})
+			return err
+		}},
+		{"POST /v1/products/p/public-keys/2/expire Bearer secret", func() error {
+			_, err := adminapi.ExpirePublicKey.Do(ctx, c, adminapi.PublicKeyPath{ProductCode: "p", Version: 2})
+			return err
+		}},
+		{"DELETE /v1/tokens/x Bearer secret", func() error { _, err := adminapi.RevokeToken.Do(ctx, c, adminapi.TokenPath{ID: "x"}); return err }},
 		{"POST /v1/import Bearer secret application/yaml sellers: []", func() error {
-			_, err := c.ImportFile(ctx, "application/yaml", strings.NewReader("sellers: []"))
+			_, err := adminapi.Import.Do(ctx, c, adminapi.File{Form: adminapi.YAML, Content: strings.NewReader("sellers: []")})
 			return err
 		}},
 		{"GET /v1/usage?dimension=a+b&from=2026-11-23T15%3A00%3A00.005%2B01%3A00 Bearer secret", func() error {
-			_, err := c.Usage(ctx, adminapi.UsageFilter{Dimension: "a b", From: from}, adminapi.List{})
+			_, err := adminapi.ListUsage.Do(ctx, c, adminapi.UsagePaging{UsageFilter: adminapi.UsageFilter{Dimension: "a b", From: from}})
 			return err
 		}},
 		{"GET /v1/usage/sum?by=hour%2Cregion Bearer secret", func() error {
-			_, err := c.UsageSums(ctx, adminapi.UsageFilter{}, []string{"hour", "region"})
+			_, err := adminapi.SumUsage.Do(ctx, c, adminapi.UsageGrouping{By: []string{"hour", "region"}})
 			return err
 		}},
-		{"PUT /v1/clock Bearer secret application/json {\"frozen\":false}", func() error { _, err := c.ChangeClock(ctx, adminapi.ClockChange{Frozen: new(false)}); return err }},
+		{"PUT /v1/clock Bearer secret application/json {\"frozen\":false}", func() error {
+			_, err := adminapi.ChangeClock.Do(ctx, c, adminapi.ClockChange{Frozen: new(false)})
+			return err
+		}},
 	} {
 		if err := test.call(); err != nil {
 			t.Errorf("%s: %v", test.want, err)
@@ -82,7 +108,7 @@ func TestProblems(t *testing.T) {
 			w.WriteHeader(test.status)
 			io.WriteString(w, test.body)
 		}))
-		_, err := adminapi.New(s.URL, "secret").Clock(t.Context())
+		_, err := adminapi.GetClock.Do(t.Context(), adminapi.New(s.URL, "secret"), adminapi.None{})
 		var p *adminapi.Problem
 		if !errors.As(err, &p) || p.Status != test.status || err.Error() != test.want {
 			t.Errorf("%d %s: %#v, want %q", test.status, test.body, err, test.want)
@@ -91,7 +117,7 @@ func TestProblems(t *testing.T) {
 	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "<html>") }))
 	defer s.Close()
-	if _, err := adminapi.New(s.URL, "secret").Clock(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "reading the answer of GET /v1/clock: ") {
+	if _, err := adminapi.GetClock.Do(t.Context(), adminapi.New(s.URL, "secret"), adminapi.None{}); err == nil || !strings.HasPrefix(err.Error(), "reading the answer of GET /v1/clock: ") {
 		t.Errorf("an answer that is no JSON: %v", err)
 	}
 }

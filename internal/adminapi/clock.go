@@ -2,6 +2,13 @@ package adminapi
 
 import "time"
 
+// The verbs on the ledger clock.
+var (
+	GetClock    = verb[None, Clock]("GET", "/v1/clock", 200, "Read the ledger clock")
+	ChangeClock = verb[ClockChange, Clock]("PUT", "/v1/clock", 200, "Move, stop or start the ledger clock of a sandbox")
+	AcceptClock = verb[None, Clock]("POST", "/v1/clock/accept", 201, "Say that the clock of a production ledger is right")
+)
+
 // Clock is the ledger clock. It rules windows, token life, agreements and month close; signatures and the expiry
 // of credentials follow the wall clock.
 type Clock struct {

@@ -1,5 +1,16 @@
 package adminapi
 
+import "io"
+
+// Import adds a marketplace, all of it or nothing.
+var Import = verb[File, ImportResult]("POST", "/v1/import", 200, "Import a marketplace, all of it or nothing")
+
+// File is a marketplace file. It is sent as it is read.
+type File struct {
+	Form    Form
+	Content io.Reader
+}
+
 // Marketplace is a whole marketplace, as in a marketplace file.
 type Marketplace struct {
 	Regions    []Region    `json:"regions,omitempty" yaml:"regions,omitempty"`

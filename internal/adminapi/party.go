@@ -1,5 +1,17 @@
 package adminapi
 
+// The verbs on sellers and buyers.
+var (
+	ListSellers  = verb[Paging, Page[Seller]]("GET", "/v1/sellers", 200, "List sellers")
+	CreateSeller = verb[Seller, Seller]("POST", "/v1/sellers", 201, "Make an account a seller")
+	GetSeller    = verb[AccountPath, Seller]("GET", "/v1/sellers/{account_id}", 200, "Get a seller")
+
+	ListBuyers  = verb[Paging, Page[Buyer]]("GET", "/v1/buyers", 200, "List buyers")
+	CreateBuyer = verb[Buyer, Buyer]("POST", "/v1/buyers", 201, "Make an account a buyer")
+	GetBuyer    = verb[AccountPath, Buyer]("GET", "/v1/buyers/{account_id}", 200, "Get a buyer")
+	ChangeBuyer = verb[BuyerChange, Buyer]("PATCH", "/v1/buyers/{account_id}", 200, "Suspend a buyer, or end its suspension")
+)
+
 // Seller is an account that publishes products.
 type Seller struct {
 	AccountID string `json:"account_id" yaml:"account_id" doc:"12 digits" example:"111122223333"`
@@ -23,5 +35,6 @@ type CustomerIdentity struct {
 
 // BuyerChange changes a buyer. What is left out stays.
 type BuyerChange struct {
-	Suspended *bool `json:"suspended,omitempty"`
+	AccountID string `path:"account_id" json:"-" doc:"12 digits"`
+	Suspended *bool  `json:"suspended,omitempty"`
 }

@@ -1,5 +1,13 @@
 package adminapi
 
+// The verbs on products.
+var (
+	ListProducts  = verb[ProductPaging, Page[Product]]("GET", "/v1/products", 200, "List products")
+	CreateProduct = verb[Product, Product]("POST", "/v1/products", 201, "Publish a product")
+	GetProduct    = verb[ProductPath, Product]("GET", "/v1/products/{product_code}", 200, "Get a product")
+	AddDimension  = verb[NewDimension, Product]("POST", "/v1/products/{product_code}/dimensions", 201, "Add a dimension to a product")
+)
+
 // Product is something a seller publishes.
 type Product struct {
 	ProductCode     string      `json:"product_code,omitempty" yaml:"product_code,omitempty" doc:"made if left out" example:"cqcvf9f0ugw8rkbgmf1c9dxyz"`
@@ -15,5 +23,17 @@ type Product struct {
 
 // NewDimension is a dimension to add to a product.
 type NewDimension struct {
-	Dimension string `json:"dimension" doc:"API name, case-sensitive, at most 255 characters"`
+	ProductCode string `path:"product_code" json:"-"`
+	Dimension   string `json:"dimension" doc:"API name, case-sensitive, at most 255 characters"`
+}
+
+// ProductPaging chooses a page of the products, of one seller if it is given.
+type ProductPaging struct {
+	SellerAccountID string `query:"seller_account_id" doc:"of this seller only"`
+	Paging
+}
+
+// ProductPath names a product.
+type ProductPath struct {
+	ProductCode string `path:"product_code"`
 }

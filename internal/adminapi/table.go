@@ -33,11 +33,11 @@ func (p UsagePage) Table() (header []string, rows [][]string, err error) {
 
 // Table returns the sums as rows of text under a header: a column for each name that they were grouped by, which must
 // be one of [GroupBy], and then their records and quantity. Times are RFC 3339, UTC, with milliseconds.
-func (s UsageSums) Table(by []string) (header []string, rows [][]string, err error) {
+func (s UsageSums) Table() (header []string, rows [][]string, err error) {
 	rows = make([][]string, len(s.Sums))
 	for i := range s.Sums {
 		sum := &s.Sums[i]
-		for _, name := range by {
+		for _, name := range s.By {
 			var cell string
 			switch name {
 			case "product_code":
@@ -65,7 +65,7 @@ func (s UsageSums) Table(by []string) (header []string, rows [][]string, err err
 		}
 		rows[i] = append(rows[i], strconv.FormatInt(sum.Records, 10), strconv.FormatInt(sum.Quantity, 10))
 	}
-	return append(slices.Clone(by), "records", "quantity"), rows, nil
+	return append(slices.Clone(s.By), "records", "quantity"), rows, nil
 }
 
 func cellOf(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }

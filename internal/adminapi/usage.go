@@ -1,7 +1,14 @@
 package adminapi
 
 import (
+	"strings"
 	"time"
+)
+
+// The verbs on usage. They answer in CSV too.
+var (
+	ListUsage = verb[UsagePaging, UsagePage]("GET", "/v1/usage", 200, "List usage records in the order in which they were accepted")
+	SumUsage  = verb[UsageGrouping, UsageSums]("GET", "/v1/usage/sum", 200, "Sum up usage")
 )
 
 // UsageFilter chooses usage records. Empty members choose all.
@@ -15,6 +22,31 @@ type UsageFilter struct {
 	Workload             string    `query:"workload" doc:"resource id"`
 	From                 time.Time `query:"from" doc:"records stamped at or after this time"`
 	To                   time.Time `query:"to" doc:"records stamped before this time"`
+}
+
+// UsagePaging chooses a page of the usage records that the filter chooses.
+type UsagePaging struct {
+	UsageFilter
+	Paging
+}
+
+// UsageGrouping chooses usage records, and what their sums are grouped by.
+type UsageGrouping struct {
+	UsageFilter
+	By []string `query:"by,explode" doc:"what to group by, repeated or separated by commas: product_code, license_arn, customer_aws_account_id, customer_identifier, dimension, hour, region, workload"`
+}
+
+// Groups returns the names that By has, one by one.
+func (g *UsageGrouping) Groups() []string {
+	var by []string
+	for _, names := range g.By {
+		for name := range strings.SplitSeq(names, ",") {
+			if name = strings.TrimSpace(name); name != "" {
+				by = append(by, name)
+			}
+		}
+	}
+	return by
 }
 
 // GroupBy lists what sums can be grouped by, in the order in which groups are sorted.
@@ -66,4 +98,5 @@ type UsageSum struct {
 // UsageSums are sums of usage, ordered by their groups.
 type UsageSums struct {
 	Sums []UsageSum `json:"sums"`
+	By   []string   `json:"-"` // what they are grouped by, from [GroupBy]; the columns of their table
 }

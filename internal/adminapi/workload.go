@@ -2,6 +2,12 @@ package adminapi
 
 import "time"
 
+// The verbs on workloads.
+var (
+	ListWorkloads             = verb[AccountPaging, Page[Workload]]("GET", "/v1/workloads", 200, "List workloads")
+	CreateWorkloadCredentials = verb[WorkloadRequest, WorkloadCredentials]("POST", "/v1/workloads", 201, "Get credentials for a workload, which is made if it is new")
+)
+
 // Workload is an EC2 instance, ECS task, EKS pod or AgentCore runtime of a buyer.
 type Workload struct {
 	AccountID  string `json:"account_id" yaml:"account_id" doc:"the buyer's 12 digits"`

@@ -398,5 +398,5 @@ func (l *Ledger) UsageSums(op Operator, f adminapi.UsageFilter, by []string) (ad
 	for _, joined := range slices.Sorted(maps.Keys(byName)) {
 		answer = append(answer, *byName[joined])
 	}
-	return adminapi.UsageSums{Sums: answer}, nil
+	return adminapi.UsageSums{Sums: answer, By: by}, nil
 }

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/pgtest"
@@ -239,98 +240,98 @@ const (
 func TestAdmin(t *testing.T) {
 	o := newOffice(t, true)
 	c, ctx := o.client, t.Context()
-	none := adminapi.List{}
+	none := adminapi.Paging{}
 	check := func(ok bool, what string, v any) {
 		t.Helper()
 		if !ok {
 			t.Errorf("%s: %+v", what, v)
 		}
 	}
-	noError := func(err error) {
+	noError := func(_ adminapi.None, err error) {
 		t.Helper()
 		if err != nil {
 			t.Error(err)
 		}
 	}
-	r := must(c.CreateRegion(ctx, adminapi.Region{Name: "eu-private-1"}))
+	r := must(adminapi.CreateRegion.Do(ctx, c, adminapi.Region{Name: "eu-private-1"}))
 	check(*r.Enabled, "a new region", r)
-	r = must(c.ChangeRegion(ctx, "eu-private-1", adminapi.RegionChange{}))
+	r = must(adminapi.ChangeRegion.Do(ctx, c, adminapi.RegionChange{Name: "eu-private-1"}))
 	check(!*r.Enabled, "a disabled region", r)
-	check(len(must(c.Regions(ctx, adminapi.List{Limit: 3})).Items) == 3, "regions", nil)
+	check(len(must(adminapi.ListRegions.Do(ctx, c, adminapi.Paging{Limit: 3})).Items) == 3, "regions", nil)
 
-	seller := must(c.CreateSeller(ctx, adminapi.Seller{AccountID: sellerID, Name: "Acme"}))
-	check(must(c.Seller(ctx, sellerID)) == seller, "seller", seller)
-	check(must(c.Sellers(ctx, none)).Items[0] == seller, "sellers", seller)
-	buyer := must(c.CreateBuyer(ctx, adminapi.Buyer{AccountID: buyerID, Identifiers: []adminapi.CustomerIdentity{{SellerAccountID: sellerID, CustomerIdentifier: "best"}}}))
+	seller := must(adminapi.CreateSeller.Do(ctx, c, adminapi.Seller{AccountID: sellerID, Name: "Acme"}))
+	check(must(adminapi.GetSeller.Do(ctx, c, adminapi.AccountPath{AccountID: sellerID})) == seller, "seller", seller)
+	check(must(adminapi.ListSellers.Do(ctx, c, none)).Items[0] == seller, "sellers", seller)
+	buyer := must(adminapi.CreateBuyer.Do(ctx, c, adminapi.Buyer{AccountID: buyerID, Identifiers: []adminapi.CustomerIdentity{{SellerAccountID: sellerID, CustomerIdentifier: "best"}}}))
 	check(len(buyer.Identifiers) == 1, "buyer", buyer)
-	check(must(c.ChangeBuyer(ctx, buyerID, adminapi.BuyerChange{Suspended: new(true)})).Suspended, "a suspended buyer", nil)
-	check(!must(c.ChangeBuyer(ctx, buyerID, adminapi.BuyerChange{Suspended: new(false)})).Suspended, "a buyer that is not suspended any more", nil)
-	check(!must(c.Buyer(ctx, buyerID)).Suspended && len(must(c.Buyers(ctx, none)).Items) == 1, "buyers", nil)
+	check(must(adminapi.ChangeBuyer.Do(ctx, c, adminapi.BuyerChange{AccountID: buyerID, Suspended: new(true)})).Suspended, "a suspended buyer", nil)
+	check(!must(adminapi.ChangeBuyer.Do(ctx, c, adminapi.BuyerChange{AccountID: buyerID, Suspended: new(false)})).Suspended, "a buyer that is not suspended any more", nil)
+	check(!must(adminapi.GetBuyer.Do(ctx, c, adminapi.AccountPath{AccountID: buyerID})).Suspended && len(must(adminapi.ListBuyers.Do(ctx, c, none)).Items) == 1, "buyers", nil)
 
 	// A product code may hold almost anything.
-	p := must(c.CreateProduct(ctx, adminapi.Product{SellerAccountID: sellerID, Type: "container", ProductCode: "a/b:c=d@e..f", Dimensions: []string{"users"}}))
-	check(must(c.Product(ctx, p.ProductCode)).ProductID == p.ProductID, "product", p)
-	check(must(c.Product(ctx, must(c.CreateProduct(ctx, adminapi.Product{SellerAccountID: sellerID, Type: "ami", ProductCode: ".."})).ProductCode)).Type == "ami", "product ..", p)
-	check(len(must(c.AddDimension(ctx, p.ProductCode, adminapi.NewDimension{Dimension: "gb"})).Dimensions) == 2, "dimensions", p)
-	check(must(c.RotatePublicKey(ctx, p.ProductCode)).Version == 2, "the next key", p)
-	check(must(c.ExpirePublicKey(ctx, p.ProductCode, 2)).Expired, "an expired key", p)
-	check(len(must(c.PublicKeys(ctx, p.ProductCode)).Items) == 2, "keys", p)
-	check(len(must(c.Products(ctx, sellerID, none)).Items) == 2 && len(must(c.Products(ctx, buyerID, none)).Items) == 0, "products", nil)
+	p := must(adminapi.CreateProduct.Do(ctx, c, adminapi.Product{SellerAccountID: sellerID, Type: "container", ProductCode: "a/b:c=d@e..f", Dimensions: []string{"users"}}))
+	check(must(adminapi.GetProduct.Do(ctx, c, adminapi.ProductPath{ProductCode: p.ProductCode})).ProductID == p.ProductID, "product", p)
+	check(must(adminapi.GetProduct.Do(ctx, c, adminapi.ProductPath{ProductCode: must(adminapi.CreateProduct.Do(ctx, c, adminapi.Product{SellerAccountID: sellerID, Type: "ami", ProductCode: ".."})).ProductCode})).Type == "ami", "product ..", p)
+	check(len(must(adminapi.AddDimension.Do(ctx, c, adminapi.NewDimension{ProductCode: p.ProductCode, Dimension: "gb"})).Dimensions) == 2, "dimensions", p)
+	check(must(adminapi.RotatePublicKey.Do(ctx, c, adminapi.ProductPath{ProductCode: p.ProductCode})).Version == 2, "the next key", p)
+	check(must(adminapi.ExpirePublicKey.Do(ctx, c, adminapi.PublicKeyPath{ProductCode: p.ProductCode, Version: 2})).Expired, "an expired key", p)
+	check(len(must(adminapi.ListPublicKeys.Do(ctx, c, adminapi.ProductPath{ProductCode: p.ProductCode})).Items) == 2, "keys", p)
+	check(len(must(adminapi.ListProducts.Do(ctx, c, adminapi.ProductPaging{SellerAccountID: sellerID})).Items) == 2 && len(must(adminapi.ListProducts.Do(ctx, c, adminapi.ProductPaging{SellerAccountID: buyerID})).Items) == 0, "products", nil)
 
-	a := must(c.CreateAgreement(ctx, adminapi.Agreement{ProductCode: p.ProductCode, BuyerAccountID: buyerID}))
-	check(must(c.Agreement(ctx, a.AgreementID)).LicenseARN == a.LicenseARN && a.CustomerIdentifier == "best", "agreement", a)
-	check(must(c.CancelAgreement(ctx, a.AgreementID, adminapi.Cancellation{})).Status == "ending", "a cancelled agreement", a)
-	check(must(c.EndAgreement(ctx, a.AgreementID)).Status == "ended", "an ended agreement", a)
-	check(len(must(c.Agreements(ctx, adminapi.AgreementFilter{Status: "ended", BuyerAccountID: buyerID, ProductCode: p.ProductCode}, none)).Items) == 1, "ended agreements", a)
-	check(len(must(c.Agreements(ctx, adminapi.AgreementFilter{Status: "active"}, none)).Items) == 0, "active agreements", a)
+	a := must(adminapi.CreateAgreement.Do(ctx, c, adminapi.Agreement{ProductCode: p.ProductCode, BuyerAccountID: buyerID}))
+	check(must(adminapi.GetAgreement.Do(ctx, c, adminapi.AgreementPath{AgreementID: a.AgreementID})).LicenseARN == a.LicenseARN && a.CustomerIdentifier == "best", "agreement", a)
+	check(must(adminapi.CancelAgreement.Do(ctx, c, adminapi.Cancellation{AgreementID: a.AgreementID})).Status == "ending", "a cancelled agreement", a)
+	check(must(adminapi.EndAgreement.Do(ctx, c, adminapi.AgreementPath{AgreementID: a.AgreementID})).Status == "ended", "an ended agreement", a)
+	check(len(must(adminapi.ListAgreements.Do(ctx, c, adminapi.AgreementPaging{AgreementFilter: adminapi.AgreementFilter{Status: "ended", BuyerAccountID: buyerID, ProductCode: p.ProductCode}})).Items) == 1, "ended agreements", a)
+	check(len(must(adminapi.ListAgreements.Do(ctx, c, adminapi.AgreementPaging{AgreementFilter: adminapi.AgreementFilter{Status: "active"}})).Items) == 0, "active agreements", a)
 
-	for _, kind := range []adminapi.Kind{adminapi.Users, adminapi.Roles} {
-		u := must(c.CreatePrincipal(ctx, kind, adminapi.Principal{AccountID: sellerID, Name: "a", Allow: []string{"MeterdSellerAccess"}}))
-		check(must(c.Principal(ctx, kind, sellerID, "a")).ARN == u.ARN, "principal", u)
-		check(len(must(c.PutPermissions(ctx, kind, sellerID, "a", adminapi.Permissions{Deny: []string{"*"}})).Deny) == 1, "permissions", u)
-		check(len(must(c.Principals(ctx, kind, sellerID, none)).Items) == 1 && len(must(c.Principals(ctx, kind, buyerID, none)).Items) == 0, "principals", u)
+	for _, of := range []adminapi.Principals{adminapi.Users, adminapi.Roles} {
+		u := must(of.Create.Do(ctx, c, adminapi.Principal{AccountID: sellerID, Name: "a", Allow: []string{"MeterdSellerAccess"}}))
+		check(must(of.Get.Do(ctx, c, adminapi.PrincipalPath{AccountID: sellerID, Name: "a"})).ARN == u.ARN, "principal", u)
+		check(len(must(of.PutPermissions.Do(ctx, c, adminapi.Permissions{AccountID: sellerID, Name: "a", Deny: []string{"*"}})).Deny) == 1, "permissions", u)
+		check(len(must(of.List.Do(ctx, c, adminapi.AccountPaging{AccountID: sellerID})).Items) == 1 && len(must(of.List.Do(ctx, c, adminapi.AccountPaging{AccountID: buyerID})).Items) == 0, "principals", u)
 	}
-	key := must(c.CreateAccessKey(ctx, sellerID, "a"))
+	key := must(adminapi.CreateAccessKey.Do(ctx, c, adminapi.PrincipalPath{AccountID: sellerID, Name: "a"}))
 	check(key.SecretAccessKey != "" && key.Status == adminapi.Active, "key", key)
-	check(must(c.ChangeAccessKey(ctx, key.AccessKeyID, adminapi.AccessKeyChange{Status: adminapi.Inactive})).Status == adminapi.Inactive, "an inactive key", key)
-	noError(c.DeleteAccessKey(ctx, key.AccessKeyID))
-	noError(c.DeletePrincipal(ctx, adminapi.Users, sellerID, "a"))
-	noError(c.DeletePrincipal(ctx, adminapi.Roles, sellerID, "a"))
+	check(must(adminapi.ChangeAccessKey.Do(ctx, c, adminapi.AccessKeyChange{AccessKeyID: key.AccessKeyID, Status: adminapi.Inactive})).Status == adminapi.Inactive, "an inactive key", key)
+	noError(adminapi.DeleteAccessKey.Do(ctx, c, adminapi.AccessKeyPath{AccessKeyID: key.AccessKeyID}))
+	noError(adminapi.Users.Delete.Do(ctx, c, adminapi.PrincipalPath{AccountID: sellerID, Name: "a"}))
+	noError(adminapi.Roles.Delete.Do(ctx, c, adminapi.PrincipalPath{AccountID: sellerID, Name: "a"}))
 
-	w := must(c.CreateWorkloadCredentials(ctx, adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: buyerID, Platform: "ecs", ResourceID: "task", Region: "us-east-1"}}))
+	w := must(adminapi.CreateWorkloadCredentials.Do(ctx, c, adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: buyerID, Platform: "ecs", ResourceID: "task", Region: "us-east-1"}}))
 	check(w.SessionToken != "" && w.ExpiresAt == nil, "credentials", w)
-	check(len(must(c.Workloads(ctx, buyerID, none)).Items) == 1, "workloads", w)
+	check(len(must(adminapi.ListWorkloads.Do(ctx, c, adminapi.AccountPaging{AccountID: buyerID})).Items) == 1, "workloads", w)
 
-	token := must(c.CreateToken(ctx, adminapi.TokenRequest{ProductCode: p.ProductCode, Buyer: "best"}))
-	old := must(c.CreateToken(ctx, adminapi.TokenRequest{ProductCode: p.ProductCode, Buyer: buyerID, IssuedAt: new(token.IssuedAt.Add(-5 * time.Hour))}))
+	token := must(adminapi.CreateToken.Do(ctx, c, adminapi.TokenRequest{ProductCode: p.ProductCode, Buyer: "best"}))
+	old := must(adminapi.CreateToken.Do(ctx, c, adminapi.TokenRequest{ProductCode: p.ProductCode, Buyer: buyerID, IssuedAt: new(token.IssuedAt.Add(-5 * time.Hour))}))
 	check(old.ExpiresAt.Before(token.IssuedAt) && old.RegistrationToken != token.RegistrationToken, "an expired token", old)
-	check(len(must(c.Tokens(ctx, none)).Items) == 2, "tokens", token)
-	noError(c.RevokeToken(ctx, token.ID))
+	check(len(must(adminapi.ListTokens.Do(ctx, c, none)).Items) == 2, "tokens", token)
+	noError(adminapi.RevokeToken.Do(ctx, c, adminapi.TokenPath{ID: token.ID}))
 
-	admin := must(c.CreateAdminToken(ctx, "second"))
-	check(len(must(c.AdminTokens(ctx, none)).Items) == 2, "admin tokens", admin)
-	noError(c.DeleteAdminToken(ctx, admin.ID))
+	admin := must(adminapi.CreateAdminToken.Do(ctx, c, adminapi.AdminToken{Name: "second"}))
+	check(len(must(adminapi.ListAdminTokens.Do(ctx, c, none)).Items) == 2, "admin tokens", admin)
+	noError(adminapi.DeleteAdminToken.Do(ctx, c, adminapi.TokenPath{ID: admin.ID}))
 
-	clock := must(c.ChangeClock(ctx, adminapi.ClockChange{Advance: "1h", Frozen: new(true)}))
-	check(clock.Frozen && must(c.Clock(ctx)) == clock, "clock", clock)
+	clock := must(adminapi.ChangeClock.Do(ctx, c, adminapi.ClockChange{Advance: "1h", Frozen: new(true)}))
+	check(clock.Frozen && must(adminapi.GetClock.Do(ctx, c, adminapi.None{})) == clock, "clock", clock)
 
 	file := &adminapi.Marketplace{Sellers: []adminapi.Seller{{AccountID: "777788889999"}}, Users: []adminapi.Principal{{AccountID: "777788889999", Name: "u"}}}
-	imported := must(c.ImportFile(ctx, "application/json", bytes.NewReader(must(json.Marshal(file)))))
+	imported := must(adminapi.Import.Do(ctx, c, adminapi.File{Form: adminapi.JSON, Content: bytes.NewReader(must(json.Marshal(file)))}))
 	check(imported.Sellers == 1 && len(imported.Keys) == 1, "imported", imported)
 	text := must(yaml.Marshal(file))
-	imported = must(c.ImportFile(ctx, "application/yaml", bytes.NewReader(text)))
+	imported = must(adminapi.Import.Do(ctx, c, adminapi.File{Form: adminapi.YAML, Content: bytes.NewReader(text)}))
 	check(imported.Sellers == 0 && len(imported.Keys) == 0, "imported again", imported)
 
-	check(must(c.Usage(ctx, adminapi.UsageFilter{ProductCode: p.ProductCode}, none)).Records != nil, "usage", nil)
-	check(must(c.UsageSums(ctx, adminapi.UsageFilter{}, []string{"product_code", "hour"})).Sums != nil, "sums", nil)
+	check(must(adminapi.ListUsage.Do(ctx, c, adminapi.UsagePaging{UsageFilter: adminapi.UsageFilter{ProductCode: p.ProductCode}})).Records != nil, "usage", nil)
+	check(must(adminapi.SumUsage.Do(ctx, c, adminapi.UsageGrouping{By: []string{"product_code", "hour"}})).Sums != nil, "sums", nil)
 	for path, header := range map[string]string{"/v1/usage": "timestamp,product_code,", "/v1/usage/sum?by=dimension": "dimension,records,"} {
 		answer, body := o.send("GET", path, "", http.Header{"Authorization": {"Bearer " + o.token}, "Accept": {"text/csv"}})
 		check(answer.StatusCode == 200 && strings.HasPrefix(string(body), header), path+" in CSV", string(body))
 	}
-	_, err := c.Call(ctx, "0199f0a0-0000-7000-8000-000000000000")
+	_, err := adminapi.GetCall.Do(ctx, c, adminapi.CallPath{RequestID: "0199f0a0-0000-7000-8000-000000000000"})
 	problem(t, err, 404, "")
 
-	_, err = c.AcceptClock(ctx)
+	_, err = adminapi.AcceptClock.Do(ctx, c, adminapi.None{})
 	problem(t, err, 409, "clock")
 	o.answered["POST /v1/clock/accept"] = true      // only a production ledger's clock is accepted
 	o.answered["GET /v1/calls/{request_id}"] = true // an act's request id is in the log and the audit only
@@ -338,6 +339,26 @@ func TestAdmin(t *testing.T) {
 		if name := op.method + " " + op.path; !o.answered[name] {
 			t.Errorf("%s was not tried", name)
 		}
+	}
+}
+
+// TestVerbs: every verb that is declared is served and documented, as TestAdmin has tried, and nothing else is.
+func TestVerbs(t *testing.T) {
+	o := newOffice(t, true)
+	documented := map[string]string{}
+	for _, op := range o.operations() {
+		for status := range op.is["responses"].(map[string]any) {
+			if status < "300" {
+				documented[op.method+" "+op.path] = fmt.Sprint(status, " ", op.is["summary"])
+			}
+		}
+	}
+	declared := map[string]string{}
+	for _, v := range adminapi.Verbs() {
+		declared[v.Name()] = fmt.Sprint(v.Status, " ", v.Summary)
+	}
+	if d := cmp.Diff(declared, documented); d != "" {
+		t.Errorf("declared and documented (-declared +documented):\n%s", d)
 	}
 }
 
@@ -444,7 +465,7 @@ func TestAdminRefusals(t *testing.T) {
 			t.Errorf("%s %s %.80q: %s: %+v, want %d %q", c.method, c.path, c.body, response.Status, p, c.status, c.detail)
 		}
 	}
-	if got := must(o.client.Sellers(context.Background(), adminapi.List{})); len(got.Items) > 0 {
+	if got := must(adminapi.ListSellers.Do(context.Background(), o.client, adminapi.Paging{})); len(got.Items) > 0 {
 		t.Errorf("something was stored: %+v", got)
 	}
 }

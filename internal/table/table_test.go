@@ -34,7 +34,8 @@ func records(w io.Writer, format string, p adminapi.UsagePage) error {
 }
 
 func sum(w io.Writer, format string, by []string, s adminapi.UsageSums) error {
-	header, rows, err := s.Table(by)
+	s.By = by
+	header, rows, err := s.Table()
 	if err != nil {
 		return err
 	}
