@@ -1,0 +1,97 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/meterd/meterd/internal/adminapi"
+)
+
+var sellers = columns[adminapi.Seller]{[]string{"account", "name"}, func(s *adminapi.Seller) []string { return []string{s.AccountID, s.Name} }}
+
+type sellerCmd struct {
+	Create sellerCreateCmd `cmd:"" help:"Make an account a seller."`
+	List   sellerListCmd   `cmd:"" help:"List sellers."`
+	Get    sellerGetCmd    `cmd:"" help:"Show a seller."`
+}
+
+type sellerCreateCmd struct {
+	Account string `arg:"" help:"12 digits."`
+	Name    string `help:"Your word for the seller."`
+}
+
+func (cmd *sellerCreateCmd) Run(c *console, a *adminCmd) error {
+	return do(c, a, adminapi.CreateSeller, adminapi.Seller{AccountID: cmd.Account, Name: cmd.Name}, sellers.one)
+}
+
+type sellerListCmd struct{}
+
+func (cmd *sellerListCmd) Run(c *console, a *adminCmd) error {
+	return list(c, a, adminapi.ListSellers, adminapi.Paging{}, sellers.many)
+}
+
+type sellerGetCmd struct {
+	Account string `arg:"" help:"12 digits."`
+}
+
+func (cmd *sellerGetCmd) Run(c *console, a *adminCmd) error {
+	return do(c, a, adminapi.GetSeller, adminapi.AccountPath{AccountID: cmd.Account}, sellers.one)
+}
+
+var buyers = columns[adminapi.Buyer]{[]string{"account", "name", "suspended", "customer identifiers"}, func(b *adminapi.Buyer) []string {
+	var known []string
+	for _, i := range b.Identifiers {
+		known = append(known, i.SellerAccountID+"="+i.CustomerIdentifier)
+	}
+	return []string{b.AccountID, b.Name, yes(b.Suspended), strings.Join(known, " ")}
+}}
+
+type buyerCmd struct {
+	Create  buyerCreateCmd  `cmd:"" help:"Make an account a buyer."`
+	List    buyerListCmd    `cmd:"" help:"List buyers."`
+	Get     buyerGetCmd     `cmd:"" help:"Show a buyer."`
+	Suspend buyerSuspendCmd `cmd:"" help:"Suspend a buyer: it is not subscribed to anything."`
+	Resume  buyerResumeCmd  `cmd:"" help:"End a buyer's suspension."`
+}
+
+type buyerCreateCmd struct {
+	Account string `arg:"" help:"12 digits."`
+	Name    string `help:"Your word for the buyer."`
+}
+
+func (cmd *buyerCreateCmd) Run(c *console, a *adminCmd) error {
+	return do(c, a, adminapi.CreateBuyer, adminapi.Buyer{AccountID: cmd.Account, Name: cmd.Name}, buyers.one)
+}
+
+type buyerListCmd struct{}
+
+func (cmd *buyerListCmd) Run(c *console, a *adminCmd) error {
+	return list(c, a, adminapi.ListBuyers, adminapi.Paging{}, buyers.many)
+}
+
+type buyerGetCmd struct {
+	Account string `arg:"" help:"12 digits."`
+}
+
+func (cmd *buyerGetCmd) Run(c *console, a *adminCmd) error {
+	return do(c, a, adminapi.GetBuyer, adminapi.AccountPath{AccountID: cmd.Account}, buyers.one)
+}
+
+type buyerSuspendCmd struct {
+	Account string `arg:"" help:"12 digits."`
+}
+
+func (cmd *buyerSuspendCmd) Run(c *console, a *adminCmd) error {
+	return suspend(c, a, cmd.Account, true)
+}
+
+type buyerResumeCmd struct {
+	Account string `arg:"" help:"12 digits."`
+}
+
+func (cmd *buyerResumeCmd) Run(c *console, a *adminCmd) error {
+	return suspend(c, a, cmd.Account, false)
+}
+
+func suspend(c *console, a *adminCmd, account string, suspended bool) error {
+	return do(c, a, adminapi.ChangeBuyer, adminapi.BuyerChange{AccountID: account, Suspended: &suspended}, buyers.one)
+}

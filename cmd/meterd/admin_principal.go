@@ -1,0 +1,80 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/meterd/meterd/internal/adminapi"
+)
+
+var principals = columns[adminapi.Principal]{[]string{"account", "name", "allow", "deny", "access keys"}, func(p *adminapi.Principal) []string {
+	var keys []string
+	for _, k := range p.AccessKeys {
+		keys = append(keys, k.AccessKeyID+"="+k.Status)
+	}
+	return []string{p.AccountID, p.Name, strings.Join(p.Allow, " "), strings.Join(p.Deny, " "), strings.Join(keys, " ")}
+}}
+
+// principalCmd administers users or roles.
+type principalCmd struct {
+	Create      principalCreateCmd      `cmd:"" help:"Make one."`
+	List        principalListCmd        `cmd:"" help:"List them."`
+	Get         principalGetCmd         `cmd:"" help:"Show one."`
+	Permissions principalPermissionsCmd `cmd:"" help:"Replace its permissions, also in sessions that are open."`
+	Delete      principalDeleteCmd      `cmd:"" help:"Delete it, with its access keys or sessions."`
+}
+
+// verbs returns those on users or on roles, whichever the command is about.
+func (a *adminCmd) verbs(p *principalCmd) adminapi.Principals {
+	if p == &a.User {
+		return adminapi.Users
+	}
+	return adminapi.Roles
+}
+
+type principalName struct {
+	Account string `arg:"" help:"12 digits."`
+	Name    string `arg:"" help:"Its name."`
+}
+
+type permissionFlags struct {
+	Allow []string `placeholder:"ACTION" help:"Actions such as aws-marketplace:BatchMeterUsage, wildcards, or names of AWS managed policies. Repeatable."`
+	Deny  []string `placeholder:"ACTION" help:"The same; wins over --allow. Repeatable."`
+}
+
+type principalCreateCmd struct {
+	principalName
+	permissionFlags
+}
+
+func (cmd *principalCreateCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
+	return do(c, a, a.verbs(p).Create, adminapi.Principal{AccountID: cmd.Account, Name: cmd.Name, Allow: cmd.Allow, Deny: cmd.Deny}, principals.one)
+}
+
+type principalListCmd struct {
+	Account string `help:"Of this account only."`
+}
+
+func (cmd *principalListCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
+	return list(c, a, a.verbs(p).List, adminapi.AccountPaging{AccountID: cmd.Account}, principals.many)
+}
+
+type principalGetCmd struct{ principalName }
+
+func (cmd *principalGetCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
+	return do(c, a, a.verbs(p).Get, adminapi.PrincipalPath{AccountID: cmd.Account, Name: cmd.Name}, principals.one)
+}
+
+type principalPermissionsCmd struct {
+	principalName
+	permissionFlags
+}
+
+func (cmd *principalPermissionsCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
+	return do(c, a, a.verbs(p).PutPermissions, adminapi.Permissions{AccountID: cmd.Account, Name: cmd.Name, Allow: cmd.Allow, Deny: cmd.Deny}, principals.one)
+}
+
+type principalDeleteCmd struct{ principalName }
+
+func (cmd *principalDeleteCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
+	return do(c, a, a.verbs(p).Delete, adminapi.PrincipalPath{AccountID: cmd.Account, Name: cmd.Name}, nothing)
+}
