@@ -152,10 +152,13 @@ func ours(dir string) error {
 			return err
 		}
 	}
-	if info, err := os.Lstat(filepath.Join(dir, hourFiles)); err == nil && !info.IsDir() {
-		return notOwn(filepath.Join(dir, hourFiles), "folder", info)
+	hours, _, err := hourNames(filepath.Join(dir, hourFiles))
+	for _, name := range hours {
+		if err == nil {
+			err = Own(name)
+		}
 	}
-	return nil
+	return err
 }
 
 // tend has a file of the ledger be as it should, if it is there: read by nobody but its owner, who is that of the folder.

@@ -277,3 +277,87 @@ func TestOwner(t *testing.T) {
 		f.Close()
 	}
 }
+
+// TestHoursBefore: a folder for keys of hours that is not meterd's own is refused before anything is changed, in which a
+// killed process has left its log.
+func TestHoursBefore(t *testing.T) {
+	d, _, _ := marked(t)
+	for name, make := range map[string]func(hours, elsewhere string) error{
+		"the folder": func(hours, elsewhere string) error { return os.Symlink(elsewhere, hours) },
+		"a file": func(hours, elsewhere string) error {
+			return errors.Join(os.Mkdir(hours, 0o700), os.Symlink(filepath.Join(elsewhere, "letters"), filepath.Join(hours, "500000")))
+		},
+		"one that is new": func(hours, elsewhere string) error {
+			return errors.Join(os.Mkdir(hours, 0o700), os.Symlink(filepath.Join(elsewhere, "nothing"), filepath.Join(hours, "500000.new")))
+		},
+	} {
+		elsewhere, dir := t.TempDir(), filepath.Join(t.TempDir(), "ledger")
+		d.put(t, dir)
+		if err := errors.Join(os.WriteFile(filepath.Join(elsewhere, "letters"), []byte("somebody's"), 0o600), make(filepath.Join(dir, hourFiles), elsewhere)); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range []struct {
+			name string
+			f    func() error
+		}{
+			{"opening", func() error { _, err := Open(dir, Options{}); return err }},
+			{"giving up what is lost", func() error { _, err := AcceptLoss(dir); return err }},
+		} {
+			unchanged(t, dir, o.name+" with a link for "+name, func() {
+				if err := o.f(); err == nil || !strings.Contains(err.Error(), "is a symbolic link") {
+					t.Errorf("%s with a link for %s: %v", o.name, name, err)
+				}
+			})
+		}
+	}
+}
+
+// TestNoLossIsUnchanged: where nothing is missing there is nothing to give up, and nothing is made.
+func TestNoLossIsUnchanged(t *testing.T) {
+	d, _, _ := marked(t)
+	dir := filepath.Join(t.TempDir(), "ledger")
+	d.put(t, dir)
+	unchanged(t, dir, "giving up nothing", func() {
+		if _, err := AcceptLoss(dir); err == nil || !strings.Contains(err.Error(), "nothing is missing") {
+			t.Error(err)
+		}
+	})
+}
+
+// TestOrphans: everybody says of a log whose database is gone what it is.
+func TestOrphans(t *testing.T) {
+	d, _, _ := marked(t)
+	dir := filepath.Join(t.TempDir(), "ledger")
+	d.db = nil
+	d.put(t, dir)
+	for name, f := range map[string]func() error{
+		"reading":  func() error { return Read(dir, func(*Reader, Meta) error { return nil }) },
+		"opening":  func() error { _, err := Open(dir, Options{}); return err },
+		"creating": func() error { return Create(dir, Meta{}, nothing) },
+		"asking":   func() error { _, err := Exists(dir); return err },
+		"loss":     func() error { _, err := AcceptLoss(dir); return err },
+	} {
+		unchanged(t, dir, name, func() {
+			if err := f(); err == nil || !strings.Contains(err.Error(), "ledger.db-wal, of a ledger whose database is gone; put back") {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+}
+
+// TestCreateLeavesNothing: what could not be made leaves nothing, not even its folder.
+func TestCreateLeavesNothing(t *testing.T) {
+	above := t.TempDir()
+	there := filepath.Join(above, "there")
+	if err := os.Mkdir(there, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{there, filepath.Join(above, "new")} {
+		if err := Create(dir, Meta{}, func(*Tx) error { return errTest }); !errors.Is(err, errTest) {
+			t.Error(err)
+		}
+	}
+	if got := files(t, above); len(got) != 1 || len(files(t, there)) != 0 {
+		t.Errorf("left are %q, in the folder that was there %q", got, files(t, there))
+	}
+}

@@ -22,22 +22,33 @@ const (
 // Lock waits for the lock of a file and takes it alone. It is released with the file.
 func Lock(f *os.File) error { return lock(f, lockAlone) }
 
-// lockDir takes the folder's lock, which the kernel releases when the process ends, however it ends.
-func lockDir(dir string) (*os.File, error) {
+// lockDir takes the folder's lock, which the kernel releases when the process ends, however it ends, and reports whether
+// the file for it was made.
+func lockDir(dir string) (f *os.File, made bool, err error) {
 	path := filepath.Join(dir, lockFile)
-	f, err := OpenOwn(path, os.O_RDWR)
-	if errors.Is(err, fs.ErrNotExist) {
-		f, err = CreateOwn(path)
-		if errors.Is(err, fs.ErrExist) { // another one was quicker
-			f, err = OpenOwn(path, os.O_RDWR)
+	for {
+		f, err = OpenOwn(path, os.O_RDWR)
+		if errors.Is(err, fs.ErrNotExist) {
+			f, err = CreateOwn(path)
+			made = err == nil
+			if errors.Is(err, fs.ErrExist) { // another one was quicker
+				continue
+			}
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		if err := lock(f, tryAlone); err != nil {
+			f.Close()
+			return nil, false, fmt.Errorf("%w in %s; stop it first, or choose another folder", ErrLocked, dir)
+		}
+		named, err := os.Lstat(path)
+		if mine, bad := f.Stat(); err == nil && bad == nil && os.SameFile(named, mine) {
+			return f, made, nil
+		}
+		f.Close() // who had the lock has just taken its file away
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, false, err
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	if err := lock(f, tryAlone); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("%w in %s; stop it first, or choose another folder", ErrLocked, dir)
-	}
-	return f, nil
 }

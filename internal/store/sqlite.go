@@ -77,9 +77,23 @@ type sqliteStore struct {
 func present(dir string) error {
 	err := Own(filepath.Join(dir, file))
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := orphaned(dir); err != nil {
+			return err
+		}
 		return fmt.Errorf("%w in %s", ErrNotExist, dir)
 	}
 	return err
+}
+
+// orphaned fails if a folder without a database has what belongs to one. SQLite would take it for a new one's.
+func orphaned(dir string) error {
+	path := filepath.Join(dir, file)
+	for _, suffix := range []string{"-wal", "-journal"} {
+		if info, err := os.Lstat(path + suffix); err == nil && info.Size() > 0 {
+			return fmt.Errorf("there is %s%s, of a ledger whose database is gone; put back %s as it was, or restore a backup to another folder", path, suffix, path)
+		}
+	}
+	return nil
 }
 
 func existsSQLite(dir string) bool {
@@ -98,25 +112,36 @@ func placeSQLite(dir string, build func(temp string) error) (err error) {
 	if existsSQLite(dir) {
 		return exist
 	}
-	if err := makeDir(dir); err != nil {
+	if err := orphaned(dir); err != nil {
 		return err
+	}
+	_, bad := os.Lstat(dir)
+	made := errors.Is(bad, fs.ErrNotExist)
+	if err := makeDir(dir); err != nil {
+		return fmt.Errorf("making the folder %s: %w; choose a place where you may make one", dir, err)
 	}
 	if err := private(dir); err != nil {
 		return err
 	}
-	lock, err := lockDir(dir)
+	lock, locked, err := lockDir(dir)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer func() {
+		if err != nil && locked { // nothing is left of what was made
+			err = errors.Join(err, RemoveOwn(lock.Name()))
+			if made {
+				_ = os.Remove(dir) // unless somebody has put something there
+			}
+		}
+		lock.Close()
+	}()
 	if existsSQLite(dir) { // another process was quicker
 		return exist
 	}
 	path, temp := filepath.Join(dir, file), filepath.Join(dir, file+".new")
-	for _, suffix := range []string{"-wal", "-journal"} {
-		if info, err := os.Lstat(path + suffix); err == nil && info.Size() > 0 { // SQLite would take it for the new one's
-			return fmt.Errorf("there is %s%s, of a ledger whose database is gone; put that back, or choose another folder", path, suffix)
-		}
+	if err := orphaned(dir); err != nil {
+		return err
 	}
 	if err := errors.Join(removeBesides(path), removeDatabase(temp)); err != nil { // the first hold nothing
 		return err
@@ -228,7 +253,7 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 			return refused(err)
 		}
 	}
-	lock, err := lockDir(dir)
+	lock, _, err := lockDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -251,10 +276,13 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 		return fail(err)
 	}
 	path := filepath.Join(dir, file)
-	for _, name := range []string{filepath.Join(dir, lockFile), path, path + "-journal"} {
+	for _, name := range []string{filepath.Join(dir, lockFile), path, path + "-journal", path + "-wal", path + "-shm", path + markSuffix} {
 		if err := tend(name); err != nil {
 			return fail(err)
 		}
+	}
+	if err := tendHours(filepath.Join(dir, hourFiles)); err != nil {
+		return fail(err)
 	}
 	if err := secure(path); err != nil {
 		return fail(err)

@@ -444,32 +444,54 @@ func (s *spills) write(job *spill, head hourHead, again bool) {
 	s.done <- job
 }
 
+// hourNames returns the paths in a folder that may be those of files of hours, or of the beginnings of some, and all others.
+func hourNames(dir string) (paths, others []string, err error) {
+	info, err := os.Lstat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil, nil
+	case err != nil:
+		return nil, nil, err
+	case !info.IsDir():
+		return nil, nil, notOwn(dir, "folder", info)
+	}
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		name := strings.TrimSuffix(e.Name(), ".new")
+		if h, bad := strconv.ParseInt(name, 10, 32); bad == nil && strconv.FormatInt(h, 10) == name {
+			paths = append(paths, filepath.Join(dir, e.Name()))
+		} else {
+			others = append(others, filepath.Join(dir, e.Name()))
+		}
+	}
+	return paths, others, err
+}
+
+// tendHours has the folder for keys of hours and its files be as they should, if they are there.
+func tendHours(dir string) error {
+	paths, _, err := hourNames(dir)
+	if err == nil && len(paths) > 0 {
+		err = private(dir)
+	}
+	for _, path := range paths {
+		if err == nil {
+			err = tend(path)
+		}
+	}
+	return err
+}
+
 // names returns the paths of files that may be those of hours, or the beginnings of some. Others are let be, and said.
 func (s *spills) names() (paths []string, err error) {
-	info, err := os.Lstat(s.dir)
-	switch {
-	case s.dir == "" || errors.Is(err, fs.ErrNotExist):
+	if s.dir == "" {
 		return nil, nil
-	case err != nil:
-		return nil, err
-	case !info.IsDir():
-		return nil, notOwn(s.dir, "folder", info)
 	}
-	if err := private(s.dir); err != nil {
+	if err := tendHours(s.dir); err != nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(s.dir)
-	for _, e := range entries {
-		path := filepath.Join(s.dir, e.Name())
-		h, bad := strconv.ParseInt(strings.TrimSuffix(e.Name(), ".new"), 10, 32)
-		if bad != nil || path != s.path(metering.Hour(h)) && path != s.path(metering.Hour(h))+".new" {
-			s.log.Warn("a file in the folder for keys of hours is none of meterd's and stays there", slog.String("file", path))
-			continue
-		}
-		if err := tend(path); err != nil {
-			return nil, err
-		}
-		paths = append(paths, path)
+	paths, others, err := hourNames(s.dir)
+	for _, path := range others {
+		s.log.Warn("a file in the folder for keys of hours is none of meterd's and stays there", slog.String("file", path))
 	}
 	return paths, err
 }

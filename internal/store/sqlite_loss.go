@@ -22,24 +22,42 @@ func AcceptLoss(dir string) (loss Loss, err error) {
 	if err := present(dir); err != nil {
 		return loss, err
 	}
-	lock, err := lockDir(dir)
+	if err := ours(dir); err != nil {
+		return loss, err
+	}
+	if _, err := os.Lstat(filepath.Join(dir, lockFile)); errors.Is(err, os.ErrNotExist) { // before it is made
+		if loss, _, err := findLoss(dir); err != nil {
+			return loss, err
+		}
+	}
+	lock, _, err := lockDir(dir)
 	if err != nil {
 		return loss, err
 	}
 	defer lock.Close()
-	s, err := takeSnapshot(dir, unserved, &loss.Reason)
+	loss, end, err := findLoss(dir)
 	if err != nil {
 		return loss, err
 	}
-	defer s.Close()
+	return loss, endAt(filepath.Join(dir, file), end)
+}
+
+// findLoss says what is lost, and where the log is to end.
+func findLoss(dir string) (loss Loss, end int64, err error) {
+	s, err := takeSnapshot(dir, unserved, &loss.Reason)
+	if err != nil {
+		return loss, 0, err
+	}
+	defer s.Close() // so that the log can be copied into the database
 	last := func(r *Reader, _ Meta) (err error) {
 		loss.Last, err = r.number("SELECT coalesce(max(seq), 0) FROM call")
 		return err
 	}
 	with := s.run(last)
-	together, reason, end := loss.Last, loss.Reason, s.state.end
+	together, reason := loss.Last, loss.Reason
+	end = s.state.end
 	if reason == nil && with == nil {
-		return loss, fmt.Errorf("nothing is missing of the ledger in %s, as far as it knows: serve it", dir)
+		return loss, 0, fmt.Errorf("nothing is missing of the ledger in %s, as far as it knows: serve it", dir)
 	}
 	if s.state.frames > 0 {
 		s.state = logState{}
@@ -50,14 +68,13 @@ func AcceptLoss(dir string) (loss Loss, err error) {
 		}
 	}
 	if with != nil {
-		return loss, with
+		return loss, 0, with
 	}
 	if loss.Reason = reason; s.mark != nil {
 		loss.Known = s.mark.Call
 	}
 	loss.Cut = max(0, s.logSize-end)
-	s.Close() // so that the log can be copied into the database
-	return loss, endAt(filepath.Join(dir, file), end)
+	return loss, end, nil
 }
 
 // endAt cuts a log, copies what is left into the database, and has the ledger be one that was closed.
