@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/sandbox"
 	"github.com/meterd/meterd/internal/table"
@@ -31,16 +32,16 @@ type adminCmd struct {
 	Buyer      buyerCmd      `cmd:"" help:"Accounts that buy them."`
 	Product    productCmd    `cmd:"" help:"Products, their dimensions and public keys."`
 	Agreement  agreementCmd  `cmd:"" help:"Agreements and their licences."`
-	User       principalCmd  `cmd:"" help:"Users, who sign with access keys."`
-	Role       principalCmd  `cmd:"" help:"Roles, whose sessions workloads sign with."`
+	User       principalCmd  `cmd:"" verb:"/v1/users" help:"Users, who sign with access keys."`
+	Role       principalCmd  `cmd:"" verb:"/v1/roles" help:"Roles, whose sessions workloads sign with."`
 	Key        keyCmd        `cmd:"" help:"Access keys of users."`
 	Workload   workloadCmd   `cmd:"" help:"Instances, tasks, pods and runtimes, and their credentials."`
 	Tokens     tokenCmd      `cmd:"" name:"token" help:"Registration tokens."`
 	AdminToken adminTokenCmd `cmd:"" help:"Bearer tokens of the admin API."`
 	Region     regionCmd     `cmd:"" help:"Regions that signatures may name."`
-	Import     importCmd     `cmd:"" help:"Import a marketplace file, all of it or nothing."`
-	Usage      usageCmd      `cmd:"" help:"List usage records, or sum them up."`
-	Call       callCmd       `cmd:"" help:"Show the audit of a call."`
+	Import     importCmd     `cmd:"" verb:"POST /v1/import" help:"Import a marketplace file, all of it or nothing."`
+	Usage      usageCmd      `cmd:"" verb:"GET /v1/usage,GET /v1/usage/sum" help:"List usage records, or sum them up."`
+	Call       callCmd       `cmd:"" verb:"GET /v1/calls/{request_id}"`
 	Clock      clockCmd      `cmd:"" help:"Read the ledger clock, and move that of a sandbox."`
 }
 
@@ -162,6 +163,36 @@ func (a *adminCmd) failed(err error) error {
 		return fmt.Errorf("%w; --endpoint must begin with http://", err)
 	}
 	return err
+}
+
+// verbsOf returns the names of the verbs that a command asks for: those of its tag verb, separated by commas. A path that
+// begins with a dot goes on from that of its noun.
+func verbsOf(n *kong.Node) []string {
+	tag := n.Tag.Get("verb")
+	if tag == "" {
+		return nil
+	}
+	verbs := strings.Split(tag, ",")
+	for i := range verbs {
+		verbs[i] = strings.Replace(verbs[i], " .", " "+n.Parent.Tag.Get("verb"), 1)
+	}
+	return verbs
+}
+
+// helpOfVerbs gives commands without a help text the summary of their verb.
+func helpOfVerbs(k *kong.Kong) error {
+	summaries := map[string]string{}
+	for _, v := range adminapi.Verbs() {
+		summaries[v.Name()] = v.Summary + "."
+	}
+	for _, command := range k.Model.Leaves(false) {
+		for _, verb := range verbsOf(command) {
+			if command.Help == "" {
+				command.Help = summaries[verb]
+			}
+		}
+	}
+	return nil
 }
 
 // do asks for a verb, and shows the answer.

@@ -11,11 +11,11 @@ var agreements = columns[adminapi.Agreement]{[]string{"agreement", "product code
 }}
 
 type agreementCmd struct {
-	Create agreementCreateCmd `cmd:"" help:"Make an agreement, and the licence that comes with it."`
-	List   agreementListCmd   `cmd:"" help:"List agreements."`
-	Get    agreementGetCmd    `cmd:"" help:"Show an agreement."`
-	Cancel agreementCancelCmd `cmd:"" help:"Let an agreement begin to end; an hour later it has ended."`
-	End    agreementEndCmd    `cmd:"" help:"End an agreement at once."`
+	Create agreementCreateCmd `cmd:"" verb:"POST /v1/agreements" help:"Make an agreement, and the licence that comes with it."`
+	List   agreementListCmd   `cmd:"" verb:"GET /v1/agreements"`
+	Get    agreementGetCmd    `cmd:"" verb:"GET /v1/agreements/{agreement_id}"`
+	Cancel agreementCancelCmd `cmd:"" verb:"POST /v1/agreements/{agreement_id}/cancel" help:"Let an agreement begin to end; an hour later it has ended."`
+	End    agreementEndCmd    `cmd:"" verb:"POST /v1/agreements/{agreement_id}/end"`
 }
 
 type agreementCreateCmd struct {

@@ -9,13 +9,13 @@ import (
 )
 
 type clockCmd struct {
-	Get     clockGetCmd     `cmd:"" default:"1" help:"Read the clock."`
-	Set     clockSetCmd     `cmd:"" help:"Set the clock to a time."`
-	Advance clockAdvanceCmd `cmd:"" help:"Move the clock by a duration such as 90m, or -- -1h."`
-	Freeze  clockFreezeCmd  `cmd:"" help:"Stop the clock."`
-	Run     clockRunCmd     `cmd:"" help:"Let the clock run on from where it is."`
-	Reset   clockResetCmd   `cmd:"" help:"Follow the wall clock again."`
-	Accept  clockAcceptCmd  `cmd:"" help:"Say that the clock of a production ledger is right, though it has jumped ahead or ledger time is ahead of it."`
+	Get     clockGetCmd     `cmd:"" verb:"GET /v1/clock" default:"1" help:"Read the clock."`
+	Set     clockSetCmd     `cmd:"" verb:"PUT /v1/clock" help:"Set the clock to a time."`
+	Advance clockAdvanceCmd `cmd:"" verb:"PUT /v1/clock" help:"Move the clock by a duration such as 90m, or -- -1h."`
+	Freeze  clockFreezeCmd  `cmd:"" verb:"PUT /v1/clock" help:"Stop the clock."`
+	Run     clockRunCmd     `cmd:"" verb:"PUT /v1/clock" help:"Let the clock run on from where it is."`
+	Reset   clockResetCmd   `cmd:"" verb:"PUT /v1/clock" help:"Follow the wall clock again."`
+	Accept  clockAcceptCmd  `cmd:"" verb:"POST /v1/clock/accept" help:"Say that the clock of a production ledger is right, though it has jumped ahead or ledger time is ahead of it."`
 }
 
 func clock(w io.Writer, k adminapi.Clock) error {

@@ -19,11 +19,11 @@ var listedKeys = columns[adminapi.AccessKey]{[]string{"access key id", "status",
 }}
 
 type keyCmd struct {
-	Create     keyCreateCmd     `cmd:"" help:"Make an access key for a user; its secret is shown this once."`
-	List       keyListCmd       `cmd:"" help:"List access keys, without their secrets."`
-	Activate   keyActivateCmd   `cmd:"" help:"Activate an access key."`
-	Deactivate keyDeactivateCmd `cmd:"" help:"Deactivate an access key."`
-	Delete     keyDeleteCmd     `cmd:"" help:"Delete an access key."`
+	Create     keyCreateCmd     `cmd:"" verb:"POST /v1/users/{account_id}/{name}/access-keys" help:"Make an access key for a user; its secret is shown this once."`
+	List       keyListCmd       `cmd:"" verb:"GET /v1/users" help:"List access keys, without their secrets."`
+	Activate   keyActivateCmd   `cmd:"" verb:"PATCH /v1/access-keys/{access_key_id}" help:"Activate an access key."`
+	Deactivate keyDeactivateCmd `cmd:"" verb:"PATCH /v1/access-keys/{access_key_id}" help:"Deactivate an access key."`
+	Delete     keyDeleteCmd     `cmd:"" verb:"DELETE /v1/access-keys/{access_key_id}"`
 }
 
 type keyCreateCmd struct{ principalName }

@@ -9,9 +9,9 @@ import (
 var sellers = columns[adminapi.Seller]{[]string{"account", "name"}, func(s *adminapi.Seller) []string { return []string{s.AccountID, s.Name} }}
 
 type sellerCmd struct {
-	Create sellerCreateCmd `cmd:"" help:"Make an account a seller."`
-	List   sellerListCmd   `cmd:"" help:"List sellers."`
-	Get    sellerGetCmd    `cmd:"" help:"Show a seller."`
+	Create sellerCreateCmd `cmd:"" verb:"POST /v1/sellers"`
+	List   sellerListCmd   `cmd:"" verb:"GET /v1/sellers"`
+	Get    sellerGetCmd    `cmd:"" verb:"GET /v1/sellers/{account_id}"`
 }
 
 type sellerCreateCmd struct {
@@ -46,11 +46,11 @@ var buyers = columns[adminapi.Buyer]{[]string{"account", "name", "suspended", "c
 }}
 
 type buyerCmd struct {
-	Create  buyerCreateCmd  `cmd:"" help:"Make an account a buyer."`
-	List    buyerListCmd    `cmd:"" help:"List buyers."`
-	Get     buyerGetCmd     `cmd:"" help:"Show a buyer."`
-	Suspend buyerSuspendCmd `cmd:"" help:"Suspend a buyer: it is not subscribed to anything."`
-	Resume  buyerResumeCmd  `cmd:"" help:"End a buyer's suspension."`
+	Create  buyerCreateCmd  `cmd:"" verb:"POST /v1/buyers"`
+	List    buyerListCmd    `cmd:"" verb:"GET /v1/buyers"`
+	Get     buyerGetCmd     `cmd:"" verb:"GET /v1/buyers/{account_id}"`
+	Suspend buyerSuspendCmd `cmd:"" verb:"PATCH /v1/buyers/{account_id}" help:"Suspend a buyer: it is not subscribed to anything."`
+	Resume  buyerResumeCmd  `cmd:"" verb:"PATCH /v1/buyers/{account_id}" help:"End a buyer's suspension."`
 }
 
 type buyerCreateCmd struct {

@@ -16,11 +16,11 @@ var principals = columns[adminapi.Principal]{[]string{"account", "name", "allow"
 
 // principalCmd administers users or roles.
 type principalCmd struct {
-	Create      principalCreateCmd      `cmd:"" help:"Make one."`
-	List        principalListCmd        `cmd:"" help:"List them."`
-	Get         principalGetCmd         `cmd:"" help:"Show one."`
-	Permissions principalPermissionsCmd `cmd:"" help:"Replace its permissions, also in sessions that are open."`
-	Delete      principalDeleteCmd      `cmd:"" help:"Delete it, with its access keys or sessions."`
+	Create      principalCreateCmd      `cmd:"" verb:"POST ."`
+	List        principalListCmd        `cmd:"" verb:"GET ."`
+	Get         principalGetCmd         `cmd:"" verb:"GET ./{account_id}/{name}"`
+	Permissions principalPermissionsCmd `cmd:"" verb:"PUT ./{account_id}/{name}/permissions" help:"Replace its permissions, also in sessions that are open."`
+	Delete      principalDeleteCmd      `cmd:"" verb:"DELETE ./{account_id}/{name}" help:"Delete it, with its access keys or sessions."`
 }
 
 // verbs returns those on users or on roles, whichever the command is about.

@@ -14,13 +14,13 @@ var products = columns[adminapi.Product]{[]string{"product code", "product id", 
 }}
 
 type productCmd struct {
-	Create    productCreateCmd    `cmd:"" help:"Publish a product."`
-	List      productListCmd      `cmd:"" help:"List products."`
-	Get       productGetCmd       `cmd:"" help:"Show a product."`
-	Dimension productDimensionCmd `cmd:"" help:"Add a dimension to a product. There is no way to remove one."`
-	Keys      productKeysCmd      `cmd:"" help:"List the versions of a product's public key."`
-	RotateKey productRotateCmd    `cmd:"" help:"Make the next version of a product's public key."`
-	ExpireKey productExpireCmd    `cmd:"" help:"Mark a version of a product's public key as replaced."`
+	Create    productCreateCmd    `cmd:"" verb:"POST /v1/products"`
+	List      productListCmd      `cmd:"" verb:"GET /v1/products"`
+	Get       productGetCmd       `cmd:"" verb:"GET /v1/products/{product_code}"`
+	Dimension productDimensionCmd `cmd:"" verb:"POST /v1/products/{product_code}/dimensions" help:"Add a dimension to a product. There is no way to remove one."`
+	Keys      productKeysCmd      `cmd:"" verb:"GET /v1/products/{product_code}/public-keys"`
+	RotateKey productRotateCmd    `cmd:"" verb:"POST /v1/products/{product_code}/public-keys" help:"Make the next version of a product's public key."`
+	ExpireKey productExpireCmd    `cmd:"" verb:"POST /v1/products/{product_code}/public-keys/{version}/expire"`
 }
 
 type productCreateCmd struct {

@@ -9,10 +9,10 @@ var regions = columns[adminapi.Region]{[]string{"region", "enabled"}, func(r *ad
 }}
 
 type regionCmd struct {
-	Create  regionCreateCmd  `cmd:"" help:"Add a region."`
-	List    regionListCmd    `cmd:"" help:"List regions."`
-	Enable  regionEnableCmd  `cmd:"" help:"Take records in a region."`
-	Disable regionDisableCmd `cmd:"" help:"Take no records in a region."`
+	Create  regionCreateCmd  `cmd:"" verb:"POST /v1/regions"`
+	List    regionListCmd    `cmd:"" verb:"GET /v1/regions"`
+	Enable  regionEnableCmd  `cmd:"" verb:"PATCH /v1/regions/{name}" help:"Take records in a region."`
+	Disable regionDisableCmd `cmd:"" verb:"PATCH /v1/regions/{name}" help:"Take no records in a region."`
 }
 
 type regionCreateCmd struct {

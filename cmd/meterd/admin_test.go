@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -14,7 +15,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/alecthomas/kong"
@@ -31,6 +34,9 @@ type operator struct {
 	*testing.T
 	url, tokenFile string
 	ran            map[string]bool
+
+	mu    sync.Mutex
+	asked []string // names of verbs, for asksFor
 }
 
 func newOperator(t *testing.T) *operator {
@@ -44,7 +50,17 @@ func newOperator(t *testing.T) *operator {
 	if err := os.WriteFile(o.tokenFile, []byte(sandbox.AdminToken+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewServer(server.Admin(server.AdminConfig{Ledger: l, Log: slog.New(slog.DiscardHandler)}))
+	admin := server.Admin(server.AdminConfig{Ledger: l, Log: slog.New(slog.DiscardHandler)})
+	verbs := http.NewServeMux()
+	for _, v := range adminapi.Verbs() {
+		verbs.HandleFunc(v.Name(), func(w http.ResponseWriter, r *http.Request) {
+			o.mu.Lock()
+			o.asked = append(o.asked, v.Name())
+			o.mu.Unlock()
+			admin.ServeHTTP(w, r)
+		})
+	}
+	s := httptest.NewServer(verbs)
 	o.url = s.URL
 	t.Cleanup(func() {
 		s.Close()
@@ -64,13 +80,22 @@ func (o *operator) admin(code int, stdin string, args ...string) (stdout, stderr
 		o.Errorf("meterd admin %q: exit code %d, want %d: %s%s", args, got, code, out.String(), problems.String())
 	}
 	if code == 0 && o.ran != nil {
-		o.ran[command(o.T, all)] = true
+		o.ran[command(o.T, all).Path()] = true
 	}
 	return out.String(), problems.String()
 }
 
-// command returns the name of the command that the arguments run.
-func command(t *testing.T, args []string) string {
+// asksFor returns the verbs that commands have asked for since it was called last.
+func (o *operator) asksFor() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	verbs := o.asked
+	o.asked = nil
+	return verbs
+}
+
+// command returns the command that the arguments run.
+func command(t *testing.T, args []string) *kong.Node {
 	var c cli
 	parser, err := kong.New(&c, kong.Name("meterd"))
 	if err != nil {
@@ -80,7 +105,7 @@ func command(t *testing.T, args []string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return parsed.Selected().Path()
+	return parsed.Selected()
 }
 
 // TestAdminCommands runs every command of meterd admin.
@@ -162,6 +187,11 @@ func TestAdminCommands(t *testing.T) {
 			}
 		}
 		out, problems := o.admin(0, c.stdin, args...)
+		for _, verb := range o.asksFor() {
+			if named := verbsOf(command(t, append([]string{"admin"}, args...))); !slices.Contains(named, verb) {
+				t.Errorf("meterd admin %s asks for %s, and names %q", c.args, verb, named)
+			}
+		}
 		pattern := regexp.MustCompile(c.want)
 		found := pattern.FindStringSubmatch(out)
 		if found == nil || problems != "" {
@@ -174,16 +204,54 @@ func TestAdminCommands(t *testing.T) {
 			}
 		}
 	}
-	o.ran["meterd admin call"] = true // TestAdminFailures has it: an act's request id is not shown
+	o.ran["admin call"], o.ran["admin clock accept"] = true, true // TestAdminFailures has them
+	for _, leaf := range adminCommands(t) {
+		if !o.ran[leaf.Path()] {
+			t.Errorf("%s was not tried", leaf.Path())
+		}
+	}
+}
+
+// adminCommands returns the commands of meterd admin.
+func adminCommands(t *testing.T) (found []*kong.Node) {
+	t.Helper()
 	var c cli
-	parser, err := kong.New(&c, kong.Name("meterd"))
+	parser, err := kong.New(&c, kong.Name("meterd"), kong.PostBuild(helpOfVerbs))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, leaf := range parser.Model.Leaves(false) {
-		if name := leaf.Path(); strings.HasPrefix(name, "meterd admin ") && !o.ran[name] {
-			t.Errorf("%s was not tried", name)
+		if strings.HasPrefix(leaf.Path(), "admin ") {
+			found = append(found, leaf)
 		}
+	}
+	return found
+}
+
+// TestCommandsOfVerbs: every verb of the admin API has a command, and every command names verbs that there are.
+func TestCommandsOfVerbs(t *testing.T) {
+	without := map[string]bool{}
+	for _, v := range adminapi.Verbs() {
+		without[v.Name()] = true
+	}
+	all := maps.Clone(without)
+	for _, command := range adminCommands(t) {
+		if command.Help == "" {
+			t.Errorf("%s has no help text", command.Path())
+		}
+		verbs := verbsOf(command)
+		if len(verbs) == 0 {
+			t.Errorf("%s names no verb", command.Path())
+		}
+		for _, verb := range verbs {
+			if !all[verb] {
+				t.Errorf("%s names %s, which there is not", command.Path(), verb)
+			}
+			delete(without, verb)
+		}
+	}
+	for verb := range without {
+		t.Errorf("%s has no command", verb)
 	}
 }
 
@@ -263,6 +331,7 @@ func TestAdminFailures(t *testing.T) {
 		{"key delete x", "", `meterd: access_key_id: there is no access key "x": meterd admin key list shows them`},
 		{"clock accept", "", `meterd: clock: that of a sandbox is moved, and need not be accepted`},
 		{"seller list -o csv", "", `meterd: --output csv is for meterd admin usage only`},
+		{"clock accept", "", `meterd: clock: that of a sandbox is moved`},
 		{"clock advance soon", "", `meterd: advance: "soon" is not a duration`},
 		{"seller list --token x", "", `meterd: --token and --token-file exclude each other`},
 		{"seller list --token-file " + empty, "", "meterd: --token-file: " + empty + " holds no token\n"},

@@ -13,9 +13,9 @@ var tokens = columns[adminapi.Token]{[]string{"id", "product code", "buyer", "is
 }}
 
 type tokenCmd struct {
-	Create tokenCreateCmd `cmd:"" help:"Issue a registration token, as the marketplace hands one to a buyer, and print it."`
-	List   tokenListCmd   `cmd:"" help:"List registration tokens."`
-	Revoke tokenRevokeCmd `cmd:"" help:"Make a registration token invalid."`
+	Create tokenCreateCmd `cmd:"" verb:"POST /v1/tokens" help:"Issue a registration token, as the marketplace hands one to a buyer, and print it."`
+	List   tokenListCmd   `cmd:"" verb:"GET /v1/tokens"`
+	Revoke tokenRevokeCmd `cmd:"" verb:"DELETE /v1/tokens/{id}" help:"Make a registration token invalid."`
 }
 
 type tokenCreateCmd struct {
@@ -51,9 +51,9 @@ var adminTokens = columns[adminapi.AdminToken]{[]string{"id", "name", "created"}
 }}
 
 type adminTokenCmd struct {
-	Create adminTokenCreateCmd `cmd:"" help:"Make an admin token and print it, this once."`
-	List   adminTokenListCmd   `cmd:"" help:"List admin tokens."`
-	Delete adminTokenDeleteCmd `cmd:"" help:"Delete an admin token, but not the last one."`
+	Create adminTokenCreateCmd `cmd:"" verb:"POST /v1/admin-tokens" help:"Make an admin token and print it, this once."`
+	List   adminTokenListCmd   `cmd:"" verb:"GET /v1/admin-tokens" help:"List admin tokens."`
+	Delete adminTokenDeleteCmd `cmd:"" verb:"DELETE /v1/admin-tokens/{id}" help:"Delete an admin token, but not the last one."`
 }
 
 type adminTokenCreateCmd struct {

@@ -13,8 +13,8 @@ var workloads = columns[adminapi.Workload]{[]string{"account", "platform", "reso
 }}
 
 type workloadCmd struct {
-	Create workloadCreateCmd `cmd:"" help:"Get credentials for a workload, which is made if it is new."`
-	List   workloadListCmd   `cmd:"" help:"List workloads."`
+	Create workloadCreateCmd `cmd:"" verb:"POST /v1/workloads"`
+	List   workloadListCmd   `cmd:"" verb:"GET /v1/workloads"`
 }
 
 type workloadCreateCmd struct {

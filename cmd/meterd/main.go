@@ -77,7 +77,7 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	var c cli
 	parser, err := kong.New(&c, append(readers(), kong.Name("meterd"), kong.Description("The AWS Marketplace Metering Service that anyone can run."),
 		kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exit(code)) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.ValueFormatter(helpOf), kong.UsageOnError())...)
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.ValueFormatter(helpOf), kong.UsageOnError(), kong.PostBuild(helpOfVerbs))...)
 	if err != nil {
 		fmt.Fprintln(stderr, "meterd: internal error:", err)
 		return 1
