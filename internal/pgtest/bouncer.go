@@ -1,19 +1,14 @@
 package pgtest
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"testing"
-	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Bouncer is a real PgBouncer in front of a server.
@@ -47,42 +42,17 @@ func NewBouncer(t testing.TB, s *Server, mode string) *Bouncer {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	c := exec.Command("/usr/sbin/pgbouncer", config) // Debian's, which is installed by scripts/test-deps
-	c.Stdout, c.Stderr = log, log
+	c := exec.Command("/usr/sbin/pgbouncer", config)                                      // Debian's, which is installed by scripts/test-deps
 	c.SysProcAttr = &syscall.SysProcAttr{Credential: s.owner, Pdeathsig: syscall.SIGKILL} // it refuses to run as root
-	started, ended := make(chan error), make(chan struct{})
-	go func() {
-		defer close(ended)
-		runtime.LockOSThread() // the signal is sent when the thread that started the process ends
-		err := c.Start()
-		started <- err
-		if err == nil {
-			c.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	exited, err := launch(c, filepath.Join(dir, "log"), "process up: PgBouncer")
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = c.Process.Kill() // it may have ended
-		<-ended
+		<-exited
 	})
-	for until := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		conn, err := pgx.Connect(t.Context(), b.URL(s.URL()))
-		if err == nil {
-			conn.Close(context.Background())
-			return b
-		}
-		if time.Now().After(until) {
-			said, _ := os.ReadFile(filepath.Join(dir, "log"))
-			t.Fatalf("PgBouncer does not answer: %v\n%s", err, said)
-		}
-	}
+	return b
 }
 
 // URL is a URL of the server's, by way of PgBouncer.

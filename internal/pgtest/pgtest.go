@@ -199,49 +199,35 @@ func (s *Server) Start() error {
 	for _, o := range append([]string{"max_connections=200", "shared_buffers=64MB", "max_wal_size=2GB", "wal_level=replica", "hot_standby=on"}, s.options...) {
 		args = append(args, "-c", o)
 	}
-	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	c := s.command("postgres", args...)
+	c.SysProcAttr.Pdeathsig = syscall.SIGQUIT
+	exited, err := launch(c, filepath.Join(s.dir, "log"), "database system is ready to accept")
 	if err != nil {
 		return err
 	}
-	defer log.Close()
-	c := s.command("postgres", args...)
-	c.Stdout, c.Stderr = log, log
-	c.SysProcAttr.Pdeathsig = syscall.SIGQUIT
-	s.exited = make(chan struct{})
-	started := make(chan error)
-	go func() {
-		// The signal is sent when the thread that started the process ends, so this one has to last.
-		runtime.LockOSThread()
-		err := c.Start()
-		started <- err
-		if err == nil {
-			c.Wait()
-		}
-		close(s.exited)
-	}()
-	if err := <-started; err != nil {
-		return err
-	}
-	s.process = c.Process
-	return s.Wait("SELECT 1")
+	s.process, s.exited = c.Process, exited
+	return nil
 }
 
-// Wait waits until a query returns 1 or true.
+// Wait waits until a query returns 1 or true. It is for what the views of the server's activity and the state of its
+// replication show, by asking again and again: PostgreSQL tells nobody when they change.
 func (s *Server) Wait(query string) error {
-	var last error
-	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+	again, deadline := time.NewTicker(20*time.Millisecond), time.After(patience)
+	defer again.Stop()
+	for {
+		n, err := s.number(query)
+		if err == nil && n == 1 {
+			return nil
+		}
 		select {
+		case <-again.C:
 		case <-s.exited:
 			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
 			return fmt.Errorf("PostgreSQL has ended:\n%s", log[max(0, len(log)-4000):])
-		default:
-		}
-		var n int
-		if n, last = s.number(query); last == nil && n == 1 {
-			return nil
+		case <-deadline:
+			return fmt.Errorf("PostgreSQL does not answer %q as it should in %v, but %d, %v", query, patience, n, err)
 		}
 	}
-	return fmt.Errorf("PostgreSQL does not answer %q as it should: %w", query, last)
 }
 
 func (s *Server) number(query string) (n int, err error) {
@@ -280,21 +266,8 @@ func (s *Server) Stop(mode string) {
 // Kill ends all of the server's processes at once, as when its machine goes down. When it returns they are gone, and
 // with them their shared memory, without which the server would not start again.
 func (s *Server) Kill() {
-	pids := s.processes()
 	s.signal(syscall.SIGKILL)
 	<-s.exited
-	for _, pid := range pids {
-		for !ended(pid) {
-			time.Sleep(time.Millisecond)
-		}
-	}
-}
-
-// ended tells whether a process runs no more, though its parent may not have noticed.
-func ended(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, state, _ := strings.Cut(string(stat), ") ")
-	return err != nil || strings.HasPrefix(state, "Z") || strings.HasPrefix(state, "X")
 }
 
 // Pause stops all of its processes where they are, and Resume lets them go on.
