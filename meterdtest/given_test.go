@@ -49,7 +49,7 @@ tokens:
 	}
 	for text, want := range map[string]string{
 		`tokens: [{registration_token: test-token, product_code: sandboxlegacysaas00000001, buyer: "444444444444"}]`:   "registration_token: it is there for buyer 210987654321 and product mine",
-		`tokens: [{product_code: mine, buyer: cus-1}]`:                                                                 "line 1: tokens[0].registration_token: is missing",
+		`tokens: [{product_code: mine, buyer: cus-1}]`:                                                                 "line 1, column 10: tokens[0].registration_token: is missing",
 		`tokens: [{registration_token: a b, product_code: mine, buyer: cus-1}]`:                                        "must have 1 to 1024 printable",
 		`tokens: [{registration_token: x, product_code: nowhere, buyer: cus-1}]`:                                       "tokens[0].product_code: there is no product",
 		`users: [{account_id: "123456789012", name: ci, access_keys: [{access_key_id: a-b, secret_access_key: x}]}]`:   "access_key_id: \"a-b\" must have 1 to 128 letters, digits and underscores",

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 
 	"github.com/meterd/meterd/internal/adminapi"
@@ -29,7 +28,7 @@ func (cmd *importCmd) Run(c *console, a *adminCmd) error {
 		out, err = adminapi.Import.Do(ctx, api, adminapi.File{Form: file.form, Content: file})
 		var refused *adminapi.Problem
 		if errors.As(err, &refused) && len(refused.Errors) > 0 {
-			err = file.faulty(refused.Errors)
+			err = file.faulty(refused.Errors, refused.More)
 		}
 		return out, err
 	}, func(w io.Writer, r adminapi.ImportResult) error {
@@ -90,15 +89,8 @@ func openMarketplace(name string, stdin io.Reader) (*marketplaceFile, error) {
 	return &marketplaceFile{in, name, form}, nil
 }
 
-// faulty lists what is wrong with the file. It looks for lines that are not known yet, as the service's are not of a
-// large file.
-func (f *marketplaceFile) faulty(faults adminapi.Faults) error {
-	if f.name != "-" && slices.ContainsFunc(faults, func(f adminapi.Fault) bool { return f.Line == 0 }) {
-		if in, err := os.Open(f.name); err == nil {
-			adminapi.Locate(f.form, in, faults)
-			in.Close()
-		}
-	}
+// faulty lists what is wrong with the file. There may be more than is listed.
+func (f *marketplaceFile) faulty(faults adminapi.Faults, more int) error {
 	name := f.name
 	if name == "-" {
 		name = "standard input"
@@ -106,13 +98,12 @@ func (f *marketplaceFile) faulty(faults adminapi.Faults) error {
 	if len(faults) == 1 {
 		return fmt.Errorf("%s: %v", name, faults[0])
 	}
-	more := ""
-	if len(faults) >= adminapi.MaxFaults {
-		more = ", and perhaps more"
-	}
-	text := fmt.Sprintf("%s: %d things are wrong%s, and nothing was imported:", name, len(faults), more)
+	text := fmt.Sprintf("%s: %d things are wrong, and nothing was imported:", name, len(faults)+more)
 	for _, fault := range faults {
 		text += "\n  " + fault.String()
+	}
+	if more > 0 {
+		text += fmt.Sprintf("\n  … and %d more", more)
 	}
 	return errors.New(text)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -318,8 +319,8 @@ func TestAdminFailures(t *testing.T) {
 		{"call 0199f0a0-0000-7000-8000-000000000000", "", `meterd: `},
 		{"import nowhere.yaml", "", `meterd: open nowhere.yaml`},
 		{"import nowhere.txt", "", `meterd: nowhere.txt is neither .yaml`},
-		{"import -", "sellers: 5", `meterd: standard input: line 1: sellers: must be a list, not "5"`},
-		{"import -", `{"shops":[]}`, `meterd: standard input: line 1: there is no member "shops" here`},
+		{"import -", "sellers: 5", `meterd: standard input: line 1, column 1: sellers: must be a list, not "5"`},
+		{"import -", `{"shops":[]}`, `meterd: standard input: line 1, column 2: there is no member "shops" here`},
 		{"import " + filepath.Dir(odd), "", "meterd: " + filepath.Dir(odd) + " is a directory, and a marketplace file is wanted: .yaml, .yml or .json\n"},
 		{"usage --limit=-1", "", "meterd: --limit -1: must be 1 or more, or 0 for all\n"},
 		{"user list --account acme", "", `meterd: account_id: "acme" is not an account id`},
@@ -406,21 +407,31 @@ func TestSandboxToken(t *testing.T) {
 	tried(other.URL+"/login", list, 1, "", "meterd: there is no admin token, and the service at "+other.URL+"/login is no sandbox"+give)
 }
 
+// numbers are the faults of that many sellers that are numbers, one a line.
+func numbers(n int) (faults string) {
+	for i := range n {
+		faults += fmt.Sprintf("  line %d, column 1: sellers[%d]: must be an object with members, not 0\n", i+2, i)
+	}
+	return faults
+}
+
 // TestImportFaults: all that is wrong with a file is told at once, what is found in reading it and what the service
 // finds, also of a file that is too large for the service to look for lines in.
 func TestImportFaults(t *testing.T) {
 	o := newOperator(t)
 	const yaml = "sellers:\n- account_id: \"1\"\n  nmae: x\nproducts:\n- seller_account_id: \"777788889999\"\n  type: saas\n  product_code: p\n"
-	const inYAML = ": 2 things are wrong, and nothing was imported:\n" +
-		"  line 3: sellers[0]: there is no member \"nmae\" here: the members are account_id, name\n" +
-		"  line 5: products[0].seller_account_id: account \"777788889999\" is not a seller: make it one with: meterd admin seller create\n"
+	const inYAML = ": 3 things are wrong, and nothing was imported:\n" +
+		"  line 2, column 3: sellers[0].account_id: \"1\" is not an account id: write its 12 digits, without hyphens and with leading zeros\n" +
+		"  line 3, column 3: sellers[0]: there is no member \"nmae\" here: the members are account_id, name\n" +
+		"  line 5, column 3: products[0].seller_account_id: account \"777788889999\" is not a seller: make it one with: meterd admin seller create\n"
 	dir := t.TempDir()
 	for _, c := range []struct{ name, text, want string }{
 		{"a.yaml", yaml, inYAML},
 		{"-", yaml, inYAML},
-		{"large.json", "{\"sellers\": [\n{\"account_id\":\n\"x\", \"name\": \"" + strings.Repeat("n", adminapi.MaxYAML) + "\"},\n{\"account_id\": \"y\"}]}", ": 2 things are wrong, and nothing was imported:\n" +
-			"  line 3: sellers[0].account_id: \"x\" is not an account id: write its 12 digits, without hyphens and with leading zeros\n" +
-			"  line 4: sellers[1].account_id: \"y\" is not an account id: write its 12 digits, without hyphens and with leading zeros\n"},
+		{"large.json", "{\"sellers\": [" + strings.Repeat("\n{\"account_id\": \"111122223333\"},", 100_000) + "\n{\"account_id\":\n\"x\"},\n{\"account_id\": \"y\"}]}", ": 2 things are wrong, and nothing was imported:\n" +
+			"  line 100003, column 1: sellers[100000].account_id: \"x\" is not an account id: write its 12 digits, without hyphens and with leading zeros\n" +
+			"  line 100004, column 16: sellers[100001].account_id: \"y\" is not an account id: write its 12 digits, without hyphens and with leading zeros\n"},
+		{"many.json", "{\"sellers\": [" + strings.Repeat("\n0,", 104) + "\n{\"account_id\": \"y\"}]}", ": 105 things are wrong, and nothing was imported:\n" + numbers(100) + "  … and 5 more\n"},
 	} {
 		file, want := c.name, "meterd: standard input"+c.want
 		if file != "-" {

@@ -84,14 +84,15 @@ func (cmd *devCmd) open(cfg ledger.Config, stdin io.Reader) (*ledger.Ledger, err
 		return nil, err
 	}
 	defer file.Close()
-	m, err := adminapi.Read(file.form, file)
-	var l *ledger.Ledger
-	var faults adminapi.Faults
-	if errors.As(err, &faults); m != nil {
-		l, err = sandbox.Open(cfg, sandbox.Options{Marketplace: m, Faults: faults})
+	m, faults, err := adminapi.Load(file.form, file, 0)
+	if err != nil {
+		return nil, err
 	}
+	l, err := sandbox.Open(cfg, sandbox.Options{Marketplace: m, Faults: faults})
 	if errors.As(err, &faults) {
-		err = file.faulty(faults)
+		m.Locate(faults)
+		listed, _ := faults.Listed()
+		err = file.faulty(listed, len(faults)-len(listed))
 	}
 	return l, err
 }

@@ -12,7 +12,8 @@ type Problem struct {
 	Status int    `json:"status" doc:"the HTTP status"`
 	Title  string `json:"title" doc:"the status in words"`
 	Detail string `json:"detail" doc:"one line: the field, the rule and the mend"`
-	Errors Faults `json:"errors,omitempty" doc:"all that is wrong with a marketplace file, by line"`
+	Errors Faults `json:"errors,omitempty" doc:"what is wrong with a marketplace file, by line: 100 things at most"`
+	More   int    `json:"more,omitempty" doc:"how many more things were found wrong"`
 }
 
 // Error returns the detail, which is one line.

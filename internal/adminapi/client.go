@@ -102,8 +102,12 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 // FaultsProblem returns the answer to a marketplace file with faults.
 func FaultsProblem(status int, faults Faults) *Problem {
 	detail := faults[0].String()
-	if n := len(faults); n > 1 {
+	listed, more := faults.Listed()
+	switch n := len(listed); {
+	case more != "":
+		detail = fmt.Sprintf("%d things are wrong, which the answer lists under errors, %s; the first: %s", n, strings.TrimPrefix(more, "… "), detail)
+	case n > 1:
 		detail = fmt.Sprintf("%d things are wrong, each of which the answer lists under errors; the first: %s", n, detail)
 	}
-	return &Problem{Status: status, Title: http.StatusText(status), Detail: oneLine(detail), Errors: faults}
+	return &Problem{Status: status, Title: http.StatusText(status), Detail: oneLine(detail), Errors: listed, More: len(faults) - len(listed)}
 }

@@ -1,13 +1,13 @@
 package adminapi_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -134,7 +134,7 @@ func TestForms(t *testing.T) {
 		Workloads: []adminapi.Workload{
 			{AccountID: "012345678901", Platform: "ec2", ResourceID: "i-1", Region: "us-east-1"}},
 	}
-	fromJSON, err := adminapi.Read(adminapi.JSON, strings.NewReader(`{"regions":[{"name":"eu-private-1","enabled":false}],"sellers":[{"account_id":"111122223333"}],
+	fromJSON, err := read(adminapi.JSON, (`{"regions":[{"name":"eu-private-1","enabled":false}],"sellers":[{"account_id":"111122223333"}],
 		"products":[{"product_code":"p","seller_account_id":"111122223333","type":"saas","dimensions":["users"]}],
 		"buyers":[{"account_id":"012345678901","agreements":[{"product_code":"p","start_time":"2026-11-23T14:00:00Z"}]}],
 		"users":[{"account_id":"111122223333","name":"u","access_keys":[{"access_key_id":"A","secret_access_key":"S"}]}],
@@ -142,7 +142,7 @@ func TestForms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fromYAML, err := adminapi.Read(adminapi.YAML, strings.NewReader(`
+	fromYAML, err := read(adminapi.YAML, (`
 regions: [{name: eu-private-1, enabled: false}]
 sellers: [{account_id: "111122223333"}]
 products:
@@ -165,12 +165,15 @@ workloads:
 			t.Errorf("%s (-want +got):\n%s", form, d)
 		}
 	}
-	for _, text := range []string{"", "{}", "# nothing\n"} {
-		if got, err := adminapi.Read(adminapi.YAML, strings.NewReader(text)); err != nil || !cmp.Equal(got, &adminapi.Marketplace{}) {
+	for _, text := range []string{"{}", "# nothing\nbuyers: []\n"} {
+		if got, err := read(adminapi.YAML, (text)); err != nil || !cmp.Equal(got, &adminapi.Marketplace{}) {
 			t.Errorf("%q: %+v, %v", text, got, err)
 		}
 	}
 }
+
+// lineBreak is what ends a line in YAML.
+var lineBreak = regexp.MustCompile("\r\n|[\n\r\u0085\u2028\u2029]")
 
 // FuzzMarketplace: whatever is read, in either form, is read without a panic, and an error is one line. A marketplace
 // that was read is the same when it is written in either form and read again.
@@ -178,6 +181,11 @@ func FuzzMarketplace(f *testing.F) {
 	f.Add(`{"sellers":[{"account_id":"111122223333"}]}`)
 	f.Add("buyers:\n- account_id: \"012345678901\"\n  agreements: [{product_code: p, start_time: 2026-11-23T14:00:00Z}]\n")
 	f.Add("a: &a [*a]")
+	f.Add("sellers:\n- account_id: \"1\n- account_id: \"2\"\n   name: x\n- {account_id: \"3\"\n- nmae: 4\nbuyers: [}\n")
+	f.Add("%YAML 1.2\n---\n\"sellers\": # all\n\n- {account_id: '1',\n   name: |-\n     x\n    }\n-\n  account_id: '2'\n...\n")
+	f.Add("roles:\n  - {account_id: '1'}\n  - name: >\n      - a\n\n      b\nusers:\n- name: 'a\n- b'\nsellers:\n- [\n- x]\n")
+	f.Add("sellers:\n- account_id: !!str 1\n- !x {}\n- <<: {name: a}\n")
+	f.Add(`{"sellers": [{"account_id": "1" "name": "x"}, {"account_id": "2},` + "\n" + `{"account_id": "4", "name": tru], {"a":}}], "buyers": [{} {}`)
 	f.Add(`{"users":[{"access_keys":[{"status":1}]}]}`)
 	f.Add(`{"buyers":[{"account_id":"1","name":"n","suspended":true,"customer_identifiers":[{"seller_account_id":"2","customer_identifier":"c"}]}],"roles":[{"account_id":"1","name":"r","allow":["*"],"deny":["x"]}],
 		"agreements":[{"agreement_id":"a","product_code":"p","buyer_account_id":"1","license_arn":"l","customer_identifier":"c","start_time":"2026-11-23T14:00:00.5+01:00","end_time":"0001-01-01T00:00:00Z"}],
@@ -193,18 +201,26 @@ func FuzzMarketplace(f *testing.F) {
 		cmpopts.IgnoreFields(adminapi.Agreement{}, "Status"), cmpopts.IgnoreFields(adminapi.Principal{}, "ARN"), cmpopts.IgnoreFields(adminapi.AccessKey{}, "UserARN")}
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, form := range []adminapi.Form{adminapi.JSON, adminapi.YAML} {
-			m, err := adminapi.Read(form, strings.NewReader(text))
+			m, err := read(form, text)
 			if err != nil {
+				if f, faults := adminapi.LoadLines(text); form == adminapi.YAML && len(faults) == 0 {
+					t.Errorf("%q is read item by item as %+v, else not: %v", text, collect(f), err)
+				}
 				var faults adminapi.Faults
 				if !errors.As(err, &faults) || len(faults) == 0 || len(faults) > adminapi.MaxFaults || strings.Contains(err.Error(), "\n") {
 					t.Errorf("not some faults, each in one line: %v", err)
 				}
 				for _, f := range faults {
-					if f.Line < 1 || f.Line > 1+strings.Count(text, "\n") {
+					if f.Line < 1 || f.Line > 1+len(lineBreak.FindAllString(text, -1)) {
 						t.Errorf("there is no such line: %v", f)
 					}
 				}
 				continue
+			}
+			if form == adminapi.YAML {
+				if f, faults := adminapi.LoadLines(text); len(faults) == 0 && !cmp.Equal(collect(f), m, alike) {
+					t.Errorf("%q is read item by item as %+v, else as %+v", text, collect(f), m)
+				}
 			}
 			if m == nil {
 				t.Fatal("neither a marketplace nor an error")
@@ -213,14 +229,14 @@ func FuzzMarketplace(f *testing.F) {
 			if err != nil {
 				t.Fatalf("%+v: %v", m, err)
 			}
-			if again, err := adminapi.Read(adminapi.JSON, bytes.NewReader(asJSON)); err != nil || !cmp.Equal(again, m, alike) {
+			if again, err := read(adminapi.JSON, string(asJSON)); err != nil || !cmp.Equal(again, m, alike) {
 				t.Errorf("%s is read as %+v, %v", asJSON, again, err)
 			}
 			asYAML, err := yaml.Marshal(m)
 			if err != nil {
 				t.Fatalf("%+v: %v", m, err)
 			}
-			again, err := adminapi.Read(adminapi.YAML, bytes.NewReader(asYAML))
+			again, err := read(adminapi.YAML, string(asYAML))
 			if err != nil || !cmp.Equal(again, m, alike) {
 				t.Errorf("%s is read as %+v, %v", asYAML, again, err)
 			}

@@ -1,6 +1,7 @@
 package adminapi
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 // Fault is one thing that is wrong with a marketplace file.
 type Fault struct {
 	Line   int    `json:"line,omitempty" doc:"line of the file, from 1; absent if it is not known"`
+	Column int    `json:"column,omitempty" doc:"byte of the line, from 1; absent if it is not known"`
 	Place  string `json:"place,omitempty" doc:"which value it is, such as buyers[17].agreements[0].product_code"`
 	Detail string `json:"detail" doc:"the rule and the mend"`
 }
@@ -17,7 +19,11 @@ type Fault struct {
 func (f Fault) String() string {
 	var b strings.Builder
 	if f.Line != 0 {
-		fmt.Fprintf(&b, "line %d: ", f.Line)
+		fmt.Fprintf(&b, "line %d", f.Line)
+		if f.Column != 0 {
+			fmt.Fprintf(&b, ", column %d", f.Column)
+		}
+		b.WriteString(": ")
 	}
 	if f.Place != "" {
 		b.WriteString(f.Place + ": ")
@@ -26,30 +32,41 @@ func (f Fault) String() string {
 	return b.String()
 }
 
-// Faults are all that is wrong with a marketplace file: [MaxFaults] at most, and at least one where they are an error.
+// Faults are what is wrong with a marketplace file: at least one where they are an error.
 type Faults []Fault
 
-// MaxFaults is how many faults of one file are told. With so many, the rest of the file is not looked at.
-const MaxFaults = 100
+// Bounds of the faults of one file.
+const (
+	MaxFaults    = 10_000 // that are looked for
+	ListedFaults = 100    // that are told: how many more there are is said
+)
 
-// Error returns the faults in one line.
+// Error returns the faults that are told in one line.
 func (f Faults) Error() string {
-	texts := make([]string, len(f))
-	for i := range f {
-		texts[i] = f[i].String()
+	listed, more := f.Listed()
+	texts := make([]string, len(listed), len(listed)+1)
+	for i := range listed {
+		texts[i] = listed[i].String()
+	}
+	if more != "" {
+		texts = append(texts, more)
 	}
 	return strings.Join(texts, "; ")
 }
 
-// Sort puts the faults in the order of their lines.
-func (f Faults) Sort() {
-	slices.SortStableFunc(f, func(a, b Fault) int { return a.Line - b.Line })
+// Listed returns the faults that are told, and how many more there are, such as "… and 17 more", or "".
+func (f Faults) Listed() (listed Faults, more string) {
+	switch n := len(f); {
+	case n <= ListedFaults:
+		return f, ""
+	case n >= MaxFaults:
+		return f[:ListedFaults], fmt.Sprintf("… and %d or more", n-ListedFaults)
+	default:
+		return f[:ListedFaults], fmt.Sprintf("… and %d more", n-ListedFaults)
+	}
 }
 
-// In reports whether one of the faults lies in the place, such as "buyers[17]".
-func (f Faults) In(place string) bool {
-	return slices.ContainsFunc(f, func(fault Fault) bool {
-		rest, ok := strings.CutPrefix(fault.Place, place)
-		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
-	})
+// Sort puts the faults in the order of their lines.
+func (f Faults) Sort() {
+	slices.SortStableFunc(f, func(a, b Fault) int { return cmp.Or(a.Line-b.Line, a.Column-b.Column) })
 }

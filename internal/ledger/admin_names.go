@@ -82,7 +82,7 @@ func (l *Ledger) CreateAdminToken(op Operator, in adminapi.AdminToken) (adminapi
 	return Act(context.Background(), l, op, market.CreateAdminToken(in))
 }
 
-func (l *Ledger) Import(op Operator, m *adminapi.Marketplace, found ...adminapi.Fault) (adminapi.ImportResult, error) {
+func (l *Ledger) Import(op Operator, m adminapi.Source, found ...adminapi.Fault) (adminapi.ImportResult, error) {
 	return Act(context.Background(), l, op, market.Import(m, found...))
 }
 

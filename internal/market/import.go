@@ -21,7 +21,7 @@ import (
 //
 // Everything is checked first, beside the service. Writing then holds up other calls: about 10 seconds for a million
 // buyers with an agreement each.
-func Import(m *adminapi.Marketplace, found ...adminapi.Fault) Act[adminapi.ImportResult] {
+func Import(m adminapi.Source, found ...adminapi.Fault) Act[adminapi.ImportResult] {
 	return func(p *Plan) (Find[adminapi.ImportResult], *metering.Error) {
 		p.refused = &refusals{faults: append(adminapi.Faults{}, found...)}
 		out := p.addMarketplace(m)
@@ -56,13 +56,13 @@ func (e *importError) Unwrap() []error { return []error{e.first, e.faults} }
 type refusals struct {
 	faults  adminapi.Faults
 	kind    *metering.Error // the first that was found in planning
-	market  *adminapi.Marketplace
 	unread  map[string]bool // things, and their members, of which reading found something wrong, by their places
 	spoilt  map[string]bool // names of things that were refused: that they are missing says nothing new
 	unnamed map[string]bool // lists with a thing that was refused whose name is not known, or that could not be read
 
 	list  string // of which an item is planned now, such as "buyers"
 	index int    // of the item
+	item  any    // as the source gives it
 	part  string // the list in the item of which a part is planned now, such as "agreements", or ""
 	nth   int    // of the part
 	wrong bool   // something of the item, or the part, was refused
@@ -119,7 +119,7 @@ func (r *refusals) add(err *metering.Error) {
 	if place := leading.FindString(err.Message); place != "" {
 		f.Place, f.Detail = f.Place+"."+strings.TrimSuffix(place, ": "), err.Message[len(place):]
 	}
-	if r.unread[f.Place] || unread && !r.market.Gives(f.Place) {
+	if r.unread[f.Place] || unread && !adminapi.Gives(r.item, strings.TrimPrefix(f.Place, fmt.Sprintf("%s[%d]", r.list, r.index))) {
 		return
 	}
 	if r.kind == nil {
@@ -192,80 +192,86 @@ func (p *Plan) absent(err *metering.Error, name string, lists ...string) *meteri
 }
 
 // addMarketplace plans all of a marketplace and counts what is new. What is wrong with it is in p.refused.
-func (p *Plan) addMarketplace(m *adminapi.Marketplace) (out adminapi.ImportResult) {
-	agreements := len(m.Agreements)
-	for i := range m.Buyers {
-		agreements += len(m.Buyers[i].Agreements)
-	}
-	p.expect(len(m.Buyers), agreements)
+func (p *Plan) addMarketplace(m adminapi.Source) (out adminapi.ImportResult) {
+	p.expect(m.Size())
 	r := p.refused
-	r.market = m
 	r.read()
 	for _, list := range []struct {
 		name  string
-		n     int
 		added *int
-		key   string             // the member by which other things refer to it
-		named func(i int) string // its value; nil if nothing refers to it
-		add   func(i int) (exists bool, err *metering.Error)
+		key   string // the member by which other things refer to an item
+		add   func(item any) (key string, exists bool, err *metering.Error)
 	}{
-		{"regions", len(m.Regions), &out.Regions, "name", func(i int) string { return m.Regions[i].Name }, func(i int) (bool, *metering.Error) { return p.addRegion(&m.Regions[i]) }},
-		{"sellers", len(m.Sellers), &out.Sellers, "account_id", func(i int) string { return m.Sellers[i].AccountID }, func(i int) (bool, *metering.Error) { return p.addSeller(&m.Sellers[i]) }},
-		{"products", len(m.Products), &out.Products, "product_code", func(i int) string { return m.Products[i].ProductCode }, func(i int) (bool, *metering.Error) {
-			_, exists, err := p.addProduct(&m.Products[i], true)
-			return exists, err
-		}},
-		{"buyers", len(m.Buyers), &out.Buyers, "account_id", func(i int) string { return m.Buyers[i].AccountID }, func(i int) (bool, *metering.Error) {
-			return p.addBuyer(&m.Buyers[i], &out.Agreements)
-		}},
-		{"agreements", len(m.Agreements), &out.Agreements, "", nil, func(i int) (bool, *metering.Error) {
-			_, exists, err := p.addAgreement(&m.Agreements[i], true)
-			return exists, err
-		}},
-		{"users", len(m.Users), &out.Users, "", nil, func(i int) (bool, *metering.Error) {
-			id, exists, err := p.addPrincipal(iam.User, &m.Users[i])
-			if err == nil && id != 0 && !exists && len(m.Users[i].AccessKeys) == 0 {
+		{"regions", &out.Regions, "name", of(func(in *adminapi.Region) (string, bool, *metering.Error) {
+			exists, err := p.addRegion(in)
+			return in.Name, exists, err
+		})},
+		{"sellers", &out.Sellers, "account_id", of(func(in *adminapi.Seller) (string, bool, *metering.Error) {
+			exists, err := p.addSeller(in)
+			return in.AccountID, exists, err
+		})},
+		{"products", &out.Products, "product_code", of(func(in *adminapi.Product) (string, bool, *metering.Error) {
+			_, exists, err := p.addProduct(in, true)
+			return in.ProductCode, exists, err
+		})},
+		{"buyers", &out.Buyers, "account_id", of(func(in *adminapi.Buyer) (string, bool, *metering.Error) {
+			exists, err := p.addBuyer(in, &out.Agreements)
+			return in.AccountID, exists, err
+		})},
+		{"agreements", &out.Agreements, "", of(func(in *adminapi.Agreement) (string, bool, *metering.Error) {
+			_, exists, err := p.addAgreement(in, true)
+			return "", exists, err
+		})},
+		{"users", &out.Users, "", of(func(in *adminapi.Principal) (string, bool, *metering.Error) {
+			id, exists, err := p.addPrincipal(iam.User, in)
+			if err == nil && id != 0 && !exists && len(in.AccessKeys) == 0 {
 				var key adminapi.AccessKey
 				key, err = p.makeKey(id)
 				out.Keys = append(out.Keys, key)
 			}
-			return exists, err
-		}},
-		{"roles", len(m.Roles), &out.Roles, "name", func(i int) string { return m.Roles[i].Name }, func(i int) (bool, *metering.Error) {
-			_, exists, err := p.addPrincipal(iam.Role, &m.Roles[i])
-			return exists, err
-		}},
-		{"workloads", len(m.Workloads), &out.Workloads, "", nil, func(i int) (bool, *metering.Error) {
-			id, exists, err := p.addWorkload(&m.Workloads[i])
+			return "", exists, err
+		})},
+		{"roles", &out.Roles, "name", of(func(in *adminapi.Principal) (string, bool, *metering.Error) {
+			_, exists, err := p.addPrincipal(iam.Role, in)
+			return in.Name, exists, err
+		})},
+		{"workloads", &out.Workloads, "", of(func(in *adminapi.Workload) (string, bool, *metering.Error) {
+			id, exists, err := p.addWorkload(in)
 			if exists {
-				err = p.flaws(err, p.sameRole(id, &m.Workloads[i]))
+				err = p.flaws(err, p.sameRole(id, in))
 			}
-			return exists, err
-		}},
-		{"tokens", len(m.Tokens), &out.Tokens, "", nil, func(i int) (bool, *metering.Error) {
-			if m.Tokens[i].RegistrationToken == "" { // nobody would learn of it
+			return "", exists, err
+		})},
+		{"tokens", &out.Tokens, "", of(func(in *adminapi.TokenRequest) (string, bool, *metering.Error) {
+			if in.RegistrationToken == "" { // nobody would learn of it
 				_ = p.flaws(invalid("registration_token: is missing: give it, or have one made with: meterd admin token create"))
 			}
-			_, exists, err := p.addToken(&m.Tokens[i])
-			return exists, err
-		}},
+			_, exists, err := p.addToken(in)
+			return "", exists, err
+		})},
 	} {
-		for i := 0; i < list.n && len(r.faults) < adminapi.MaxFaults; i++ {
-			r.list, r.index = list.name, i
+		m.Each(list.name, func(i int, item any) bool {
+			r.list, r.index, r.item = list.name, i, item
 			r.wrong = len(r.unread) > 0 && r.unread[r.place()]
-			exists, err := list.add(i)
+			key, exists, err := list.add(item)
 			switch {
 			case err != nil:
 				r.add(err)
 			case !exists:
 				*list.added++
 			}
-			if r.wrong && list.named != nil {
-				r.lose(list.key, list.named(i))
+			if r.wrong && list.key != "" {
+				r.lose(list.key, key)
 			}
-		}
+			return len(r.faults) < adminapi.MaxFaults
+		})
 	}
 	return out
+}
+
+// of has items of one shape added.
+func of[T any](add func(*T) (string, bool, *metering.Error)) func(any) (string, bool, *metering.Error) {
+	return func(item any) (string, bool, *metering.Error) { return add(item.(*T)) }
 }
 
 // lose takes note that the item that was planned is not there for those that refer to it by its key, the member that

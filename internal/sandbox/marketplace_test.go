@@ -20,9 +20,9 @@ func TestDocumentedFile(t *testing.T) {
 	if !found {
 		t.Fatal("docs/marketplace.md has no example")
 	}
-	m, err := adminapi.Read(adminapi.YAML, strings.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
+	m, faults, err := adminapi.Load(adminapi.YAML, strings.NewReader(text), 0)
+	if err != nil || len(faults) > 0 {
+		t.Fatal(err, faults)
 	}
 	l := open(t, t.TempDir(), sandbox.Options{Marketplace: m})
 	d := describe(t, l)

@@ -13,9 +13,9 @@ import (
 
 // Options say what a sandbox starts with. The zero value is the seeded marketplace at the time by the wall clock.
 type Options struct {
-	Marketplace *adminapi.Marketplace // what to load; the seeded marketplace if nil
-	Faults      adminapi.Faults       // what was found wrong when Marketplace was read; with any, Open only adds what else is wrong
-	Now         time.Time             // where a new sandbox's ledger clock stands still; zero lets it run
+	Marketplace adminapi.Source // what to load; the seeded marketplace if nil
+	Faults      adminapi.Faults // what was found wrong when Marketplace was read; with any, Open only adds what else is wrong
+	Now         time.Time       // where a new sandbox's ledger clock stands still; zero lets it run
 }
 
 // AdminToken is the bearer token of every sandbox's admin API. It is published.

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,25 +52,20 @@ func (a *admin) importMarketplace(ctx context.Context, in *importInput) (none ad
 	}
 	defer func() { <-importing }()
 	in.begin()
-	text := &head{most: adminapi.MaxYAML}
-	defer text.done()
-	m, err := adminapi.Read(form, io.TeeReader(in.body, text))
-	var unread, faults adminapi.Faults
-	if errors.As(err, &unread) && m == nil {
-		return none, faultsProblem(http.StatusBadRequest, unread)
-	}
-	if err != nil && m == nil {
+	thrift := &thrift{}
+	defer thrift.done()
+	file, unread, err := adminapi.Load(form, io.TeeReader(in.body, thrift), in.length)
+	if err != nil {
 		return none, a.readProblem(err)
 	}
-	out, err := a.Ledger.Import(operator(ctx), m, unread...)
+	var faults adminapi.Faults
+	out, err := a.Ledger.Import(operator(ctx), file, unread...)
 	if errors.As(err, &faults) {
 		status := http.StatusBadRequest
 		if len(unread) == 0 {
 			status = a.problem(http.MethodPost, err).Status
 		}
-		if !text.cut {
-			adminapi.Locate(form, bytes.NewReader(text.b), faults)
-		}
+		file.Locate(faults)
 		return none, faultsProblem(status, faults)
 	}
 	if err != nil {
@@ -83,6 +77,7 @@ func (a *admin) importMarketplace(ctx context.Context, in *importInput) (none ad
 // importInput is a marketplace, still to be read.
 type importInput struct {
 	contentType string
+	length      int64 // -1 if it is not known
 	body        io.Reader
 	connection  *http.ResponseController
 }
@@ -90,7 +85,7 @@ type importInput struct {
 // Resolve takes the body from the request unread: it may be large.
 func (in *importInput) Resolve(ctx huma.Context) []error {
 	r, w := humago.Unwrap(ctx)
-	in.contentType = r.Header.Get("Content-Type")
+	in.contentType, in.length = r.Header.Get("Content-Type"), r.ContentLength
 	in.body = http.MaxBytesReader(w, r.Body, maxImport)
 	in.connection = http.NewResponseController(w)
 	in.begin()
@@ -125,14 +120,10 @@ func faultsProblem(status int, faults adminapi.Faults) *problem {
 	return (*problem)(adminapi.FaultsProblem(status, faults))
 }
 
-// head keeps what is written to it, unless that is more than most bytes: then it keeps nothing.
-//
-// From large bytes on it also has the garbage collector run often, until done: lists and maps of an import grow by
-// being copied, and by default a heap may grow to twice what is used of it before it is collected.
-type head struct {
-	b         []byte
-	most      int
-	cut       bool
+// thrift has the garbage collector run often from the moment on when large bytes of an import have been written to it,
+// until done: the maps of an import grow by being copied, and by default a heap may grow to twice what is used of it
+// before it is collected.
+type thrift struct {
 	n         int
 	collected int // the percentage of garbage that was allowed before
 }
@@ -143,23 +134,18 @@ const (
 )
 
 // done ends a large import. What it used goes back to the system, as the service itself would not use so much again.
-func (h *head) done() {
-	if h.n >= large {
-		debug.SetGCPercent(h.collected)
+func (t *thrift) done() {
+	if t.n >= large {
+		debug.SetGCPercent(t.collected)
 		go debug.FreeOSMemory() // beside the service, when what the import used is out of reach
 	}
 }
 
-func (h *head) Write(b []byte) (int, error) {
-	if h.n += len(b); h.n >= large && h.n-len(b) < large {
-		if h.collected = debug.SetGCPercent(garbage); h.collected >= 0 && h.collected < garbage {
-			debug.SetGCPercent(h.collected)
+func (t *thrift) Write(b []byte) (int, error) {
+	if t.n += len(b); t.n >= large && t.n-len(b) < large {
+		if t.collected = debug.SetGCPercent(garbage); t.collected >= 0 && t.collected < garbage {
+			debug.SetGCPercent(t.collected)
 		}
-	}
-	if h.cut = h.cut || len(h.b)+len(b) > h.most; h.cut {
-		h.b = nil
-	} else {
-		h.b = append(h.b, b...)
 	}
 	return len(b), nil
 }
