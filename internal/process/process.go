@@ -136,7 +136,9 @@ func (p *Process) Killed() bool {
 	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
-// Poll asks again and again until done reports true, or until the process ends, which Poll reports as false.
+// Poll asks again and again until done reports true, or until the process ends, which Poll reports as false. It is for what
+// a program of which a test hears nothing leaves in files, answers or logs; where there is something to wait for, wait for
+// that.
 func (p *Process) Poll(t testing.TB, what string, done func() bool) bool {
 	t.Helper()
 	deadline := time.After(Patience)
