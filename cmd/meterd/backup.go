@@ -40,13 +40,17 @@ type restoreCmd struct {
 }
 
 func (cmd *restoreCmd) Run(c *console) error {
-	err := store.Restore(c.ctx, cmd.File, cmd.Data)
+	restored, err := store.Restore(c.ctx, cmd.File, cmd.Data)
 	if errors.Is(err, store.ErrExist) {
 		return fmt.Errorf("%w; a backup replaces nothing: choose another folder", err)
 	}
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.stdout, "Restored %s to %s; every page is as it was backed up.\nVerify it: meterd verify --data %s\nServe it:  meterd serve --data %s --master-key-file FILE, with the master key of the ledger that was backed up, and never beside that ledger.\n", cmd.File, cmd.Data, cmd.Data, cmd.Data)
+	known := "every page is as it was backed up"
+	if !restored.Summed {
+		known = "each page is whole, but the backup has no checksum of all of them, as those of versions before have none: verify it before it is served"
+	}
+	_, err = fmt.Fprintf(c.stdout, "Restored %s to %s; %s.\nVerify it: meterd verify --data %s\nServe it:  meterd serve --data %s --master-key-file FILE, with the master key of the ledger that was backed up, and never beside that ledger.\n", cmd.File, cmd.Data, known, cmd.Data, cmd.Data)
 	return err
 }

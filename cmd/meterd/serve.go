@@ -123,6 +123,10 @@ type initCmd struct {
 	IfMissing bool `env:"METERD_IF_MISSING" help:"If there is a ledger already, change nothing and exit with 0. Not for a folder on a volume that could be unmounted: there a missing ledger is no reason to make another one."`
 }
 
+func (cmd *initCmd) left() string {
+	return "run the same command again, which takes away what this one has left; if there is a ledger already, whose token was not shown, make one with: meterd recover-token " + cmd.flag()
+}
+
 func (cmd *initCmd) Run(c *console) error {
 	file, err := cmd.masterKeyFile()
 	if err != nil {
@@ -160,7 +164,7 @@ func (cmd *initCmd) Run(c *console) error {
 		fmt.Fprintf(&said, "Made the master key %s. Keep a copy of it apart from copies of the ledger: without it no secret can be read.\n", file)
 	}
 	serve := cmd.flag()
-	if cmd.Store != "" {
+	if cmd.Store != "" || file != filepath.Clean(cmd.Data)+".key" {
 		serve += " --master-key-file " + file
 	}
 	fmt.Fprintf(&said, "\nAdmin token, shown once:\n  %s\n\nServe it:\n  meterd serve %s\nAdminister it:\n  export METERD_ADMIN_TOKEN=%s\n  meterd admin seller create 111122223333 --name Acme\n", token, serve, token)
@@ -186,6 +190,10 @@ type recoverTokenCmd struct {
 	ledgerFlags
 }
 
+func (*recoverTokenCmd) left() string {
+	return "run it again; a token that was made and not shown can be deleted then"
+}
+
 func (cmd *recoverTokenCmd) Run(c *console) error {
 	var cfg ledger.Config
 	if err := cmd.locate(&cfg); err != nil {
@@ -209,6 +217,8 @@ type serveCmd struct {
 	serviceFlags
 	DrainTime time.Duration `default:"0s" env:"METERD_DRAIN_TIME" placeholder:"DURATION" help:"When told to stop, go on taking calls for so long while /readyz already fails, so that a load balancer can turn to other nodes."`
 }
+
+func (*serveCmd) endsByItself() {}
 
 func (cmd *serveCmd) Run(c *console) error {
 	if cmd.DrainTime < 0 {
@@ -301,19 +311,26 @@ func (cmd *serveCmd) tryOpen(ctx context.Context, cfg ledger.Config) (*ledger.Le
 // verifyCmd recomputes a ledger from its rows.
 type verifyCmd struct {
 	placeFlags
+	Backup        string `required:"" xor:"place" type:"path" placeholder:"FILE" help:"File that meterd backup has made: each page, the checksum of all, and the ledger in it."`
 	MasterKeyFile string `type:"path" env:"METERD_MASTER_KEY_FILE" placeholder:"FILE" help:"File with the ledger's master key; DIR.key if not given and it can be read. Without it all is checked but what ClientTokens stand for."`
 	Output        string `default:"text" enum:"text,json" short:"o" help:"text or json."`
 }
 
+func (*verifyCmd) left() string { return "a verification changes nothing; run it again" }
+
 func (cmd *verifyCmd) Run(c *console) error {
-	if err := cmd.find(); err != nil {
-		return err
+	place := cmd.Backup
+	if place == "" {
+		if err := cmd.find(); err != nil {
+			return err
+		}
+		place = cmd.location()
 	}
 	key, err := cmd.key()
 	if err != nil {
 		return err
 	}
-	report, err := verify.Ledger(cmd.location(), verify.Options{MasterKey: key})
+	report, err := verify.Ledger(place, verify.Options{MasterKey: key})
 	if cmd.Output == "json" {
 		out := struct {
 			verify.Report

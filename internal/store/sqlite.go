@@ -102,7 +102,12 @@ func existsSQLite(dir string) bool {
 }
 
 func createSQLite(dir string, meta Meta, fill func(*Tx) error) error {
-	return placeSQLite(dir, func(temp string) error { return build(temp, meta, fill) })
+	return placeSQLite(dir, func(temp string) error {
+		if err := build(temp, meta, fill); err != nil {
+			return fmt.Errorf("creating %s: %w", temp, err)
+		}
+		return nil
+	})
 }
 
 // placeSQLite has a database be made in a folder that has none. It leaves nothing behind if that fails: the database
@@ -152,7 +157,7 @@ func placeSQLite(dir string, build func(temp string) error) (err error) {
 		}
 	}()
 	if err := build(temp); err != nil {
-		return fmt.Errorf("creating %s: %w", temp, err)
+		return err
 	}
 	if err := os.Rename(temp, path); err != nil {
 		return err
@@ -394,30 +399,11 @@ func checkpointOnClose(c *sqlite3.Conn) error {
 	return err
 }
 
-// checkSize notices a database that was cut short: a page that is not whole has no checksum to tell.
-func checkSize(c *sqlite3.Conn, path string) error {
-	db, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	pages, err := pragma(c, "page_count")
-	if err != nil {
-		return err
-	}
-	size, err := pragma(c, "page_size")
-	if err != nil {
-		return err
-	}
-	n, _ := strconv.ParseInt(pages, 10, 64)
-	each, _ := strconv.ParseInt(size, 10, 64)
-	if db.Size() != n*each {
-		return fmt.Errorf("the database is damaged: %s has %d bytes, but should have %d pages of %d; keep a copy of the folder and restore a backup", path, db.Size(), n, each)
-	}
-	return nil
-}
-
 // explain says what an error of SQLite's means where its own text does not.
 func explain(err error) error {
+	if errors.Is(err, sqlite3.CORRUPT) || errors.Is(err, sqlite3.NOTADB) {
+		return fmt.Errorf("the database is damaged: a page of it is not what it should be, or is missing: the file was cut, zeroed or overwritten; keep a copy of the folder and restore a backup (%w)", err)
+	}
 	if errors.Is(err, sqlite3.IOERR_DATA) {
 		return fmt.Errorf("the database is damaged: a page does not match its checksum, the medium has changed data; keep a copy of the folder and restore a backup (%w)", err)
 	}
@@ -696,6 +682,9 @@ func (r *sqliteReader) view(f func(*Reader) error) (sound bool, err error) {
 
 // readSQLite runs f on what a folder holds, and changes nothing there. Nobody is told of what is in memory only.
 func readSQLite(dir string, f func(*Reader, Meta) error) (err error) {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return readBackup(dir, f)
+	}
 	if err := present(dir); err != nil {
 		return err
 	}

@@ -3,7 +3,9 @@ package store
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +21,14 @@ import (
 
 // A backup is a database in one file, without a log: what [Read] sees at one moment, page by page with checksums. It
 // gets its name once it is on disk.
+//
+// A page's checksum does not say which page it is of. So behind the last page stands the checksum of all of them: a line,
+// and zeros. Versions before had none; the database says that its backup has one, so that one that was cut off is missed.
+const (
+	endSize   = 128
+	endLine   = "meterd backup, %d pages, sha256 %s\n"
+	endsValue = "backup" // of meta
+)
 
 // Backup writes a whole copy of the ledger in a folder to a file that must not exist, beside a running server if there
 // is one, and returns its size. Writers go on meanwhile, but their log cannot be reused and grows.
@@ -46,7 +56,10 @@ func Backup(ctx context.Context, dir, to string) (size int64, err error) {
 		return explain(copyPages(ctx, r.reader.(*sqliteReader).c, temp))
 	})
 	if err == nil {
-		err = closeCopy(temp)
+		err = closeCopy(temp, true)
+	}
+	if err == nil {
+		err = endBackup(ctx, temp)
 	}
 	if err != nil {
 		return 0, err
@@ -110,9 +123,10 @@ func Interrupted(backup string) (left []string) {
 		if err != nil {
 			continue
 		}
-		_, err = f.ReadAt(magic[:], 0)
+		n, err := f.ReadAt(magic[:], 0)
 		f.Close()
-		if is, bad := interrupted(name); err == nil && bad == nil && is && string(magic[:]) == "SQLite format 3\x00" {
+		ours := err == nil && string(magic[:]) == "SQLite format 3\x00" || n == 0 && errors.Is(err, io.EOF) // or it had just been made
+		if is, bad := interrupted(name); bad == nil && is && ours {
 			left = append(left, name)
 		}
 	}
@@ -134,49 +148,252 @@ func vacant(path string) error {
 	return err
 }
 
+// Restored says of a backup what is known of it.
+type Restored struct {
+	Summed bool // it has a checksum of its own, so that each page is known to be in its place; older ones have none
+}
+
 // Restore makes a ledger of a backup in a folder that has none. What is damaged in the backup is not restored.
-func Restore(ctx context.Context, from, dir string) error {
-	from, err := filepath.Abs(from)
+func Restore(ctx context.Context, from, dir string) (Restored, error) {
+	b, err := openBackup(from)
+	if err != nil {
+		return Restored{}, err
+	}
+	defer b.Close()
+	c, err := b.open() // before all of it is read
+	if err != nil {
+		return Restored{}, err
+	}
+	if err := c.Close(); err != nil {
+		return Restored{}, err
+	}
+	err = placeSQLite(dir, func(temp string) error {
+		f, err := CreateOwn(temp)
+		if err != nil {
+			return err
+		}
+		if err := b.check(ctx, f); err != nil {
+			return errors.Join(err, f.Close())
+		}
+		if err := errors.Join(f.Close(), closeCopy(temp, false)); err != nil {
+			return err
+		}
+		_, err = syncPath(temp)
+		return err
+	})
+	return Restored{b.summed}, err
+}
+
+// readBackup runs f on what a backup holds, once all of it is known to be whole.
+func readBackup(from string, f func(*Reader, Meta) error) error {
+	b, err := openBackup(from)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(from); err != nil {
-		return err
-	}
-	if _, err := os.Stat(from + "-wal"); err == nil {
-		return fmt.Errorf("%s is not a backup but a ledger's own file, as it has a log beside it; make a backup of its folder with meterd backup", from)
-	}
-	// Nobody writes to it, and SQLite leaves no files beside it.
-	c, err := open(uri(from, "immutable=1"), sqlite3.OPEN_READONLY|sqlite3.OPEN_URI)
+	defer b.Close()
+	c, err := b.open()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	bad := func(err error) error {
-		return fmt.Errorf("the backup %s is damaged or none (%w); use another one", from, err)
-	}
-	if _, err := readMeta(c); err != nil {
-		return bad(err)
-	}
-	if err := checkSize(c, from); err != nil {
-		return bad(err)
-	}
-	return placeSQLite(dir, func(temp string) error {
-		err := makeFile(temp)
-		if err == nil {
-			err = copyPages(ctx, c, temp)
-		}
-		if errors.Is(err, sqlite3.IOERR_DATA) {
-			err = bad(errors.New("a page does not match its checksum, the medium has changed data"))
-		}
-		if errors.Is(err, errZeros) {
-			err = bad(err)
-		}
-		if err == nil {
-			_, err = syncPath(temp)
-		}
+	if err := b.check(context.Background(), nil); err != nil {
 		return err
+	}
+	meta, err := readMeta(c)
+	if err != nil {
+		return b.bad(err)
+	}
+	_, err = (&sqliteReader{c}).view(func(r *Reader) error {
+		if err := asKnown(c); err != nil {
+			return err
+		}
+		return f(r, meta)
 	})
+	return err
+}
+
+// backup is a backup that is read.
+type backup struct {
+	*os.File
+	path   string
+	pages  int64
+	summed bool // it has a checksum behind its pages
+	sum    string
+}
+
+// openBackup opens a file that may be a backup.
+func openBackup(from string) (*backup, error) {
+	from, err := filepath.Abs(from)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(from) // first, for who opens a pipe waits
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case info.IsDir():
+		return nil, fmt.Errorf("%s is a folder, and a backup is a file that meterd backup has made; if it is a ledger's folder, make a backup of it, or move it with meterd copy", from)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is a pipe or device, and a backup is read more than once; write it to a file first", from)
+	}
+	if _, err := os.Stat(from + "-wal"); err == nil {
+		return nil, fmt.Errorf("%s is not a backup but a ledger's own file, as it has a log beside it; make a backup of its folder with meterd backup", from)
+	}
+	f, err := os.Open(from)
+	if err != nil {
+		return nil, err
+	}
+	b := &backup{File: f, path: from, pages: info.Size() / pageSize}
+	if err := b.begin(info.Size()); err != nil {
+		return nil, errors.Join(b.bad(err), f.Close())
+	}
+	return b, nil
+}
+
+func (b *backup) bad(err error) error {
+	return fmt.Errorf("the backup %s is damaged or none (%w); use another one", b.path, err)
+}
+
+// begin reads what can be known without reading all.
+func (b *backup) begin(size int64) error {
+	var header [100]byte
+	if err := readAt(b.File, header[:], 0); err != nil {
+		return err
+	}
+	switch pages := int64(binary.BigEndian.Uint32(header[28:])); {
+	case size < pageSize:
+		return fmt.Errorf("it has %d bytes, which is less than a page", size)
+	case !bytes.HasPrefix(header[:], []byte("SQLite format 3\x00")):
+		return errors.New("it does not begin as a backup does")
+	case size != pages*pageSize && size != pages*pageSize+endSize:
+		return fmt.Errorf("it has %d bytes, but should have %d pages of %d", size, pages, pageSize)
+	case size == pages*pageSize:
+		return nil
+	}
+	var end [endSize]byte
+	if err := readAt(b.File, end[:], b.pages*pageSize); err != nil {
+		return err
+	}
+	var pages int64
+	if n, err := fmt.Sscanf(string(end[:]), endLine, &pages, &b.sum); n != 2 || err != nil || pages != b.pages {
+		return errors.New("behind its last page there is not the checksum of its pages")
+	}
+	b.summed = true
+	return nil
+}
+
+// open returns a connection that sees the backup, which is one of a ledger that this version knows.
+func (b *backup) open() (*sqlite3.Conn, error) {
+	// Nobody writes to it, and SQLite leaves no files beside it.
+	c, err := open(uri(b.path, "immutable=1"), sqlite3.OPEN_READONLY|sqlite3.OPEN_URI)
+	if err != nil {
+		return nil, b.bad(err)
+	}
+	_, err = readMeta(c)
+	if err == nil && !b.summed {
+		var ends []byte
+		if ends, err = (&Reader{&sqliteReader{c}}).Value(endsValue); err == nil && ends != nil {
+			err = errors.New("the checksum of its pages, which stood behind them, has been cut off")
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(b.bad(err), c.Close())
+	}
+	return c, nil
+}
+
+// check reads all pages, writes them to another file if that is not nil, and fails if they are not those that were backed
+// up.
+func (b *backup) check(ctx context.Context, to io.Writer) error {
+	sum, err := readPages(ctx, b.File, b.pages, to)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return err
+	case err == nil && b.summed && sum != b.sum:
+		err = errors.New("each page is whole, but they do not have the checksum of the whole backup: some are of another place or time")
+	}
+	var write *writeError
+	if err == nil || errors.As(err, &write) {
+		return err
+	}
+	return b.bad(err)
+}
+
+// writeError is that of a file that pages are written to.
+type writeError struct{ error }
+
+func (e *writeError) Unwrap() error { return e.error }
+
+// endBackup puts the checksum of all pages behind them.
+func endBackup(ctx context.Context, path string) (err error) {
+	f, err := OpenOwn(path, os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	pages := info.Size() / pageSize
+	sum, err := readPages(ctx, f, pages, nil)
+	if err != nil {
+		return err
+	}
+	end := make([]byte, endSize)
+	copy(end, fmt.Sprintf(endLine, pages, sum))
+	_, err = f.WriteAt(end, pages*pageSize)
+	return err
+}
+
+// readPages reads all pages of a database that has no log, and writes them to another file if that is not nil. It fails
+// if one does not have its checksum, or is of zeros, but for those that hold nothing: free ones, and the one at 1 GB that
+// SQLite leaves out. It returns the checksum of all, hexadecimal.
+func readPages(ctx context.Context, f *os.File, pages int64, to io.Writer) (sum string, err error) {
+	const leftOut = 1<<30/pageSize + 1
+	var zeros []uint32
+	all := sha256.New()
+	chunk := make([]byte, 256*pageSize)
+	for page := int64(1); page <= pages; {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		part := chunk[:min(int64(len(chunk)), (pages-page+1)*pageSize)]
+		if _, err := f.ReadAt(part, (page-1)*pageSize); err != nil {
+			return "", err
+		}
+		all.Write(part)
+		for b := range slices.Chunk(part, pageSize) {
+			words := binary.LittleEndian
+			switch sum := (checksum{}).add(b[:pageEnd]); {
+			case b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1]):
+				if page != leftOut {
+					zeros = append(zeros, uint32(page))
+				}
+			case words.Uint32(b[pageEnd:]) != sum[0] || words.Uint32(b[pageEnd+4:]) != sum[1]:
+				return "", fmt.Errorf("page %d does not match its checksum, the medium has changed data", page)
+			}
+			page++
+		}
+		if to != nil {
+			if _, err := to.Write(part); err != nil {
+				return "", &writeError{err}
+			}
+		}
+	}
+	if len(zeros) > 0 {
+		free, err := freePages(f)
+		for _, page := range zeros {
+			if _, is := free[page]; !is {
+				return "", errors.Join(fmt.Errorf("page %d: %w", page, errZeros), err)
+			}
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(all.Sum(nil)), nil
 }
 
 // copyPages copies what a connection sees at one moment to a file that is empty. Every page's checksum is verified as
@@ -198,9 +415,6 @@ func copyPages(ctx context.Context, src *sqlite3.Conn, to string) (err error) {
 		if closed := b.Close(); err == nil { // else it is the same error
 			err = closed
 		}
-		if err == nil {
-			err = checkZeros(to)
-		}
 	}()
 	const pages = 1024 // between two looks at the context
 	for {
@@ -215,44 +429,6 @@ func copyPages(ctx context.Context, src *sqlite3.Conn, to string) (err error) {
 
 // errZeros says that a database has a page of zeros. The checksum of zeros is zero, so it holds.
 var errZeros = errors.New("all bytes are zero, which no page of a ledger is: the medium has lost it; keep a copy of the folder and restore a backup")
-
-// checkZeros fails if a database that has no log has a page of zeros, but for those that hold nothing: free ones, and the
-// one at 1 GB that SQLite leaves out.
-func checkZeros(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	const leftOut = 1<<30/pageSize + 1
-	var zeros []uint32
-	chunk := make([]byte, 256*pageSize)
-	for page := uint32(1); ; {
-		n, err := io.ReadFull(f, chunk)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return err
-		}
-		for b := range slices.Chunk(chunk[:n], pageSize) {
-			if b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1]) && page != leftOut {
-				zeros = append(zeros, page)
-			}
-			page++
-		}
-	}
-	if len(zeros) == 0 {
-		return nil
-	}
-	free, err := freePages(f)
-	for _, page := range zeros {
-		if _, is := free[page]; !is {
-			return errors.Join(fmt.Errorf("page %d: %w", page, errZeros), err)
-		}
-	}
-	return err
-}
 
 // freePages returns the pages of a database that are free: each of a chain of pages lists some.
 func freePages(f *os.File) (map[uint32]struct{}, error) {
@@ -280,8 +456,9 @@ func freePages(f *os.File) (map[uint32]struct{}, error) {
 	return free, nil
 }
 
-// closeCopy has a copy be that of a ledger that is closed, whether it was served or not.
-func closeCopy(path string) error {
+// closeCopy has a copy be that of a ledger that is closed, whether it was served or not, and say whether it is a backup
+// that ends with a checksum.
+func closeCopy(path string, ends bool) error {
 	if err := makeBesides(path); err != nil {
 		return err
 	}
@@ -292,6 +469,12 @@ func closeCopy(path string) error {
 	id, err := servedID(c)
 	if err == nil && id != "" {
 		err = forgetServing(c)
+	}
+	none := func(*sqlite3.Stmt) error { return nil }
+	if err == nil && ends {
+		err = query(c, "INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING", none, endsValue, []byte("1"))
+	} else if err == nil {
+		err = query(c, "DELETE FROM meta WHERE name = $1", none, endsValue)
 	}
 	if err == nil {
 		err = checkpointOnClose(c)

@@ -47,7 +47,7 @@ func TestBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "restored")
-	if err := Restore(t.Context(), backup, dir); err != nil {
+	if _, err := Restore(t.Context(), backup, dir); err != nil {
 		t.Fatal(err)
 	}
 	if got := files(t, dir); !slices.Equal(got, []string{file, lockFile}) {
@@ -85,6 +85,11 @@ func TestBackup(t *testing.T) {
 	refuseBackup(t, append(bytes.Clone(content), 0), "bytes", len(content)+1)
 }
 
+func restore(t *testing.T, from, dir string) error {
+	_, err := Restore(t.Context(), from, dir)
+	return err
+}
+
 func refuseBackup(t *testing.T, content []byte, what string, n int) {
 	t.Helper()
 	above := t.TempDir()
@@ -92,12 +97,15 @@ func refuseBackup(t *testing.T, content []byte, what string, n int) {
 	if err := os.WriteFile(backup, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := Restore(t.Context(), backup, dir)
+	_, err := Restore(t.Context(), backup, dir)
 	if err == nil || !strings.Contains(err.Error(), "is damaged or none") {
 		t.Errorf("%s %d: %v", what, n, err)
 	}
-	if existsSQLite(dir) {
-		t.Errorf("%s %d: a ledger was made of it", what, n)
+	if got := files(t, above); !slices.Equal(got, []string{"backup"}) {
+		t.Errorf("%s %d: something was made of it: %q", what, n, got)
+	}
+	if err := Read(backup, func(*Reader, Meta) error { return nil }); err == nil || !strings.Contains(err.Error(), "is damaged or none") {
+		t.Errorf("reading it, %s %d: %v", what, n, err)
 	}
 }
 
@@ -134,21 +142,12 @@ func TestBackupZeros(t *testing.T) {
 	if err != nil || len(free) < 100 {
 		t.Fatalf("%d pages are free: %v", len(free), err)
 	}
-	trunk := int(binary.BigEndian.Uint32(content[32:]))
-	taken := 0
 	for page := 1; page <= len(content)/pageSize; page++ {
-		damaged := bytes.Clone(content)
-		clear(damaged[(page-1)*pageSize : page*pageSize])
-		if _, is := free[uint32(page)]; is && page != trunk {
-			if taken++; taken > 3 {
-				continue
-			}
-			again, to := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "restored")
-			if err := errors.Join(os.WriteFile(again, damaged, 0o600), Restore(t.Context(), again, to), Read(to, func(r *Reader, _ Meta) error { return intact(r) })); err != nil {
-				t.Errorf("page %d, which holds nothing: %v", page, err)
-			}
+		if _, is := free[uint32(page)]; is && page%20 > 0 {
 			continue
 		}
+		damaged := bytes.Clone(content)
+		clear(damaged[(page-1)*pageSize : page*pageSize])
 		refuseBackup(t, damaged, "zeros for page", page)
 	}
 
@@ -163,6 +162,19 @@ func TestBackupZeros(t *testing.T) {
 	defer last.Close()
 	if content, err = os.ReadFile(last.Name()); err != nil {
 		t.Fatal(err)
+	}
+	// In one of a version before, which has no checksum of the whole, a page that holds nothing may be of zeros.
+	trunk, taken := binary.BigEndian.Uint32(content[32:]), 0
+	for page := range free {
+		if taken++; page == trunk || taken > 3 {
+			continue
+		}
+		damaged := bytes.Clone(content)
+		clear(damaged[(page-1)*pageSize : page*pageSize])
+		older, to := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "restored")
+		if err := errors.Join(os.WriteFile(older, damaged, 0o600), restore(t, older, to), Read(to, func(r *Reader, _ Meta) error { return intact(r) })); err != nil {
+			t.Errorf("page %d, which holds nothing: %v", page, err)
+		}
 	}
 	long := bytes.LastIndex(content, []byte("long long ")) / pageSize
 	if _, err := last.WriteAt(make([]byte, pageSize), int64(long)*pageSize); err != nil {
@@ -188,7 +200,7 @@ func TestInterruptedBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	half := content[:len(content)/2]
-	for name, content := range map[string][]byte{"one[1].new": half, "one[1].new-journal": half, "two.new": half, "letters.new": []byte("somebody's letters"), "old": half} {
+	for name, content := range map[string][]byte{"one[1].new": half, "one[1].new-journal": half, "two.new": half, "three.new": nil, "letters.new": []byte("somebody's letters"), "old": half} {
 		if err := os.WriteFile(filepath.Join(above, name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -210,10 +222,10 @@ func TestInterruptedBackup(t *testing.T) {
 	if _, err := Backup(t.Context(), dir, to); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := files(t, above), []string{"letters.new", "old", "one[1]", "two.new"}; !slices.Equal(got, want) {
+	if got, want := files(t, above), []string{"letters.new", "old", "one[1]", "three.new", "two.new"}; !slices.Equal(got, want) {
 		t.Errorf("there are %q, want %q", got, want)
 	}
-	if got, want := Interrupted(to), []string{filepath.Join(above, "two.new")}; !slices.Equal(got, want) {
+	if got, want := Interrupted(to), []string{filepath.Join(above, "three.new"), filepath.Join(above, "two.new")}; !slices.Equal(got, want) {
 		t.Errorf("named are %q, want %q", got, want)
 	}
 
@@ -226,7 +238,7 @@ func TestInterruptedBackup(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := Restore(t.Context(), to, restored); err != nil {
+	if _, err := Restore(t.Context(), to, restored); err != nil {
 		t.Fatal(err)
 	}
 	if got := files(t, restored); !slices.Equal(got, []string{file, lockFile}) {
@@ -241,10 +253,10 @@ func TestBackupRefuses(t *testing.T) {
 	if _, err := Backup(t.Context(), dir, backup); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("over another backup: %v", err)
 	}
-	if err := Restore(t.Context(), backup, dir); !errors.Is(err, ErrExist) {
+	if _, err := Restore(t.Context(), backup, dir); !errors.Is(err, ErrExist) {
 		t.Errorf("over a ledger: %v", err)
 	}
-	if err := Restore(t.Context(), filepath.Join(dir, file), filepath.Join(t.TempDir(), "new")); err == nil || !strings.Contains(err.Error(), "not a backup but a ledger's own file") {
+	if _, err := Restore(t.Context(), filepath.Join(dir, file), filepath.Join(t.TempDir(), "new")); err == nil || !strings.Contains(err.Error(), "not a backup but a ledger's own file") {
 		t.Errorf("of a database that has a log: %v", err)
 	}
 	for _, suffix := range []string{"-wal", "-journal"} {
@@ -252,7 +264,7 @@ func TestBackupRefuses(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(to, file+suffix), []byte("rows"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := Restore(t.Context(), backup, to); err == nil || !strings.Contains(err.Error(), "whose database is gone") {
+		if _, err := Restore(t.Context(), backup, to); err == nil || !strings.Contains(err.Error(), "whose database is gone") {
 			t.Errorf("beside %s: %v", suffix, err)
 		}
 		if err := Create(to, Meta{}, nothing); err == nil || !strings.Contains(err.Error(), "whose database is gone") {
@@ -265,7 +277,7 @@ func TestBackupRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := Restore(t.Context(), backup, to); err != nil {
+	if _, err := Restore(t.Context(), backup, to); err != nil {
 		t.Error(err)
 	}
 	if got := files(t, to); !slices.Equal(got, []string{file, lockFile}) {
@@ -292,10 +304,10 @@ func TestBackupLong(t *testing.T) {
 	if _, err := Backup(t.Context(), db.dir, backup); err != nil {
 		t.Fatal(err)
 	}
-	if err := Restore(cancelled, backup, dir); !errors.Is(err, context.Canceled) {
+	if _, err := Restore(cancelled, backup, dir); !errors.Is(err, context.Canceled) {
 		t.Errorf("restoring, interrupted: %v", err)
 	}
-	if err := Restore(t.Context(), backup, dir); err != nil {
+	if _, err := Restore(t.Context(), backup, dir); err != nil {
 		t.Fatal(err)
 	}
 	if n := rows(t, dir); n != 100_000 {
@@ -365,7 +377,7 @@ func TestBackupBesideWriter(t *testing.T) {
 			t.Fatal(err)
 		}
 		ended := db.NextCall() - 1
-		if err := Restore(t.Context(), backup, to); err != nil {
+		if _, err := Restore(t.Context(), backup, to); err != nil {
 			t.Fatal(err)
 		}
 		if got := rows(t, to); got < begun || got > ended+1 {
@@ -375,5 +387,89 @@ func TestBackupBesideWriter(t *testing.T) {
 	close(stop)
 	if err := <-stopped; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestBackupPages: a page of the right checksum in the place of another one, or of another time, is missed, wherever it is;
+// and so is one that ends before its checksum. A backup of a version before has none.
+func TestBackupPages(t *testing.T) {
+	backup, db := backedUp(t)
+	content, err := os.ReadFile(backup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages := len(content) / pageSize
+	page := func(b []byte, n int) []byte { return b[n*pageSize:][:pageSize] }
+	for n := range pages {
+		swapped := bytes.Clone(content)
+		copy(page(swapped, n), page(content, (n+1)%pages))
+		if n > 0 && bytes.Equal(swapped, content) { // two that are free
+			continue
+		}
+		refuseBackup(t, swapped, "another page in the place of page", n+1)
+	}
+	fill(t, db, 100)
+	later := filepath.Join(t.TempDir(), "later")
+	if _, err := Backup(t.Context(), db.dir, later); err != nil {
+		t.Fatal(err)
+	}
+	now, err := os.ReadFile(later)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := 0
+	for n := range min(pages, len(now)/pageSize) {
+		mixed := bytes.Clone(now)
+		if copy(page(mixed, n), page(content, n)); bytes.Equal(mixed, now) {
+			continue
+		}
+		changed++
+		refuseBackup(t, mixed, "a page of an earlier backup", n+1)
+	}
+	if changed < 2 {
+		t.Errorf("%d pages have changed", changed)
+	}
+	refuseBackup(t, content[:len(content)-endSize], "without its end, bytes", len(content)-endSize)
+	for at := len(content) - endSize; at < len(content)-endSize+80; at += 7 {
+		damaged := bytes.Clone(content)
+		damaged[at] ^= 4
+		refuseBackup(t, damaged, "a bit of the end at", at)
+	}
+
+	if err := db.Close(); err != nil { // the file of a ledger that is closed is what backups of versions before were
+		t.Fatal(err)
+	}
+	for older, summed := range map[string]bool{filepath.Join(db.dir, file): false, later: true} {
+		dir := filepath.Join(t.TempDir(), "restored")
+		got, err := Restore(t.Context(), older, dir)
+		if err != nil || got.Summed != summed {
+			t.Errorf("%s: %+v, %v", older, got, err)
+		}
+		for _, from := range []string{older, dir} {
+			if n := rows(t, from); n != 1000 {
+				t.Errorf("%s: %d rows", from, n)
+			}
+		}
+		if got, err := Restore(t.Context(), filepath.Join(dir, file), filepath.Join(t.TempDir(), "again")); err != nil || got.Summed {
+			t.Errorf("the file of what was restored: %+v, %v", got, err)
+		}
+	}
+}
+
+// TestRestoreOfNone: what is no file, or no backup, is told as what it is, and nothing is made.
+func TestRestoreOfNone(t *testing.T) {
+	above := t.TempDir()
+	at := func(name string) string { return filepath.Join(above, name) }
+	if err := errors.Join(syscall.Mkfifo(at("pipe"), 0o600), os.Mkdir(at("folder"), 0o700), os.WriteFile(at("empty"), nil, 0o600), os.WriteFile(at("text"), bytes.Repeat([]byte("text"), 4096), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for from, says := range map[string]string{at("pipe"): "is a pipe or device", "/dev/zero": "is a pipe or device", at("folder"): "is a folder", at("empty"): "it has 0 bytes", at("text"): "does not begin as a backup does", at("missing"): "no such file"} {
+		to := filepath.Join(t.TempDir(), "restored")
+		if err := restore(t, from, to); err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), from) {
+			t.Errorf("%s: %v", from, err)
+		}
+		if got := files(t, filepath.Dir(to)); len(got) != 0 {
+			t.Errorf("%s: %q was made", from, got)
+		}
 	}
 }

@@ -87,7 +87,7 @@ func endAt(path string, end int64) error {
 	if err := secure(path); err != nil {
 		return err
 	}
-	if err := closeCopy(path); err != nil {
+	if err := closeCopy(path, false); err != nil {
 		return err
 	}
 	if err := os.Remove(path + markSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {

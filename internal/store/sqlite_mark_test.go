@@ -152,7 +152,7 @@ func TestWholeEnd(t *testing.T) {
 			t.Error(err)
 		}
 		restored := filepath.Join(t.TempDir(), "restored")
-		if err := Restore(context.Background(), to, restored); err != nil {
+		if _, err := Restore(context.Background(), to, restored); err != nil {
 			t.Error(err)
 		}
 		if err := reopen(t, restored).Close(); err != nil {

@@ -99,9 +99,12 @@ func takeSnapshot(dir string, served func(dir string) bool, damaged *error) (_ *
 	if _, err := s.ReadAt(header, 0); err != nil {
 		return nil, err
 	}
+	if !bytes.HasPrefix(header, []byte("SQLite format 3\x00")) {
+		return nil, fmt.Errorf("the database is damaged: %s does not begin as a ledger's database does: it was zeroed or overwritten, or is another file; nothing was changed: keep a copy of the folder, and restore a backup", s.path)
+	}
 	s.sums = header[20] == pageSize-pageEnd
 	// A database that was cut short has no checksum that tells. While the log holds pages it may have any length.
-	if s.state.frames == 0 && bytes.HasPrefix(header, []byte("SQLite format 3\x00")) {
+	if s.state.frames == 0 {
 		info, err := s.db.Stat()
 		if err != nil {
 			return nil, err
