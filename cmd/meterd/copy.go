@@ -20,6 +20,17 @@ type copyCmd struct {
 	CopyIsLost bool `help:"With --cancel: the copy that FROM was sealed for is nowhere any more. If it was finished and is served, the same record may be counted there and here."`
 }
 
+func (cmd *copyCmd) left() string {
+	to := store.Redacted(cmd.To)
+	switch {
+	case cmd.Cancel:
+		return "run the same command again to know whether it was taken back"
+	case cmd.Finish:
+		return fmt.Sprintf("run the same command again to finish; or take it back with --cancel, after which the unfinished copy in %s can be deleted", to)
+	}
+	return fmt.Sprintf("%s may hold a part of a copy: run the same command again to go on, or delete it", to)
+}
+
 func (cmd *copyCmd) Run(c *console) error {
 	for _, place := range []string{cmd.From, cmd.To} {
 		if strings.Contains(place, "://") && !store.IsURL(place) {

@@ -23,6 +23,8 @@ type devCmd struct {
 	AllowRemote bool   `env:"METERD_ALLOW_REMOTE" help:"Listen on addresses that other machines can reach. The sandbox's keys are published: anyone can use it."`
 }
 
+func (*devCmd) endsByItself() {}
+
 func (cmd *devCmd) Run(c *console) (err error) {
 	if cmd.Describe != "" { // whoever waits for the file must not see an old one
 		if err := sandbox.Withdraw(cmd.Describe); err != nil {

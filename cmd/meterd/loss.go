@@ -11,6 +11,10 @@ type acceptLossCmd struct {
 	Data string `required:"" type:"path" env:"METERD_DATA" placeholder:"DIR" help:"Folder of the ledger, which nobody serves. Keep a copy of it."`
 }
 
+func (*acceptLossCmd) left() string {
+	return "run the same command again; if it says that nothing is missing, this one had ended"
+}
+
 func (cmd *acceptLossCmd) Run(c *console) error {
 	loss, err := store.AcceptLoss(cmd.Data)
 	if err != nil {

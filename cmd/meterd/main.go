@@ -88,7 +88,7 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	}
 	command, err := parse(parser, args)
 	if err == nil {
-		err = command.Run(&console{ctx, stdin, stdout, stderr}, parser)
+		err = untilTold(ctx, command, func() error { return command.Run(&console{ctx, stdin, stdout, stderr}, parser) })
 	}
 	var wrong *kong.ParseError // of the command line, or of one that it asks help for
 	switch {
@@ -100,6 +100,56 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		return 1
 	}
 	return 0
+}
+
+// told is how a command is ended that has more to do than to stop when it is told to.
+type told interface{ endsByItself() }
+
+// breakable is a command that may be ended at any moment, as a kill does.
+type breakable interface {
+	left() string // what is to be known and done then
+}
+
+// untilTold runs a command until it ends, or until the process is told to end. Services stop in their own order. Other
+// commands have a moment to take away what they have made, unless they say that nothing has to be: a file that never ends
+// or a database that does not answer must not keep the process.
+func untilTold(ctx context.Context, command *kong.Context, run func() error) error {
+	target := command.Selected().Target.Addr().Interface()
+	if _, service := target.(told); service {
+		return run()
+	}
+	type end struct {
+		err   error
+		panic any
+	}
+	ended := make(chan end, 1)
+	go func() {
+		var e end
+		defer func() {
+			e.panic = recover()
+			ended <- e
+		}()
+		e.err = run()
+	}()
+	moment := 5 * time.Second
+	said := "interrupted"
+	if b, is := target.(breakable); is {
+		moment, said = 0, "interrupted: "+b.left()
+	}
+	var e end
+	select {
+	case e = <-ended:
+	case <-ctx.Done():
+		select {
+		case e = <-ended:
+		case <-time.After(moment):
+			return errors.New(said)
+		}
+	}
+	if e.panic != nil {
+		panic(e.panic)
+	}
+	return e.err
 }
 
 // serviceLink matches the variables that Kubernetes puts into each pod for a service whose name begins with meterd, in the
