@@ -117,7 +117,7 @@ func New(t testing.TB, config ...Config) *Server {
 		lc.Faults.Refuse = func(op metering.Operation) *metering.Error { return refusal(t, cfg.Refuse(op.String())) }
 	}
 	lc.Faults.Unprocessed = cfg.Unprocessed
-	l, err := sandbox.Open(lc, sandbox.Options{Now: cfg.Now})
+	l, err := sandbox.Open(context.Background(), lc, sandbox.Options{Now: cfg.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func New(t testing.TB, config ...Config) *Server {
 	s.URL, s.AdminURL = endpoint.URL, admin.URL
 	s.closers = append(s.closers, endpoint.Close, admin.Close)
 	t.Cleanup(s.Close)
-	d, err := sandbox.Describe(l, sandbox.Endpoints{AWS: endpoint.URL, Admin: admin.URL})
+	d, err := sandbox.Describe(context.Background(), l, sandbox.Endpoints{AWS: endpoint.URL, Admin: admin.URL})
 	if err == nil {
 		s.Description, err = described(d)
 	}
@@ -283,7 +283,7 @@ func (s *Server) Records(u Usage) int64 {
 
 func (s *Server) sum(u Usage) adminapi.UsageSum {
 	s.t.Helper()
-	sums, err := s.ledger.UsageSums(s.ledger.Local(), adminapi.UsageFilter(u), nil)
+	sums, err := s.ledger.UsageSums(context.Background(), s.ledger.Local(), adminapi.UsageFilter(u), nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -343,7 +343,7 @@ func (c *Clock) Advance(d time.Duration) {
 
 func (c *Clock) change(change adminapi.ClockChange) {
 	c.s.t.Helper()
-	if _, err := c.s.ledger.ChangeClock(c.s.ledger.Local(), change); err != nil {
+	if _, err := c.s.ledger.ChangeClock(context.Background(), c.s.ledger.Local(), change); err != nil {
 		c.s.t.Fatal(err)
 	}
 }

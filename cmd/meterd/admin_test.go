@@ -43,7 +43,7 @@ type operator struct {
 func newOperator(t *testing.T) *operator {
 	t.Helper()
 	dir := t.TempDir()
-	l, err := sandbox.Open(ledger.Config{Store: pgtest.Place(t, filepath.Join(dir, "ledger")), Log: slog.New(slog.DiscardHandler)}, sandbox.Options{})
+	l, err := sandbox.Open(t.Context(), ledger.Config{Store: pgtest.Place(t, filepath.Join(dir, "ledger")), Log: slog.New(slog.DiscardHandler)}, sandbox.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -54,7 +55,7 @@ func (cmd *devCmd) Run(c *console) (err error) {
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(cfg.Store)) }()
 	}
-	l, err := cmd.open(cfg, c.stdin)
+	l, err := cmd.open(c.ctx, cfg, c.stdin)
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func (cmd *devCmd) Run(c *console) (err error) {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	description, err := sandbox.Describe(l, sandbox.Endpoints{AWS: s.aws(), Admin: s.admin(), Ops: s.ops()})
+	description, err := sandbox.Describe(c.ctx, l, sandbox.Endpoints{AWS: s.aws(), Admin: s.admin(), Ops: s.ops()})
 	if err == nil && cmd.Describe != "" {
 		var withdraw func() error
 		if withdraw, err = description.Write(cmd.Describe); err == nil {
@@ -77,9 +78,9 @@ func (cmd *devCmd) Run(c *console) (err error) {
 }
 
 // open opens the sandbox, with the marketplace that the flags name.
-func (cmd *devCmd) open(cfg ledger.Config, stdin io.Reader) (*ledger.Ledger, error) {
+func (cmd *devCmd) open(ctx context.Context, cfg ledger.Config, stdin io.Reader) (*ledger.Ledger, error) {
 	if cmd.Marketplace == "" {
-		return sandbox.Open(cfg, sandbox.Options{})
+		return sandbox.Open(ctx, cfg, sandbox.Options{})
 	}
 	file, err := openMarketplace(cmd.Marketplace, stdin)
 	if err != nil {
@@ -90,7 +91,7 @@ func (cmd *devCmd) open(cfg ledger.Config, stdin io.Reader) (*ledger.Ledger, err
 	if err != nil {
 		return nil, err
 	}
-	l, err := sandbox.Open(cfg, sandbox.Options{Marketplace: m, Faults: faults})
+	l, err := sandbox.Open(ctx, cfg, sandbox.Options{Marketplace: m, Faults: faults})
 	if errors.As(err, &faults) {
 		m.Locate(faults)
 		listed, _ := faults.Listed()

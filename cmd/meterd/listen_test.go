@@ -41,7 +41,7 @@ type serving struct {
 func serve(t *testing.T, flags serviceFlags, change func(*service)) *serving {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	l, err := sandbox.Open(ledger.Config{Store: t.TempDir(), Settings: metering.DefaultSettings(), Log: log}, sandbox.Options{})
+	l, err := sandbox.Open(t.Context(), ledger.Config{Store: t.TempDir(), Settings: metering.DefaultSettings(), Log: log}, sandbox.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +321,7 @@ func TestManyConnections(t *testing.T) {
 func TestCallersAmongAttackers(t *testing.T) {
 	const most = 40
 	s := serve(t, serviceFlags{MaxConnections: most}, func(*service) {})
-	d, err := sandbox.Describe(s.ledger, sandbox.Endpoints{AWS: s.aws(), Admin: s.admin(), Ops: s.ops()})
+	d, err := sandbox.Describe(t.Context(), s.ledger, sandbox.Endpoints{AWS: s.aws(), Admin: s.admin(), Ops: s.ops()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -474,7 +474,7 @@ func TestHosts(t *testing.T) {
 // TestHostsOfListeners: in production it is the listener's address that decides.
 func TestHostsOfListeners(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
-	l, err := sandbox.Open(ledger.Config{Store: t.TempDir(), Settings: metering.DefaultSettings(), Log: log}, sandbox.Options{})
+	l, err := sandbox.Open(t.Context(), ledger.Config{Store: t.TempDir(), Settings: metering.DefaultSettings(), Log: log}, sandbox.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -537,7 +537,7 @@ func TestProxies(t *testing.T) {
 				c.change(p)
 			}})
 			defer proxy.Close()
-			d, err := sandbox.Describe(s.ledger, sandbox.Endpoints{AWS: s.aws(), Admin: s.admin(), Ops: s.ops()})
+			d, err := sandbox.Describe(t.Context(), s.ledger, sandbox.Endpoints{AWS: s.aws(), Admin: s.admin(), Ops: s.ops()})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -203,7 +203,7 @@ func (cmd *recoverTokenCmd) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	token, err := l.CreateAdminToken(l.Local(), adminapi.AdminToken{Name: "recovered"})
+	token, err := l.CreateAdminToken(context.Background(), l.Local(), adminapi.AdminToken{Name: "recovered"})
 	if err = errors.Join(err, l.Close()); err != nil {
 		return err
 	}

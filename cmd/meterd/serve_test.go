@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -77,7 +78,7 @@ func TestRecoverToken(t *testing.T) {
 			t.Error(refusal)
 		}
 	}
-	tokens, err := l.AdminTokens(op, "", 0)
+	tokens, err := l.AdminTokens(context.Background(), op, "", 0)
 	if err != nil || len(tokens.Items) != 2 || tokens.Items[0].Name != "init" || tokens.Items[1].Name != "recovered" {
 		t.Errorf("tokens %+v, %v", tokens.Items, err)
 	}
@@ -97,7 +98,7 @@ func TestRecoverToken(t *testing.T) {
 	if _, err := execute(t, &recoverTokenCmd{ledgerFlags{placeFlags: placeFlags{Data: data}}}); !errors.Is(err, store.ErrLocked) {
 		t.Errorf("beside a running service: %v", err)
 	}
-	if _, err := l.CreateAdminToken(l.Local(), adminapi.AdminToken{Name: "third"}); err != nil {
+	if _, err := l.CreateAdminToken(context.Background(), l.Local(), adminapi.AdminToken{Name: "third"}); err != nil {
 		t.Error(err)
 	}
 }
@@ -147,7 +148,7 @@ func TestKeyFile(t *testing.T) {
 func TestOtherLedgers(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	l, err := sandbox.Open(ledger.Config{Store: at("sandbox")}, sandbox.Options{})
+	l, err := sandbox.Open(t.Context(), ledger.Config{Store: at("sandbox")}, sandbox.Options{})
 	if err == nil {
 		err = l.Close()
 	}

@@ -1,6 +1,7 @@
 package crash_test
 
 import (
+	"context"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
@@ -613,7 +614,7 @@ func createInit(t *testing.T, s strike) trace {
 	if err != nil {
 		t.Fatal(err)
 	}
-	regions, err := l.Regions(l.Local(), "", 0)
+	regions, err := l.Regions(context.Background(), l.Local(), "", 0)
 	if err != nil || len(regions.Items) < 10 {
 		t.Errorf("the ledger knows %d regions (%v); the first try did this:\n%s", len(regions.Items), err, tr.text)
 	}

@@ -23,15 +23,15 @@ func Act[R any](ctx context.Context, l *Ledger, op Operator, act market.Act[R]) 
 	}
 	var find market.Find[R]
 	var refusal error // in planning
-	err := l.exclusively(func() (err *metering.Error) {
-		p := market.NewPlan(l.view(), l.cfg.Random, l.storedToken)
+	err := l.exclusively(ctx, func() (err *metering.Error) {
+		p := market.NewPlan(l.view(), l.cfg.Random, func(id [16]byte) (*store.RegistrationToken, error) { return l.storedToken(ctx, id) })
 		defer func() { *p = market.Plan{} }() // the committer holds on to the last act, and a plan can be large
 		if find, err = act(p); err != nil {
 			refusal = p.Refusal(err)
 			return err
 		}
 		p.Settle()
-		return l.administer(op, adminWork{summary: clipped(p.Summary), enter: p.Enter,
+		return l.administer(ctx, op, adminWork{summary: clipped(p.Summary), enter: p.Enter,
 			puts: func(tx *store.Tx) error { return p.Rows(tx.Replace) }})
 	})
 	switch {
@@ -104,7 +104,7 @@ func List[R any](ctx context.Context, l *Ledger, op Operator, list market.List[R
 
 // Tokens lists the registration tokens in the order in which they were issued. They are read from the store, while the
 // marketplace is not locked.
-func (l *Ledger) Tokens(op Operator, after string, limit int) (adminapi.Page[adminapi.Token], error) {
+func (l *Ledger) Tokens(ctx context.Context, op Operator, after string, limit int) (adminapi.Page[adminapi.Token], error) {
 	page := adminapi.Page[adminapi.Token]{Items: []adminapi.Token{}}
 	if err := op.check(l); err != nil {
 		return page, err
@@ -118,7 +118,7 @@ func (l *Ledger) Tokens(op Operator, after string, limit int) (adminapi.Page[adm
 		return page, refusal
 	}
 	var found []store.RegistrationToken // one more than the limit, to know whether there is a next page
-	err := l.db.View(func(r *store.Reader) error {
+	err := l.db.View(ctx, func(r *store.Reader) error {
 		found = nil
 		return r.RegistrationTokens(from, limit+1, func(t store.RegistrationToken) error {
 			found = append(found, t)
@@ -126,7 +126,7 @@ func (l *Ledger) Tokens(op Operator, after string, limit int) (adminapi.Page[adm
 		})
 	})
 	if err == nil {
-		err = l.catchUp()
+		err = l.catchUp(ctx)
 	}
 	if err != nil {
 		return page, err
@@ -159,8 +159,7 @@ func (a *auditWork) write(_ *group, c *Call) error {
 
 // CreateWorkloadCredentials mints credentials for a workload. For one that is known, with the role that it has, that
 // writes an audit row and nothing else; one that is new, or gets another role, is an act before.
-func (l *Ledger) CreateWorkloadCredentials(op Operator, in adminapi.WorkloadRequest) (adminapi.WorkloadCredentials, error) {
-	ctx := context.Background()
+func (l *Ledger) CreateWorkloadCredentials(ctx context.Context, op Operator, in adminapi.WorkloadRequest) (adminapi.WorkloadCredentials, error) {
 	summary := ""
 	out, err := Find(ctx, l, op, func(v *market.View) (out adminapi.WorkloadCredentials, err *metering.Error) {
 		out, summary, err = v.Credentials(&in, l.cfg.Now(), l.cfg.Random)
@@ -184,7 +183,7 @@ func (l *Ledger) CreateWorkloadCredentials(op Operator, in adminapi.WorkloadRequ
 }
 
 // Clock returns the ledger clock.
-func (l *Ledger) Clock(op Operator) (adminapi.Clock, error) {
+func (l *Ledger) Clock(_ context.Context, op Operator) (adminapi.Clock, error) {
 	if err := op.check(l); err != nil {
 		return adminapi.Clock{}, err
 	}
@@ -196,14 +195,14 @@ func (l *Ledger) Clock(op Operator) (adminapi.Clock, error) {
 var errClock = conflict("clock: the clock of a production ledger is the machine's and cannot be moved: use a sandbox, meterd dev")
 
 // ChangeClock moves, stops or starts the ledger clock of a sandbox. It may go back.
-func (l *Ledger) ChangeClock(op Operator, in adminapi.ClockChange) (adminapi.Clock, error) {
-	if err := l.changeClock(op, in); err != nil {
+func (l *Ledger) ChangeClock(ctx context.Context, op Operator, in adminapi.ClockChange) (adminapi.Clock, error) {
+	if err := l.changeClock(ctx, op, in); err != nil {
 		return adminapi.Clock{}, err
 	}
-	return l.Clock(op)
+	return l.Clock(ctx, op)
 }
 
-func (l *Ledger) changeClock(op Operator, in adminapi.ClockChange) *metering.Error {
+func (l *Ledger) changeClock(ctx context.Context, op Operator, in adminapi.ClockChange) *metering.Error {
 	if err := op.check(l); err != nil {
 		return err
 	}
@@ -229,7 +228,7 @@ func (l *Ledger) changeClock(op Operator, in adminapi.ClockChange) *metering.Err
 	case !in.Reset && in.Now == nil && in.Advance == "" && in.Frozen == nil:
 		return invalid("now: is missing: give now, advance, frozen or reset")
 	}
-	return l.exclusively(func() *metering.Error {
+	return l.exclusively(ctx, func() *metering.Error {
 		l.clock.mu.Lock()
 		now, state := l.clock.nowLocked(), l.clock.state
 		l.clock.mu.Unlock()
@@ -258,31 +257,31 @@ func (l *Ledger) changeClock(op Operator, in adminapi.ClockChange) *metering.Err
 		} else if frozen {
 			what += ", frozen"
 		}
-		return l.moveClock(op, what, state, false)
+		return l.moveClock(ctx, op, what, state, false)
 	})
 }
 
 // AcceptClock says that the clock of a production ledger is right, though it has jumped ahead, or ledger time is ahead of
 // it after it was wrong: ledger time is the clock's from then on. Where it goes back, records are judged by the windows
 // of that time again, and ClientTokens that were forgotten meanwhile stay so. Otherwise it is a Conflict.
-func (l *Ledger) AcceptClock(op Operator) (adminapi.Clock, error) {
+func (l *Ledger) AcceptClock(ctx context.Context, op Operator) (adminapi.Clock, error) {
 	if err := op.check(l); err != nil {
 		return adminapi.Clock{}, err
 	}
 	if l.Sandbox() {
 		return adminapi.Clock{}, conflict("clock: that of a sandbox is moved, and need not be accepted")
 	}
-	err := l.exclusively(func() *metering.Error {
+	err := l.exclusively(ctx, func() *metering.Error {
 		state, was, ok := l.clock.accepted()
 		if !ok {
 			return conflict("clock: ledger time is %v, as the clock says; there is nothing to accept", was)
 		}
-		return l.moveClock(op, fmt.Sprintf("%s%v; ledger time was %v", store.AcceptClock, state.Accepted, was), state, true)
+		return l.moveClock(ctx, op, fmt.Sprintf("%s%v; ledger time was %v", store.AcceptClock, state.Accepted, was), state, true)
 	})
 	if err != nil {
 		return adminapi.Clock{}, err
 	}
-	return l.Clock(op)
+	return l.Clock(ctx, op)
 }
 
 func invalid(format string, args ...any) *metering.Error {

@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -18,6 +19,8 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
 )
+
+var ctx = context.Background()
 
 // fixture is a ledger with a clock of its own and nothing in it but what create put there.
 type fixture struct {
@@ -63,11 +66,11 @@ func (m *fixture) reopen() {
 // create makes a seller with a legacy product "old" and a concurrent one "new", and two buyers.
 func (m *fixture) create() {
 	m.Helper()
-	must(m.l.CreateSeller(m.op, adminapi.Seller{AccountID: sellerID, Name: "Acme"}))
-	must(m.l.CreateProduct(m.op, adminapi.Product{SellerAccountID: sellerID, ProductCode: "old", Type: "saas", Integration: "legacy", Dimensions: []string{"users"}}))
-	must(m.l.CreateProduct(m.op, adminapi.Product{SellerAccountID: sellerID, ProductCode: "new", Type: "saas"}))
-	must(m.l.CreateBuyer(m.op, adminapi.Buyer{AccountID: buyerID}))
-	must(m.l.CreateBuyer(m.op, adminapi.Buyer{AccountID: otherID}))
+	must(m.l.CreateSeller(ctx, m.op, adminapi.Seller{AccountID: sellerID, Name: "Acme"}))
+	must(m.l.CreateProduct(ctx, m.op, adminapi.Product{SellerAccountID: sellerID, ProductCode: "old", Type: "saas", Integration: "legacy", Dimensions: []string{"users"}}))
+	must(m.l.CreateProduct(ctx, m.op, adminapi.Product{SellerAccountID: sellerID, ProductCode: "new", Type: "saas"}))
+	must(m.l.CreateBuyer(ctx, m.op, adminapi.Buyer{AccountID: buyerID}))
+	must(m.l.CreateBuyer(ctx, m.op, adminapi.Buyer{AccountID: otherID}))
 }
 
 // must returns what an act returned. It panics if it failed, as a call of two results can have no other argument.
@@ -97,22 +100,22 @@ func refused(t testing.TB, err error, kind metering.Kind, field string) {
 func (m *fixture) everything() (all adminapi.Marketplace) {
 	m.Helper()
 	l, op, n := m.l, m.op, market.MaxPage
-	all.Regions = must(l.Regions(op, "", n)).Items
-	all.Sellers = must(l.Sellers(op, "", n)).Items
-	all.Products = must(l.Products(op, "", "", n)).Items
-	all.Buyers = must(l.Buyers(op, "", n)).Items
-	all.Agreements = must(l.Agreements(op, adminapi.AgreementFilter{}, "", n)).Items
-	all.Users = must(l.Principals(op, iam.User, "", "", n)).Items
-	all.Roles = must(l.Principals(op, iam.Role, "", "", n)).Items
-	all.Workloads = must(l.Workloads(op, "", "", n)).Items
+	all.Regions = must(l.Regions(ctx, op, "", n)).Items
+	all.Sellers = must(l.Sellers(ctx, op, "", n)).Items
+	all.Products = must(l.Products(ctx, op, "", "", n)).Items
+	all.Buyers = must(l.Buyers(ctx, op, "", n)).Items
+	all.Agreements = must(l.Agreements(ctx, op, adminapi.AgreementFilter{}, "", n)).Items
+	all.Users = must(l.Principals(ctx, op, iam.User, "", "", n)).Items
+	all.Roles = must(l.Principals(ctx, op, iam.Role, "", "", n)).Items
+	all.Workloads = must(l.Workloads(ctx, op, "", "", n)).Items
 	return all
 }
 
 func TestIdentifiersMade(t *testing.T) {
 	m := newFixture(t, false)
 	m.create()
-	p := must(m.l.CreateProduct(m.op, adminapi.Product{SellerAccountID: sellerID, Type: "container", Title: "Made"}))
-	a := must(m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: p.ProductCode, BuyerAccountID: buyerID}))
+	p := must(m.l.CreateProduct(ctx, m.op, adminapi.Product{SellerAccountID: sellerID, Type: "container", Title: "Made"}))
+	a := must(m.l.CreateAgreement(ctx, m.op, adminapi.Agreement{ProductCode: p.ProductCode, BuyerAccountID: buyerID}))
 	for _, c := range []struct{ name, got, form string }{
 		{"product code", p.ProductCode, `[a-z0-9]{25}`},
 		{"product id", p.ProductID, `prod-[a-z0-9]{13}`},
@@ -131,7 +134,7 @@ func TestIdentifiersMade(t *testing.T) {
 		t.Errorf("the agreement is %+v", a)
 	}
 	// The same buyer is known by the same identifier to all products of the seller.
-	if b := must(m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: "new", BuyerAccountID: buyerID})); b.CustomerIdentifier != a.CustomerIdentifier {
+	if b := must(m.l.CreateAgreement(ctx, m.op, adminapi.Agreement{ProductCode: "new", BuyerAccountID: buyerID})); b.CustomerIdentifier != a.CustomerIdentifier {
 		t.Errorf("customer identifiers %s and %s of one buyer", a.CustomerIdentifier, b.CustomerIdentifier)
 	}
 }
@@ -140,17 +143,17 @@ func TestIdentifiersMade(t *testing.T) {
 func TestReopen(t *testing.T) {
 	m := newFixture(t, false)
 	m.create()
-	m.l.CreateProduct(m.op, adminapi.Product{SellerAccountID: sellerID, ProductCode: "box", Type: "container", Regions: []string{"eu-west-1"}})
-	m.l.AddDimension(m.op, "old", adminapi.NewDimension{Dimension: "gb"})
-	a := must(m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: "old", BuyerAccountID: buyerID}))
-	m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: "new", BuyerAccountID: buyerID})
-	m.l.CancelAgreement(m.op, a.AgreementID, adminapi.Cancellation{})
-	m.l.ChangeBuyer(m.op, otherID, adminapi.BuyerChange{Suspended: new(true)})
-	m.l.CreatePrincipal(m.op, iam.User, adminapi.Principal{AccountID: sellerID, Name: "metering", Allow: []string{iam.SellerAccess}})
-	key := must(m.l.CreateAccessKey(m.op, sellerID, "metering"))
-	m.l.CreateWorkloadCredentials(m.op, adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: buyerID, Platform: "ec2", ResourceID: "i-1", Region: "us-east-1"}})
-	m.l.CreateRegion(m.op, adminapi.Region{Name: "eu-private-1"})
-	m.l.EnableRegion(m.op, "us-east-2", false)
+	m.l.CreateProduct(ctx, m.op, adminapi.Product{SellerAccountID: sellerID, ProductCode: "box", Type: "container", Regions: []string{"eu-west-1"}})
+	m.l.AddDimension(ctx, m.op, "old", adminapi.NewDimension{Dimension: "gb"})
+	a := must(m.l.CreateAgreement(ctx, m.op, adminapi.Agreement{ProductCode: "old", BuyerAccountID: buyerID}))
+	m.l.CreateAgreement(ctx, m.op, adminapi.Agreement{ProductCode: "new", BuyerAccountID: buyerID})
+	m.l.CancelAgreement(ctx, m.op, a.AgreementID, adminapi.Cancellation{})
+	m.l.ChangeBuyer(ctx, m.op, otherID, adminapi.BuyerChange{Suspended: new(true)})
+	m.l.CreatePrincipal(ctx, m.op, iam.User, adminapi.Principal{AccountID: sellerID, Name: "metering", Allow: []string{iam.SellerAccess}})
+	key := must(m.l.CreateAccessKey(ctx, m.op, sellerID, "metering"))
+	m.l.CreateWorkloadCredentials(ctx, m.op, adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: buyerID, Platform: "ec2", ResourceID: "i-1", Region: "us-east-1"}})
+	m.l.CreateRegion(ctx, m.op, adminapi.Region{Name: "eu-private-1"})
+	m.l.EnableRegion(ctx, m.op, "us-east-2", false)
 	before := m.everything()
 	m.reopen()
 	if d := cmp.Diff(before, m.everything()); d != "" {
@@ -165,7 +168,7 @@ func TestAgreementLife(t *testing.T) {
 	m := newFixture(t, false)
 	m.create()
 	create := func(product string) (adminapi.Agreement, error) {
-		return m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: product, BuyerAccountID: buyerID})
+		return m.l.CreateAgreement(ctx, m.op, adminapi.Agreement{ProductCode: product, BuyerAccountID: buyerID})
 	}
 	first := must(create("old"))
 	_, err := create("old")
@@ -176,19 +179,19 @@ func TestAgreementLife(t *testing.T) {
 
 	// Cancelled for later, it is still active, and may be cancelled anew.
 	later := m.now.Add(48 * time.Hour)
-	if a := must(m.l.CancelAgreement(m.op, first.AgreementID, adminapi.Cancellation{At: &later})); a.Status != "active" || !a.EndingTime.Equal(later) || !a.EndTime.Equal(later.Add(time.Hour)) {
+	if a := must(m.l.CancelAgreement(ctx, m.op, first.AgreementID, adminapi.Cancellation{At: &later})); a.Status != "active" || !a.EndingTime.Equal(later) || !a.EndTime.Equal(later.Add(time.Hour)) {
 		t.Errorf("cancelled for later: %+v", a)
 	}
 	_, err = create("old")
 	refused(t, err, metering.Conflict, "buyer_account_id")
 	past := m.now.Add(-time.Second)
-	_, err = m.l.CancelAgreement(m.op, first.AgreementID, adminapi.Cancellation{At: &past})
+	_, err = m.l.CancelAgreement(ctx, m.op, first.AgreementID, adminapi.Cancellation{At: &past})
 	refused(t, err, metering.Validation, "at: ")
 
-	if a := must(m.l.CancelAgreement(m.op, first.AgreementID, adminapi.Cancellation{})); a.Status != "ending" || !a.EndingTime.Equal(m.now) || !a.EndTime.Equal(m.now.Add(time.Hour)) {
+	if a := must(m.l.CancelAgreement(ctx, m.op, first.AgreementID, adminapi.Cancellation{})); a.Status != "ending" || !a.EndingTime.Equal(m.now) || !a.EndTime.Equal(m.now.Add(time.Hour)) {
 		t.Errorf("cancelled: %+v", a)
 	}
-	_, err = m.l.CancelAgreement(m.op, first.AgreementID, adminapi.Cancellation{})
+	_, err = m.l.CancelAgreement(ctx, m.op, first.AgreementID, adminapi.Cancellation{})
 	refused(t, err, metering.Conflict, "agreement_id")
 	m.now = m.now.Add(30 * time.Minute)
 	second := must(create("old")) // subscribed again inside the hour (metering-api T53)
@@ -196,24 +199,24 @@ func TestAgreementLife(t *testing.T) {
 		t.Errorf("the second agreement is %+v, the first %+v", second, first)
 	}
 	m.now = m.now.Add(time.Hour)
-	if a := must(m.l.Agreement(m.op, first.AgreementID)); a.Status != "ended" {
+	if a := must(m.l.Agreement(ctx, m.op, first.AgreementID)); a.Status != "ended" {
 		t.Errorf("after the final hour: %+v", a)
 	}
-	if a := must(m.l.EndAgreement(m.op, second.AgreementID)); a.Status != "ended" || !a.EndingTime.Equal(m.now) || !a.EndTime.Equal(m.now) {
+	if a := must(m.l.EndAgreement(ctx, m.op, second.AgreementID)); a.Status != "ended" || !a.EndingTime.Equal(m.now) || !a.EndTime.Equal(m.now) {
 		t.Errorf("ended at once: %+v", a)
 	}
-	_, err = m.l.EndAgreement(m.op, second.AgreementID)
+	_, err = m.l.EndAgreement(ctx, m.op, second.AgreementID)
 	refused(t, err, metering.Conflict, "agreement_id")
 
 	start := m.now.Add(time.Hour)
-	if a := must(m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: "old", BuyerAccountID: buyerID, StartTime: &start})); a.Status != "pending" {
+	if a := must(m.l.CreateAgreement(ctx, m.op, adminapi.Agreement{ProductCode: "old", BuyerAccountID: buyerID, StartTime: &start})); a.Status != "pending" {
 		t.Errorf("an agreement that starts later: %+v", a)
 	}
 	for f, want := range map[adminapi.AgreementFilter]int{
 		{}: 5, {ProductCode: "old"}: 3, {ProductCode: "new"}: 2, {BuyerAccountID: buyerID}: 5, {BuyerAccountID: otherID}: 0,
 		{Status: "ended"}: 2, {Status: "pending"}: 1, {Status: "ending"}: 0, {ProductCode: "old", Status: "active"}: 0,
 	} {
-		if got := must(m.l.Agreements(m.op, f, "", 0)); len(got.Items) != want {
+		if got := must(m.l.Agreements(ctx, m.op, f, "", 0)); len(got.Items) != want {
 			t.Errorf("%+v: %d agreements, want %d", f, len(got.Items), want)
 		}
 	}
@@ -222,23 +225,23 @@ func TestAgreementLife(t *testing.T) {
 func TestPublicKeys(t *testing.T) {
 	m := newFixture(t, false)
 	m.create()
-	must(m.l.CreateProduct(m.op, adminapi.Product{SellerAccountID: sellerID, ProductCode: "box", Type: "container"}))
+	must(m.l.CreateProduct(ctx, m.op, adminapi.Product{SellerAccountID: sellerID, ProductCode: "box", Type: "container"}))
 	m.now = m.now.Add(time.Hour)
-	if k := must(m.l.RotatePublicKey(m.op, "box")); k.Version != 2 || k.Expired || !k.CreatedAt.Equal(m.now) {
+	if k := must(m.l.RotatePublicKey(ctx, m.op, "box")); k.Version != 2 || k.Expired || !k.CreatedAt.Equal(m.now) {
 		t.Errorf("rotated: %+v", k)
 	}
-	keys := must(m.l.PublicKeys(m.op, "box")).Items
+	keys := must(m.l.PublicKeys(ctx, m.op, "box")).Items
 	if len(keys) != 2 || !keys[0].Expired || !keys[0].RotatedAt.Equal(m.now) || keys[1].Expired || keys[0].PEM == keys[1].PEM {
 		t.Errorf("versions: %+v", keys)
 	}
-	if k := must(m.l.ExpirePublicKey(m.op, "box", 2)); !k.Expired || !k.RotatedAt.Equal(m.now) {
+	if k := must(m.l.ExpirePublicKey(ctx, m.op, "box", 2)); !k.Expired || !k.RotatedAt.Equal(m.now) {
 		t.Errorf("expired: %+v", k)
 	}
-	_, err := m.l.ExpirePublicKey(m.op, "box", 2)
+	_, err := m.l.ExpirePublicKey(ctx, m.op, "box", 2)
 	refused(t, err, metering.Conflict, "version")
-	_, err = m.l.ExpirePublicKey(m.op, "box", 3)
+	_, err = m.l.ExpirePublicKey(ctx, m.op, "box", 3)
 	refused(t, err, metering.NotFound, "version")
-	if k := must(m.l.RotatePublicKey(m.op, "old")); k.Version != 1 {
+	if k := must(m.l.RotatePublicKey(ctx, m.op, "old")); k.Version != 1 {
 		t.Errorf("the first key of a product without: %+v", k)
 	}
 }
@@ -251,37 +254,37 @@ func TestAccessKeys(t *testing.T) {
 		return err == nil && c.Secret == key.SecretAccessKey && c.Principal.Name.ARN() == key.UserARN
 	}
 	user := func() adminapi.AccessKey {
-		must(m.l.CreatePrincipal(m.op, iam.User, adminapi.Principal{AccountID: sellerID, Name: "bob", Allow: []string{"aws-marketplace:BatchMeterUsage"}}))
-		return must(m.l.CreateAccessKey(m.op, sellerID, "bob"))
+		must(m.l.CreatePrincipal(ctx, m.op, iam.User, adminapi.Principal{AccountID: sellerID, Name: "bob", Allow: []string{"aws-marketplace:BatchMeterUsage"}}))
+		return must(m.l.CreateAccessKey(ctx, m.op, sellerID, "bob"))
 	}
 	key := user()
 	if !signs(key) || key.Status != "Active" || !strings.HasPrefix(key.AccessKeyID, "AKIA") || key.UserARN != "arn:aws:iam::111122223333:user/bob" {
 		t.Errorf("a new key: %+v", key)
 	}
-	if u := must(m.l.Principal(m.op, iam.User, sellerID, "bob")); len(u.AccessKeys) != 1 || u.AccessKeys[0].SecretAccessKey != "" {
+	if u := must(m.l.Principal(ctx, m.op, iam.User, sellerID, "bob")); len(u.AccessKeys) != 1 || u.AccessKeys[0].SecretAccessKey != "" {
 		t.Errorf("the user shows %+v", u)
 	}
-	if k := must(m.l.ChangeAccessKey(m.op, key.AccessKeyID, adminapi.AccessKeyChange{Status: "Inactive"})); k.Status != "Inactive" || signs(key) {
+	if k := must(m.l.ChangeAccessKey(ctx, m.op, key.AccessKeyID, adminapi.AccessKeyChange{Status: "Inactive"})); k.Status != "Inactive" || signs(key) {
 		t.Errorf("deactivated: %+v", k)
 	}
 	m.reopen()
 	if signs(key) {
 		t.Error("an inactive key signs after a restart")
 	}
-	if k := must(m.l.ChangeAccessKey(m.op, key.AccessKeyID, adminapi.AccessKeyChange{Status: "Active"})); k.Status != "Active" || !signs(key) {
+	if k := must(m.l.ChangeAccessKey(ctx, m.op, key.AccessKeyID, adminapi.AccessKeyChange{Status: "Active"})); k.Status != "Active" || !signs(key) {
 		t.Errorf("activated again: %+v", k)
 	}
-	if err := m.l.DeleteAccessKey(m.op, key.AccessKeyID); err != nil || signs(key) {
+	if err := m.l.DeleteAccessKey(ctx, m.op, key.AccessKeyID); err != nil || signs(key) {
 		t.Errorf("deleted: %v", err)
 	}
-	_, err := m.l.ChangeAccessKey(m.op, key.AccessKeyID, adminapi.AccessKeyChange{Status: "Active"})
+	_, err := m.l.ChangeAccessKey(ctx, m.op, key.AccessKeyID, adminapi.AccessKeyChange{Status: "Active"})
 	refused(t, err, metering.NotFound, "access_key_id")
-	_, err = m.l.CreatePrincipal(m.op, iam.User, adminapi.Principal{AccountID: sellerID, Name: "eve", AccessKeys: []adminapi.AccessKey{{AccessKeyID: key.AccessKeyID, SecretAccessKey: key.SecretAccessKey}}})
+	_, err = m.l.CreatePrincipal(ctx, m.op, iam.User, adminapi.Principal{AccountID: sellerID, Name: "eve", AccessKeys: []adminapi.AccessKey{{AccessKeyID: key.AccessKeyID, SecretAccessKey: key.SecretAccessKey}}})
 	refused(t, err, metering.Conflict, "access_keys[0].access_key_id")
 
 	// A deleted user takes its keys with it; one of the same name later is another.
-	key = must(m.l.CreateAccessKey(m.op, sellerID, "bob"))
-	if err := m.l.DeletePrincipal(m.op, iam.User, sellerID, "bob"); err != nil || signs(key) {
+	key = must(m.l.CreateAccessKey(ctx, m.op, sellerID, "bob"))
+	if err := m.l.DeletePrincipal(ctx, m.op, iam.User, sellerID, "bob"); err != nil || signs(key) {
 		t.Errorf("a deleted user signs, %v", err)
 	}
 	if again := user(); !signs(again) || signs(key) {
@@ -296,22 +299,22 @@ func TestAccessKeys(t *testing.T) {
 func TestPermissions(t *testing.T) {
 	m := newFixture(t, false)
 	m.create()
-	must(m.l.CreatePrincipal(m.op, iam.User, adminapi.Principal{AccountID: sellerID, Name: "bob", Allow: []string{iam.SellerAccess}}))
-	key := must(m.l.CreateAccessKey(m.op, sellerID, "bob"))
+	must(m.l.CreatePrincipal(ctx, m.op, iam.User, adminapi.Principal{AccountID: sellerID, Name: "bob", Allow: []string{iam.SellerAccess}}))
+	key := must(m.l.CreateAccessKey(ctx, m.op, sellerID, "bob"))
 	allowed := func() bool {
 		return must(m.l.Credential(key.AccessKeyID, "")).Principal.Allows(metering.BatchMeterUsage)
 	}
 	if !allowed() {
 		t.Error("the seller's preset does not allow BatchMeterUsage")
 	}
-	if u := must(m.l.PutPermissions(m.op, iam.User, sellerID, "bob", adminapi.Permissions{Allow: []string{"*"}, Deny: []string{"aws-marketplace:Batch*"}})); len(u.Deny) != 1 || allowed() {
+	if u := must(m.l.PutPermissions(ctx, m.op, iam.User, sellerID, "bob", adminapi.Permissions{Allow: []string{"*"}, Deny: []string{"aws-marketplace:Batch*"}})); len(u.Deny) != 1 || allowed() {
 		t.Errorf("denied: %+v", u)
 	}
-	_, err := m.l.PutPermissions(m.op, iam.User, sellerID, "bob", adminapi.Permissions{Allow: []string{"s3:*"}})
+	_, err := m.l.PutPermissions(ctx, m.op, iam.User, sellerID, "bob", adminapi.Permissions{Allow: []string{"s3:*"}})
 	refused(t, err, metering.Validation, "allow[0]")
-	_, err = m.l.PutPermissions(m.op, iam.User, sellerID, "eve", adminapi.Permissions{})
+	_, err = m.l.PutPermissions(ctx, m.op, iam.User, sellerID, "eve", adminapi.Permissions{})
 	refused(t, err, metering.NotFound, "name")
-	_, err = m.l.PutPermissions(m.op, iam.Role, sellerID, "bob", adminapi.Permissions{})
+	_, err = m.l.PutPermissions(ctx, m.op, iam.Role, sellerID, "bob", adminapi.Permissions{})
 	refused(t, err, metering.NotFound, "name")
 }
 
@@ -321,7 +324,7 @@ func TestWorkloads(t *testing.T) {
 			m := newFixture(t, sandbox)
 			m.create()
 			in := adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: buyerID, Platform: "eks", ResourceID: "pod/with spaces:" + strings.Repeat("x", 80), Region: "us-east-1"}}
-			first := must(m.l.CreateWorkloadCredentials(m.op, in))
+			first := must(m.l.CreateWorkloadCredentials(ctx, m.op, in))
 			credential := func(c adminapi.WorkloadCredentials) *market.Identity {
 				t.Helper()
 				got, err := m.l.Credential(c.AccessKeyID, c.SessionToken)
@@ -340,7 +343,7 @@ func TestWorkloads(t *testing.T) {
 			if err := iam.ValidSessionName(id.Name.SessionName); err != nil {
 				t.Error(err)
 			}
-			if again := credential(must(m.l.CreateWorkloadCredentials(m.op, in))); again.Workload != id.Workload || again.Principal != id.Principal {
+			if again := credential(must(m.l.CreateWorkloadCredentials(ctx, m.op, in))); again.Workload != id.Workload || again.Principal != id.Principal {
 				t.Errorf("the same workload is %+v, then %+v", id, again)
 			}
 			switch {
@@ -350,7 +353,7 @@ func TestWorkloads(t *testing.T) {
 				t.Errorf("credentials expire at %v", first.ExpiresAt)
 			}
 			in.DurationSeconds = 900
-			short := must(m.l.CreateWorkloadCredentials(m.op, in))
+			short := must(m.l.CreateWorkloadCredentials(ctx, m.op, in))
 			m.now = m.now.Add(15 * time.Minute)
 			if _, err := m.l.Credential(short.AccessKeyID, short.SessionToken); err == nil {
 				t.Error("credentials work after they expired")
@@ -358,35 +361,35 @@ func TestWorkloads(t *testing.T) {
 			credential(first)
 			for _, seconds := range []int64{-1, 1, 899, 43201, 1 << 62} {
 				in.DurationSeconds = seconds
-				_, err := m.l.CreateWorkloadCredentials(m.op, in)
+				_, err := m.l.CreateWorkloadCredentials(ctx, m.op, in)
 				refused(t, err, metering.Validation, "duration_seconds")
 			}
 			in.DurationSeconds = 0
 			in.Region = "us-east-2"
-			_, err := m.l.CreateWorkloadCredentials(m.op, in)
+			_, err := m.l.CreateWorkloadCredentials(ctx, m.op, in)
 			refused(t, err, metering.Conflict, "region")
 			in.Region = "us-east-1"
 
 			// Another role, then that role is deleted.
 			in.Role = "agent"
-			_, err = m.l.CreateWorkloadCredentials(m.op, in)
+			_, err = m.l.CreateWorkloadCredentials(ctx, m.op, in)
 			refused(t, err, metering.NotFound, "role")
-			must(m.l.CreatePrincipal(m.op, iam.Role, adminapi.Principal{AccountID: buyerID, Name: "agent"}))
-			agent := must(m.l.CreateWorkloadCredentials(m.op, in))
-			if got := must(m.l.Workloads(m.op, buyerID, "", 0)).Items; len(got) != 1 || got[0].Role != "agent" {
+			must(m.l.CreatePrincipal(ctx, m.op, iam.Role, adminapi.Principal{AccountID: buyerID, Name: "agent"}))
+			agent := must(m.l.CreateWorkloadCredentials(ctx, m.op, in))
+			if got := must(m.l.Workloads(ctx, m.op, buyerID, "", 0)).Items; len(got) != 1 || got[0].Role != "agent" {
 				t.Errorf("workloads: %+v", got)
 			}
-			if err := m.l.DeletePrincipal(m.op, iam.Role, buyerID, "agent"); err != nil {
+			if err := m.l.DeletePrincipal(ctx, m.op, iam.Role, buyerID, "agent"); err != nil {
 				t.Error(err)
 			}
 			if _, err := m.l.Credential(agent.AccessKeyID, agent.SessionToken); err == nil {
 				t.Error("a session outlives its role")
 			}
 			in.Role = ""
-			_, err = m.l.CreateWorkloadCredentials(m.op, in)
+			_, err = m.l.CreateWorkloadCredentials(ctx, m.op, in)
 			refused(t, err, metering.Conflict, "role")
 			in.Role = market.WorkloadRole
-			credential(must(m.l.CreateWorkloadCredentials(m.op, in)))
+			credential(must(m.l.CreateWorkloadCredentials(ctx, m.op, in)))
 		})
 	}
 }
@@ -394,18 +397,18 @@ func TestWorkloads(t *testing.T) {
 func TestRegistrationTokens(t *testing.T) {
 	m := newFixture(t, false)
 	m.create()
-	a := must(m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: "old", BuyerAccountID: buyerID}))
+	a := must(m.l.CreateAgreement(ctx, m.op, adminapi.Agreement{ProductCode: "old", BuyerAccountID: buyerID}))
 	var ids []string
 	for _, buyer := range []string{buyerID, a.CustomerIdentifier, otherID} { // the last has no agreement
-		token := must(m.l.CreateToken(m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: buyer}))
+		token := must(m.l.CreateToken(ctx, m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: buyer}))
 		if !token.ExpiresAt.Equal(m.now.Add(4*time.Hour)) || !token.IssuedAt.Equal(m.now) || token.RegistrationToken == "" || token.ProductCode != "old" {
 			t.Errorf("token for %s: %+v", buyer, token)
 		}
 		ids = append(ids, token.ID)
 		m.now = m.now.Add(time.Second)
 	}
-	first := must(m.l.Tokens(m.op, "", 2))
-	rest := must(m.l.Tokens(m.op, first.Next, 2))
+	first := must(m.l.Tokens(ctx, m.op, "", 2))
+	rest := must(m.l.Tokens(ctx, m.op, first.Next, 2))
 	if rest.Next != "" {
 		t.Errorf("there is a page behind the last one: %s", rest.Next)
 	}
@@ -416,25 +419,25 @@ func TestRegistrationTokens(t *testing.T) {
 	if d := cmp.Diff(ids, got); d != "" {
 		t.Errorf("tokens (-issued +listed):\n%s", d)
 	}
-	if err := m.l.RevokeToken(m.op, ids[0]); err != nil {
+	if err := m.l.RevokeToken(ctx, m.op, ids[0]); err != nil {
 		t.Error(err)
 	}
-	if page := must(m.l.Tokens(m.op, "", 1)); !page.Items[0].Revoked {
+	if page := must(m.l.Tokens(ctx, m.op, "", 1)); !page.Items[0].Revoked {
 		t.Errorf("revoked: %+v", page)
 	}
-	refused(t, m.l.RevokeToken(m.op, ids[0]), metering.Conflict, "id")
-	refused(t, m.l.RevokeToken(m.op, strings.Repeat("0", 32)), metering.NotFound, "id")
-	refused(t, m.l.RevokeToken(m.op, "x"), metering.Validation, "id")
-	if b := must(m.l.Buyer(m.op, otherID)); len(b.Identifiers) != 1 || b.Identifiers[0].SellerAccountID != sellerID {
+	refused(t, m.l.RevokeToken(ctx, m.op, ids[0]), metering.Conflict, "id")
+	refused(t, m.l.RevokeToken(ctx, m.op, strings.Repeat("0", 32)), metering.NotFound, "id")
+	refused(t, m.l.RevokeToken(ctx, m.op, "x"), metering.Validation, "id")
+	if b := must(m.l.Buyer(ctx, m.op, otherID)); len(b.Identifiers) != 1 || b.Identifiers[0].SellerAccountID != sellerID {
 		t.Errorf("the buyer with a token and no agreement is %+v", b)
 	}
-	_, err := m.l.CreateToken(m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: buyerID, RegistrationToken: "given"})
+	_, err := m.l.CreateToken(ctx, m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: buyerID, RegistrationToken: "given"})
 	refused(t, err, metering.Validation, "registration_token: a production ledger makes its tokens")
-	_, err = m.l.CreateToken(m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: buyerID, IssuedAt: &m.now})
+	_, err = m.l.CreateToken(ctx, m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: buyerID, IssuedAt: &m.now})
 	refused(t, err, metering.Conflict, "issued_at")
-	_, err = m.l.CreateToken(m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: "999999999998"})
+	_, err = m.l.CreateToken(ctx, m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: "999999999998"})
 	refused(t, err, metering.NotFound, "buyer")
-	_, err = m.l.CreateToken(m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: "nobody"})
+	_, err = m.l.CreateToken(ctx, m.op, adminapi.TokenRequest{ProductCode: "old", Buyer: "nobody"})
 	refused(t, err, metering.NotFound, "buyer")
 }
 
@@ -443,17 +446,17 @@ func TestAdminTokens(t *testing.T) {
 	if _, err := m.l.Operator("", "x", ""); err == nil {
 		t.Error("no token is a token")
 	}
-	first := must(m.l.CreateAdminToken(m.op, adminapi.AdminToken{Name: "init"}))
+	first := must(m.l.CreateAdminToken(ctx, m.op, adminapi.AdminToken{Name: "init"}))
 	op, err := m.l.Operator(first.Token, "127.0.0.1", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused(t, m.l.DeleteAdminToken(op, first.ID), metering.Conflict, "id: it is the last")
-	second := must(m.l.CreateAdminToken(op, adminapi.AdminToken{Name: "second"}))
-	if list := must(m.l.AdminTokens(op, "", 0)).Items; len(list) != 2 || list[1].Name != "second" || list[0].Token+list[1].Token != "" {
+	refused(t, m.l.DeleteAdminToken(ctx, op, first.ID), metering.Conflict, "id: it is the last")
+	second := must(m.l.CreateAdminToken(ctx, op, adminapi.AdminToken{Name: "second"}))
+	if list := must(m.l.AdminTokens(ctx, op, "", 0)).Items; len(list) != 2 || list[1].Name != "second" || list[0].Token+list[1].Token != "" {
 		t.Errorf("admin tokens: %+v", list)
 	}
-	if err := m.l.DeleteAdminToken(op, first.ID); err != nil {
+	if err := m.l.DeleteAdminToken(ctx, op, first.ID); err != nil {
 		t.Error(err)
 	}
 	m.reopen()
@@ -464,9 +467,9 @@ func TestAdminTokens(t *testing.T) {
 		t.Error(err)
 	}
 	for _, id := range []string{first.ID, "0", "99", "-1", "x", ""} {
-		refused(t, m.l.DeleteAdminToken(m.op, id), metering.NotFound, "id")
+		refused(t, m.l.DeleteAdminToken(ctx, m.op, id), metering.NotFound, "id")
 	}
-	_, bad := m.l.CreateAdminToken(m.op, adminapi.AdminToken{Name: "x", Token: "given by the caller"})
+	_, bad := m.l.CreateAdminToken(ctx, m.op, adminapi.AdminToken{Name: "x", Token: "given by the caller"})
 	refused(t, bad, metering.Validation, "token")
 }
 
@@ -480,12 +483,12 @@ func TestOperatorNeeded(t *testing.T) {
 		acts := 0
 		for i := range l.NumMethod() {
 			method := l.Type().Method(i)
-			if method.Type.NumIn() < 2 || method.Type.In(1) != reflect.TypeFor[ledger.Operator]() {
+			if method.Type.NumIn() < 3 || method.Type.In(2) != reflect.TypeFor[ledger.Operator]() {
 				continue
 			}
 			acts++
-			args := []reflect.Value{reflect.ValueOf(op)}
-			for j := 2; j < method.Type.NumIn(); j++ {
+			args := []reflect.Value{reflect.ValueOf(ctx), reflect.ValueOf(op)}
+			for j := 3; j < method.Type.NumIn(); j++ {
 				in := method.Type.In(j)
 				if in.Kind() == reflect.Pointer {
 					args = append(args, reflect.New(in.Elem()))
@@ -539,10 +542,10 @@ func TestClock(t *testing.T) {
 		{adminapi.ClockChange{Advance: "24h", Frozen: &no}, time.Second, "2027-06-02T10:00:01Z", false},
 		{adminapi.ClockChange{Reset: true}, 0, "2026-11-23T18:21:01Z", false},
 	} {
-		must(m.l.ChangeClock(m.op, step.in))
+		must(m.l.ChangeClock(ctx, m.op, step.in))
 		m.now = m.now.Add(step.wait)
 		for range 2 {
-			if got := must(m.l.Clock(m.op)); !got.Now.Equal(*at(step.want)) || got.Frozen != step.frozen {
+			if got := must(m.l.Clock(ctx, m.op)); !got.Now.Equal(*at(step.want)) || got.Frozen != step.frozen {
 				t.Fatalf("after %+v: %+v, want %s, frozen %t", step.in, got, step.want, step.frozen)
 			}
 			m.reopen()
@@ -557,14 +560,14 @@ func TestClock(t *testing.T) {
 		"reset: excludes":       {Reset: true, Frozen: &yes},
 		"advance: 19":           {Advance: "-500000h"},
 	} {
-		_, err := m.l.ChangeClock(m.op, in)
+		_, err := m.l.ChangeClock(ctx, m.op, in)
 		refused(t, err, metering.Validation, field)
 	}
 	m = newFixture(t, false)
-	if _, err := m.l.Clock(m.op); err != nil {
+	if _, err := m.l.Clock(ctx, m.op); err != nil {
 		t.Errorf("reading the clock of a production ledger: %v", err)
 	}
-	_, err := m.l.ChangeClock(m.op, adminapi.ClockChange{Advance: "1h"})
+	_, err := m.l.ChangeClock(ctx, m.op, adminapi.ClockChange{Advance: "1h"})
 	refused(t, err, metering.Conflict, "clock")
 }
 
@@ -572,13 +575,13 @@ func TestPages(t *testing.T) {
 	m := newFixture(t, false)
 	m.create()
 	for i := range 25 {
-		must(m.l.CreateBuyer(m.op, adminapi.Buyer{AccountID: fmt.Sprintf("%012d", 10+i)}))
+		must(m.l.CreateBuyer(ctx, m.op, adminapi.Buyer{AccountID: fmt.Sprintf("%012d", 10+i)}))
 	}
-	all := must(m.l.Buyers(m.op, "", market.MaxPage)).Items
+	all := must(m.l.Buyers(ctx, m.op, "", market.MaxPage)).Items
 	for _, limit := range []int{1, 9, 26, 27, 28} {
 		var got []adminapi.Buyer
 		for after, pages := "", 0; ; pages++ {
-			page := must(m.l.Buyers(m.op, after, limit))
+			page := must(m.l.Buyers(ctx, m.op, after, limit))
 			got = append(got, page.Items...)
 			if after = page.Next; after == "" {
 				if want := (len(all) + limit - 1) / limit; pages+1 != want {
@@ -592,12 +595,12 @@ func TestPages(t *testing.T) {
 		}
 	}
 	for _, limit := range []int{-1, market.MaxPage + 1} {
-		_, err := m.l.Buyers(m.op, "", limit)
+		_, err := m.l.Buyers(ctx, m.op, "", limit)
 		refused(t, err, metering.Validation, "limit")
 	}
-	_, err := m.l.Buyers(m.op, "x", 0)
+	_, err := m.l.Buyers(ctx, m.op, "x", 0)
 	refused(t, err, metering.Validation, "after")
-	if page := must(m.l.Buyers(m.op, "4294967295", 0)); len(page.Items) != 0 {
+	if page := must(m.l.Buyers(ctx, m.op, "4294967295", 0)); len(page.Items) != 0 {
 		t.Errorf("behind the end: %+v", page)
 	}
 }
@@ -606,13 +609,13 @@ func TestPages(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	m := newFixture(t, false)
 	m.create()
-	taken := must(m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: "new", BuyerAccountID: buyerID, CustomerIdentifier: "known"}))
+	taken := must(m.l.CreateAgreement(ctx, m.op, adminapi.Agreement{ProductCode: "new", BuyerAccountID: buyerID, CustomerIdentifier: "known"}))
 	long := strings.Repeat("x", 256)
 	product := func(change func(*adminapi.Product)) func() error {
 		return func() error {
 			p := adminapi.Product{SellerAccountID: sellerID, Type: "saas"}
 			change(&p)
-			_, err := m.l.CreateProduct(m.op, p)
+			_, err := m.l.CreateProduct(ctx, m.op, p)
 			return err
 		}
 	}
@@ -620,7 +623,7 @@ func TestRefusals(t *testing.T) {
 		return func() error {
 			a := adminapi.Agreement{ProductCode: "new", BuyerAccountID: otherID}
 			change(&a)
-			_, err := m.l.CreateAgreement(m.op, a)
+			_, err := m.l.CreateAgreement(ctx, m.op, a)
 			return err
 		}
 	}
@@ -628,7 +631,7 @@ func TestRefusals(t *testing.T) {
 		return func() error {
 			p := adminapi.Principal{AccountID: sellerID, Name: "u"}
 			change(&p)
-			_, err := m.l.CreatePrincipal(m.op, iam.User, p)
+			_, err := m.l.CreatePrincipal(ctx, m.op, iam.User, p)
 			return err
 		}
 	}
@@ -636,7 +639,7 @@ func TestRefusals(t *testing.T) {
 		return func() error {
 			w := adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: buyerID, Platform: "ec2", ResourceID: "i-1", Region: "us-east-1"}}
 			change(&w.Workload)
-			_, err := m.l.CreateWorkloadCredentials(m.op, w)
+			_, err := m.l.CreateWorkloadCredentials(ctx, m.op, w)
 			return err
 		}
 	}
@@ -651,39 +654,42 @@ func TestRefusals(t *testing.T) {
 		kind  metering.Kind
 		act   func() error
 	}{
-		{"account_id: \"12\"", metering.Validation, func() error { _, err := m.l.CreateSeller(m.op, adminapi.Seller{AccountID: "12"}); return err }},
-		{"account_id: account", metering.Conflict, func() error { _, err := m.l.CreateSeller(m.op, adminapi.Seller{AccountID: sellerID}); return err }},
-		{"account_id: 111111111111 is an account of sandboxes", metering.Validation, func() error { _, err := m.l.CreateSeller(m.op, adminapi.Seller{AccountID: "111111111111"}); return err }},
+		{"account_id: \"12\"", metering.Validation, func() error { _, err := m.l.CreateSeller(ctx, m.op, adminapi.Seller{AccountID: "12"}); return err }},
+		{"account_id: account", metering.Conflict, func() error { _, err := m.l.CreateSeller(ctx, m.op, adminapi.Seller{AccountID: sellerID}); return err }},
+		{"account_id: 111111111111 is an account of sandboxes", metering.Validation, func() error {
+			_, err := m.l.CreateSeller(ctx, m.op, adminapi.Seller{AccountID: "111111111111"})
+			return err
+		}},
 		{"name: account 111122223333 is there", metering.Conflict, func() error {
-			_, err := m.l.CreateBuyer(m.op, adminapi.Buyer{AccountID: sellerID, Name: "Other"})
+			_, err := m.l.CreateBuyer(ctx, m.op, adminapi.Buyer{AccountID: sellerID, Name: "Other"})
 			return err
 		}},
 		{"name: \"a\\x00b\"", metering.Validation, func() error {
-			_, err := m.l.CreateSeller(m.op, adminapi.Seller{AccountID: "999988887777", Name: "a\x00b"})
+			_, err := m.l.CreateSeller(ctx, m.op, adminapi.Seller{AccountID: "999988887777", Name: "a\x00b"})
 			return err
 		}},
-		{"account_id: account", metering.Conflict, func() error { _, err := m.l.CreateBuyer(m.op, adminapi.Buyer{AccountID: buyerID}); return err }},
+		{"account_id: account", metering.Conflict, func() error { _, err := m.l.CreateBuyer(ctx, m.op, adminapi.Buyer{AccountID: buyerID}); return err }},
 		{"customer_identifiers[0].seller_account_id", metering.NotFound, func() error {
-			_, err := m.l.CreateBuyer(m.op, adminapi.Buyer{AccountID: "999988887777", Identifiers: []adminapi.CustomerIdentity{{SellerAccountID: buyerID, CustomerIdentifier: "x"}}})
+			_, err := m.l.CreateBuyer(ctx, m.op, adminapi.Buyer{AccountID: "999988887777", Identifiers: []adminapi.CustomerIdentity{{SellerAccountID: buyerID, CustomerIdentifier: "x"}}})
 			return err
 		}},
 		{"customer_identifiers[0].customer_identifier: \"known\"", metering.Conflict, func() error {
-			_, err := m.l.CreateBuyer(m.op, adminapi.Buyer{AccountID: "999988887777", Identifiers: []adminapi.CustomerIdentity{{SellerAccountID: sellerID, CustomerIdentifier: "known"}}})
+			_, err := m.l.CreateBuyer(ctx, m.op, adminapi.Buyer{AccountID: "999988887777", Identifiers: []adminapi.CustomerIdentity{{SellerAccountID: sellerID, CustomerIdentifier: "known"}}})
 			return err
 		}},
 		{"agreements[1].product_code", metering.NotFound, func() error {
-			_, err := m.l.CreateBuyer(m.op, adminapi.Buyer{AccountID: "999988887777", Agreements: []adminapi.Agreement{{ProductCode: "old"}, {ProductCode: "older"}}})
+			_, err := m.l.CreateBuyer(ctx, m.op, adminapi.Buyer{AccountID: "999988887777", Agreements: []adminapi.Agreement{{ProductCode: "old"}, {ProductCode: "older"}}})
 			return err
 		}},
 		{"agreements[0].buyer_account_id", metering.Validation, func() error {
-			_, err := m.l.CreateBuyer(m.op, adminapi.Buyer{AccountID: "999988887777", Agreements: []adminapi.Agreement{{ProductCode: "old", BuyerAccountID: otherID}}})
+			_, err := m.l.CreateBuyer(ctx, m.op, adminapi.Buyer{AccountID: "999988887777", Agreements: []adminapi.Agreement{{ProductCode: "old", BuyerAccountID: otherID}}})
 			return err
 		}},
 		{"account_id: account", metering.NotFound, func() error {
-			_, err := m.l.ChangeBuyer(m.op, sellerID, adminapi.BuyerChange{Suspended: new(true)})
+			_, err := m.l.ChangeBuyer(ctx, m.op, sellerID, adminapi.BuyerChange{Suspended: new(true)})
 			return err
 		}},
-		{"suspended", metering.Validation, func() error { _, err := m.l.ChangeBuyer(m.op, buyerID, adminapi.BuyerChange{}); return err }},
+		{"suspended", metering.Validation, func() error { _, err := m.l.ChangeBuyer(ctx, m.op, buyerID, adminapi.BuyerChange{}); return err }},
 
 		{"seller_account_id", metering.NotFound, product(func(p *adminapi.Product) { p.SellerAccountID = buyerID })},
 		{"seller_account_id", metering.Validation, product(func(p *adminapi.Product) { p.SellerAccountID = "" })},
@@ -707,16 +713,16 @@ func TestRefusals(t *testing.T) {
 		{"public_keys[0].private_pem: is missing", metering.Validation, product(func(p *adminapi.Product) { p.PublicKeys = []adminapi.PublicKey{{Version: 1, PEM: "x"}} })},
 		{"public_keys[0].private_pem: is not", metering.Validation, product(func(p *adminapi.Product) { p.PublicKeys = []adminapi.PublicKey{{Version: 1, PrivatePEM: "x"}} })},
 		{"dimension: product", metering.Conflict, func() error {
-			_, err := m.l.AddDimension(m.op, "old", adminapi.NewDimension{Dimension: "users"})
+			_, err := m.l.AddDimension(ctx, m.op, "old", adminapi.NewDimension{Dimension: "users"})
 			return err
 		}},
-		{"dimension: is missing", metering.Validation, func() error { _, err := m.l.AddDimension(m.op, "old", adminapi.NewDimension{}); return err }},
+		{"dimension: is missing", metering.Validation, func() error { _, err := m.l.AddDimension(ctx, m.op, "old", adminapi.NewDimension{}); return err }},
 		{"product_code: there is no", metering.NotFound, func() error {
-			_, err := m.l.AddDimension(m.op, "x", adminapi.NewDimension{Dimension: "d"})
+			_, err := m.l.AddDimension(ctx, m.op, "x", adminapi.NewDimension{Dimension: "d"})
 			return err
 		}},
 		{"product_code: \"prod-", metering.NotFound, func() error {
-			_, err := m.l.Product(m.op, must(m.l.Product(m.op, "old")).ProductID)
+			_, err := m.l.Product(ctx, m.op, must(m.l.Product(ctx, m.op, "old")).ProductID)
 			return err
 		}},
 
@@ -745,15 +751,15 @@ func TestRefusals(t *testing.T) {
 		{"access_keys[0].secret_access_key", metering.Validation, key("AKIA0123456789ABCDEF", "")},
 		{"access_keys[0].secret_access_key", metering.Validation, key("AKIA0123456789ABCDEF", "0123456789 0123456789")},
 		{"access_keys: a role", metering.Validation, func() error {
-			_, err := m.l.CreatePrincipal(m.op, iam.Role, adminapi.Principal{AccountID: sellerID, Name: "r", AccessKeys: []adminapi.AccessKey{{}}})
+			_, err := m.l.CreatePrincipal(ctx, m.op, iam.Role, adminapi.Principal{AccountID: sellerID, Name: "r", AccessKeys: []adminapi.AccessKey{{}}})
 			return err
 		}},
-		{"name: account", metering.NotFound, func() error { return m.l.DeletePrincipal(m.op, iam.User, sellerID, "nobody") }},
+		{"name: account", metering.NotFound, func() error { return m.l.DeletePrincipal(ctx, m.op, iam.User, sellerID, "nobody") }},
 		{"status", metering.Validation, func() error {
-			_, err := m.l.ChangeAccessKey(m.op, "x", adminapi.AccessKeyChange{Status: "On"})
+			_, err := m.l.ChangeAccessKey(ctx, m.op, "x", adminapi.AccessKeyChange{Status: "On"})
 			return err
 		}},
-		{"access_key_id", metering.NotFound, func() error { return m.l.DeleteAccessKey(m.op, "x") }},
+		{"access_key_id", metering.NotFound, func() error { return m.l.DeleteAccessKey(ctx, m.op, "x") }},
 
 		{"account_id", metering.NotFound, workload(func(w *adminapi.Workload) { w.AccountID = "999988887777" })},
 		{"platform", metering.Validation, workload(func(w *adminapi.Workload) { w.Platform = "lambda" })},
@@ -761,10 +767,10 @@ func TestRefusals(t *testing.T) {
 		{"region", metering.NotFound, workload(func(w *adminapi.Workload) { w.Region = "mars-1" })},
 		{"role: account", metering.NotFound, workload(func(w *adminapi.Workload) { w.Role = "nobody" })},
 
-		{"name: \"Mars\"", metering.Validation, func() error { _, err := m.l.CreateRegion(m.op, adminapi.Region{Name: "Mars"}); return err }},
-		{"name: region us-east-1", metering.Conflict, func() error { _, err := m.l.CreateRegion(m.op, adminapi.Region{Name: "us-east-1"}); return err }},
-		{"name: region \"mars-1\"", metering.NotFound, func() error { _, err := m.l.EnableRegion(m.op, "mars-1", true); return err }},
-		{"name: is missing", metering.Validation, func() error { _, err := m.l.CreateAdminToken(m.op, adminapi.AdminToken{}); return err }},
+		{"name: \"Mars\"", metering.Validation, func() error { _, err := m.l.CreateRegion(ctx, m.op, adminapi.Region{Name: "Mars"}); return err }},
+		{"name: region us-east-1", metering.Conflict, func() error { _, err := m.l.CreateRegion(ctx, m.op, adminapi.Region{Name: "us-east-1"}); return err }},
+		{"name: region \"mars-1\"", metering.NotFound, func() error { _, err := m.l.EnableRegion(ctx, m.op, "mars-1", true); return err }},
+		{"name: is missing", metering.Validation, func() error { _, err := m.l.CreateAdminToken(ctx, m.op, adminapi.AdminToken{}); return err }},
 	} {
 		t.Run(c.field, func(t *testing.T) {
 			refused(t, c.act(), c.kind, c.field)

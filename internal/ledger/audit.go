@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -20,7 +21,7 @@ func resultStatus(o metering.Outcome) string {
 // it wrote. Error is the name of the refusal's [metering.Kind]; the edge knows AWS's word for it. Principal is the
 // user's or role's ARN (of a session, the role's), the name of the admin token, or "local". An id that is not
 // known is NotFound: calls that were not authenticated, or were throttled, are not audited.
-func (l *Ledger) CallRecord(op Operator, requestID string) (adminapi.Call, error) {
+func (l *Ledger) CallRecord(ctx context.Context, op Operator, requestID string) (adminapi.Call, error) {
 	if err := op.check(l); err != nil {
 		return adminapi.Call{}, err
 	}
@@ -31,7 +32,7 @@ func (l *Ledger) CallRecord(op Operator, requestID string) (adminapi.Call, error
 	var call *store.Call
 	var who store.Client
 	var rows []store.Usage
-	err = l.db.View(func(r *store.Reader) error {
+	err = l.db.View(ctx, func(r *store.Reader) error {
 		rows = nil
 		if call, err = r.CallOfRequest(id); call == nil || err != nil {
 			return err
@@ -45,7 +46,7 @@ func (l *Ledger) CallRecord(op Operator, requestID string) (adminapi.Call, error
 		})
 	})
 	if err == nil {
-		err = l.catchUp()
+		err = l.catchUp(ctx)
 	}
 	if err != nil {
 		return adminapi.Call{}, fmt.Errorf("call %s: %w", requestID, err)

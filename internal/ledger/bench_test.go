@@ -42,7 +42,7 @@ func BenchmarkBatchMeterUsage(b *testing.B) {
 		m.Buyers = append(m.Buyers, adminapi.Buyer{AccountID: fmt.Sprintf("%012d", 200_000_000_000+i),
 			Agreements: []adminapi.Agreement{{ProductCode: "benchmark", StartTime: &began}}})
 	}
-	if _, err := l.Import(l.Local(), m); err != nil {
+	if _, err := l.Import(ctx, l.Local(), m); err != nil {
 		b.Fatal(err)
 	}
 	caller := ledger.Caller{Region: "us-east-1", Source: "127.0.0.1", Identity: &market.Identity{

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"encoding/json"
 
 	"github.com/google/uuid"
@@ -76,7 +77,7 @@ func (a *adminWork) apply(l *Ledger, _ *Call) {
 // says in words what it does (never secrets). The caller holds l.administration and has checked everything against the
 // catalogue at l.revision: if another node has changed it since, nothing is written and the error is errStale. enter
 // runs under the catalogue's write lock.
-func (l *Ledger) administer(op Operator, a adminWork) *metering.Error {
+func (l *Ledger) administer(ctx context.Context, op Operator, a adminWork) *metering.Error {
 	c, err := l.adminCall(op)
 	if err != nil {
 		return err
@@ -84,6 +85,9 @@ func (l *Ledger) administer(op Operator, a adminWork) *metering.Error {
 	c.admin = a
 	c.admin.token = op.token
 	c.work = &c.admin
+	if ctx.Err() != nil {
+		return errGone
+	}
 	return c.submit()
 }
 
@@ -102,12 +106,20 @@ func (l *Ledger) adminCall(op Operator) (*Call, *metering.Error) {
 // exclusively runs an act of administration, which plans and then administers, on the latest catalogue. Only one act
 // is planned and committed at a time, here by a lock, and among nodes because one that planned on a catalogue
 // that has been changed is planned again.
-func (l *Ledger) exclusively(change func() *metering.Error) *metering.Error {
+//
+// When ctx is done it no longer waits for other acts, and what has been planned is not committed; what is being committed
+// is waited for.
+func (l *Ledger) exclusively(ctx context.Context, change func() *metering.Error) *metering.Error {
 	const most = 20 // plans; each but the last one lost to another node
-	l.administration.Lock()
-	defer l.administration.Unlock()
+	if err := l.administration.lock(ctx); err != nil {
+		return errGone
+	}
+	defer l.administration.unlock()
 	for range most {
-		if err := l.catchUpLocked(); err != nil {
+		if err := l.catchUpLocked(ctx); err != nil {
+			if ctx.Err() != nil {
+				return errGone
+			}
 			return errStopped
 		}
 		if err := change(); err != errStale {
@@ -117,6 +129,32 @@ func (l *Ledger) exclusively(change func() *metering.Error) *metering.Error {
 	return metering.Errorf(metering.Throttling, "Other nodes are changing the catalogue at the same time. Try again; nothing was changed.")
 }
 
+// errGone answers an act that nobody waits for any more.
+var errGone = metering.Errorf(metering.Throttling, "The client has gone. Nothing was changed.")
+
+// lock is a lock that is not waited for any longer when a context is done.
+type lock chan struct{}
+
+func (k lock) lock(ctx context.Context) error {
+	select {
+	case k <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (k lock) tryLock() bool {
+	select {
+	case k <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (k lock) unlock() { <-k }
+
 func (op Operator) check(l *Ledger) *metering.Error {
 	if op.ledger != l {
 		return metering.Errorf(metering.AccessDenied, "Only an operator may do this.")
@@ -125,12 +163,12 @@ func (op Operator) check(l *Ledger) *metering.Error {
 }
 
 // moveClock is the act of moving or accepting the clock. The caller holds l.administration.
-func (l *Ledger) moveClock(op Operator, summary string, s clockState, accepts bool) *metering.Error {
+func (l *Ledger) moveClock(ctx context.Context, op Operator, summary string, s clockState, accepts bool) *metering.Error {
 	value, err := json.Marshal(s)
 	if err != nil {
 		return metering.Errorf(metering.Internal, "%v", err)
 	}
-	return l.administer(op, adminWork{
+	return l.administer(ctx, op, adminWork{
 		summary: summary, accepts: accepts,
 		puts:  func(tx *store.Tx) error { return tx.PutMeta(clockValue, value) },
 		enter: func() { l.clock.set(s) },

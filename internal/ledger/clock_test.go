@@ -57,7 +57,7 @@ func (m *timed) pass(d time.Duration) { m.wall, m.steady = m.wall.Add(d), m.stea
 // write commits something.
 func (m *timed) write() error {
 	m.n++
-	_, err := m.CreateBuyer(m.Local(), adminapi.Buyer{AccountID: fmt.Sprintf("1%011d", m.n)})
+	_, err := m.CreateBuyer(ctx, m.Local(), adminapi.Buyer{AccountID: fmt.Sprintf("1%011d", m.n)})
 	return err
 }
 
@@ -75,7 +75,7 @@ const month = 30 * 24 * time.Hour
 func TestClockJumps(t *testing.T) {
 	m := newTimed(t)
 	m.well("at first")
-	if _, err := m.AcceptClock(m.Local()); !refusedAs(err, metering.Conflict) {
+	if _, err := m.AcceptClock(ctx, m.Local()); !refusedAs(err, metering.Conflict) {
 		t.Errorf("a clock that is right was accepted: %v", err)
 	}
 	m.pass(4 * time.Hour) // without a call
@@ -107,7 +107,7 @@ func TestClockJumps(t *testing.T) {
 	m.well("no more")
 
 	m.wall = m.wall.Add(month)
-	if _, err := m.AcceptClock(m.Local()); err != nil {
+	if _, err := m.AcceptClock(ctx, m.Local()); err != nil {
 		t.Fatal(err)
 	}
 	m.well("accepted")
@@ -135,7 +135,7 @@ func TestClockWasAhead(t *testing.T) {
 		}
 		reopen(0)
 	}
-	if clock, err := m.AcceptClock(m.Local()); err != nil || !clock.Now.Equal(m.wall) {
+	if clock, err := m.AcceptClock(ctx, m.Local()); err != nil || !clock.Now.Equal(m.wall) {
 		t.Fatal(clock, err)
 	}
 	m.well("accepted")
@@ -160,7 +160,7 @@ func TestDatabaseClockAhead(t *testing.T) {
 	if err := l.Ready(); err == nil || !strings.Contains(err.Error(), "has jumped ahead by 720h0m0s") {
 		t.Errorf("ready: %v", err)
 	}
-	if _, err := l.CreateBuyer(l.Local(), adminapi.Buyer{AccountID: "131111111111"}); !refusedAs(err, metering.Throttling) {
+	if _, err := l.CreateBuyer(ctx, l.Local(), adminapi.Buyer{AccountID: "131111111111"}); !refusedAs(err, metering.Throttling) {
 		t.Errorf("taken: %v", err)
 	}
 	other := cfg // another node, whose own clock is right
@@ -169,7 +169,7 @@ func TestDatabaseClockAhead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.AcceptClock(l.Local()); err != nil {
+	if _, err := l.AcceptClock(ctx, l.Local()); err != nil {
 		t.Error(err)
 	}
 	for _, l := range []*ledger.Ledger{l, o} {

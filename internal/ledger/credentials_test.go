@@ -24,13 +24,13 @@ func TestCredentialsAreNoAct(t *testing.T) {
 	}
 	t.Cleanup(func() { l.Close() })
 	op := l.Local()
-	if _, err := l.CreateBuyer(op, adminapi.Buyer{AccountID: "444455556666"}); err != nil {
+	if _, err := l.CreateBuyer(ctx, op, adminapi.Buyer{AccountID: "444455556666"}); err != nil {
 		t.Fatal(err)
 	}
 	revision := func() int64 {
 		t.Helper()
 		var stored store.Revision
-		err := l.db.View(func(r *store.Reader) (err error) {
+		err := l.db.View(ctx, func(r *store.Reader) (err error) {
 			stored, err = r.Load(store.Revision{}, func(any) error { return nil })
 			return err
 		})
@@ -46,7 +46,7 @@ func TestCredentialsAreNoAct(t *testing.T) {
 	before := revision()
 	handOut := func(rows int64) adminapi.WorkloadCredentials {
 		t.Helper()
-		c, err := l.CreateWorkloadCredentials(op, in)
+		c, err := l.CreateWorkloadCredentials(ctx, op, in)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,14 +62,14 @@ func TestCredentialsAreNoAct(t *testing.T) {
 	handOut(1) // a workload that is new is a row of the catalogue
 	handOut(1)
 	in.Role = "meterd-workload"
-	l.administration.Lock() // as while an import is planned
+	l.administration.lock(ctx) // as while an import is planned
 	c := handOut(1)
 	in.Role = ""
 	last := handOut(1)
-	l.administration.Unlock()
+	l.administration.unlock()
 
 	summaries := map[string]bool{}
-	err = l.db.View(func(r *store.Reader) error {
+	err = l.db.View(ctx, func(r *store.Reader) error {
 		return r.CallsOf(uint8(metering.Administration), func(call *store.Call) error {
 			d, err := store.ParseDetail(call.Detail)
 			summaries[d.Text] = true
@@ -85,7 +85,7 @@ func TestCredentialsAreNoAct(t *testing.T) {
 		}
 	}
 
-	if _, err := l.CreatePrincipal(op, iam.Role, adminapi.Principal{AccountID: "444455556666", Name: "agent"}); err != nil {
+	if _, err := l.CreatePrincipal(ctx, op, iam.Role, adminapi.Principal{AccountID: "444455556666", Name: "agent"}); err != nil {
 		t.Fatal(err)
 	}
 	in.Role = "agent"

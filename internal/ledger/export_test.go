@@ -1,12 +1,17 @@
 package ledger
 
-import "testing"
+import (
+	"context"
+	"testing"
+)
+
+var ctx = context.Background()
 
 // Follow reads what other nodes have changed, as a node does each second.
 func (l *Ledger) Follow() error {
-	l.administration.Lock()
-	defer l.administration.Unlock()
-	return l.catchUpLocked()
+	_ = l.administration.lock(ctx)
+	defer l.administration.unlock()
+	return l.catchUpLocked(ctx)
 }
 
 // SetUsageBounds makes the bounds of reports small for a test.

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,7 +32,7 @@ func (l *Ledger) follow() {
 		case <-l.stop:
 			return
 		case <-tick.C:
-			_ = l.catchUp() // it has been noted
+			_ = l.catchUp(context.Background()) // it has been noted
 		}
 	}
 }
@@ -63,7 +64,10 @@ func (l *Ledger) troubled(err error) {
 }
 
 // unread is the answer to a call for which the store could not be read.
-func (l *Ledger) unread(err error) *metering.Error {
+func (l *Ledger) unread(ctx context.Context, err error) *metering.Error {
+	if ctx.Err() != nil {
+		return errStopped // nobody waits for the answer, and nothing is wrong with the store
+	}
 	if l.db.Shared() {
 		l.troubled(err)
 		return errStopped
@@ -73,24 +77,23 @@ func (l *Ledger) unread(err error) *metering.Error {
 
 // catchUp reads what other nodes have changed in a shared store. If an act of administration is being planned here it
 // leaves that to the act, whose plan reads the catalogue without its lock.
-func (l *Ledger) catchUp() error {
-	return l.catch(l.administration.TryLock, l.administration.Unlock)
+func (l *Ledger) catchUp(ctx context.Context) error {
+	return l.catch(ctx, l.administration.tryLock, l.administration.unlock)
 }
 
 // catchUpLocked is catchUp for who holds l.administration.
-func (l *Ledger) catchUpLocked() error {
-	return l.catch(func() bool { return true }, func() {})
+func (l *Ledger) catchUpLocked(ctx context.Context) error {
+	return l.catch(ctx, func() bool { return true }, func() {})
 }
 
-func (l *Ledger) catch(lock func() bool, unlock func()) error {
+func (l *Ledger) catch(ctx context.Context, lock func() bool, unlock func()) error {
 	if !l.db.Shared() {
 		return nil
 	}
 	began := time.Now().UnixNano()
-	pulse, err := l.db.Pulse(*l.revision.Load())
+	pulse, err := l.db.Pulse(ctx, *l.revision.Load())
 	if err != nil {
-		l.troubled(err)
-		return err
+		return l.notCaughtUp(ctx, err)
 	}
 	if l.cfg.DatabaseClock {
 		l.clock.follow(pulse.Now)
@@ -100,9 +103,8 @@ func (l *Ledger) catch(lock func() bool, unlock func()) error {
 			return nil
 		}
 		defer unlock()
-		if err := l.readChanges(); err != nil {
-			l.troubled(err)
-			return err
+		if err := l.readChanges(ctx); err != nil {
+			return l.notCaughtUp(ctx, err)
 		}
 	}
 	l.followed.Store(began)
@@ -112,12 +114,20 @@ func (l *Ledger) catch(lock func() bool, unlock func()) error {
 	return nil
 }
 
+// notCaughtUp notes why the store could not be read, unless it is that nobody waits any more.
+func (l *Ledger) notCaughtUp(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		l.troubled(err)
+	}
+	return err
+}
+
 // readChanges puts what has changed into memory since l.revision. The caller holds l.administration.
-func (l *Ledger) readChanges() error {
+func (l *Ledger) readChanges(ctx context.Context) error {
 	var changed []any // read before they are put, so that the catalogue is not locked while the database answers
 	var revision store.Revision
 	var clock []byte
-	err := l.db.View(func(r *store.Reader) (err error) {
+	err := l.db.View(ctx, func(r *store.Reader) (err error) {
 		changed = nil // a view may begin again
 		revision, err = r.Load(*l.revision.Load(), func(row any) error {
 			row, err := l.market.Opened(row)

@@ -94,7 +94,7 @@ func TestFollowEveryColumn(t *testing.T) {
 	act(before, none)
 	follower := open()
 	act(after, before)
-	if err := follower.catchUp(); err != nil {
+	if err := follower.catchUp(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := memoryOf(t, follower), memoryOf(t, open()); !reflect.DeepEqual(got, want) {
@@ -132,7 +132,7 @@ func memoryOf(t *testing.T, l *Ledger) []any {
 	}
 	m, op := l.market, l.Local()
 	known := []any{m.Regions(), m.Accounts(), m.Products(), m.PublicKeys(1), m.Agreements(), m.Customers(1), m.Workloads(),
-		must(l.Principals(op, iam.User, "", "", 0)), must(l.Principals(op, iam.Role, "", "", 0)), must(l.AdminTokens(op, "", 0))}
+		must(l.Principals(ctx, op, iam.User, "", "", 0)), must(l.Principals(ctx, op, iam.Role, "", "", 0)), must(l.AdminTokens(ctx, op, "", 0))}
 	for _, id := range []string{"AKIA1", "AKIA2", "AKIA3"} {
 		secret, who := m.UserOf(id)
 		known = append(known, secret, who)

@@ -13,15 +13,15 @@ func TestMixedCredentials(t *testing.T) {
 	for _, sandbox := range []bool{false, true} {
 		m := newFixture(t, sandbox)
 		m.create()
-		must(m.l.CreatePrincipal(m.op, iam.User, adminapi.Principal{AccountID: sellerID, Name: "bob"}))
-		user := must(m.l.CreateAccessKey(m.op, sellerID, "bob")).AccessKeyID
+		must(m.l.CreatePrincipal(ctx, m.op, iam.User, adminapi.Principal{AccountID: sellerID, Name: "bob"}))
+		user := must(m.l.CreateAccessKey(ctx, m.op, sellerID, "bob")).AccessKeyID
 		workload := func(role, resource string) adminapi.WorkloadCredentials {
-			return must(m.l.CreateWorkloadCredentials(m.op, adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: buyerID, Platform: "ecs", ResourceID: resource, Region: "us-east-1", Role: role}}))
+			return must(m.l.CreateWorkloadCredentials(ctx, m.op, adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: buyerID, Platform: "ecs", ResourceID: resource, Region: "us-east-1", Role: role}}))
 		}
 		one, two := workload("", "one"), workload("", "two")
-		must(m.l.CreatePrincipal(m.op, iam.Role, adminapi.Principal{AccountID: buyerID, Name: "gone"}))
+		must(m.l.CreatePrincipal(ctx, m.op, iam.Role, adminapi.Principal{AccountID: buyerID, Name: "gone"}))
 		gone := workload("gone", "three")
-		if err := m.l.DeletePrincipal(m.op, iam.Role, buyerID, "gone"); err != nil {
+		if err := m.l.DeletePrincipal(ctx, m.op, iam.Role, buyerID, "gone"); err != nil {
 			t.Fatal(err)
 		}
 		for name, c := range map[string]struct{ key, token, why string }{

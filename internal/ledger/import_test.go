@@ -50,7 +50,7 @@ func bazaar(began time.Time) *adminapi.Marketplace {
 func TestImport(t *testing.T) {
 	m := newFixture(t, false)
 	file := bazaar(m.now.Add(-24 * time.Hour))
-	got := must(m.l.Import(m.op, file))
+	got := must(m.l.Import(ctx, m.op, file))
 	if len(got.Keys) != 1 || got.Keys[0].UserARN != "arn:aws:iam::444455556666:user/made" || got.Keys[0].SecretAccessKey == "" {
 		t.Errorf("keys made: %+v", got.Keys)
 	}
@@ -64,7 +64,7 @@ func TestImport(t *testing.T) {
 	if len(all.Agreements) != 5 || len(all.Products) != 3 || len(all.Workloads) != 2 {
 		t.Errorf("there is %+v", all)
 	}
-	if b := must(m.l.Buyer(m.op, buyerID)); len(b.Identifiers) != 1 || b.Identifiers[0].CustomerIdentifier != "best" {
+	if b := must(m.l.Buyer(ctx, m.op, buyerID)); len(b.Identifiers) != 1 || b.Identifiers[0].CustomerIdentifier != "best" {
 		t.Errorf("buyer %+v", b)
 	}
 	for id, signs := range map[string]bool{"AKIAGIVEN00000000001": true, "AKIAGIVEN00000000002": false, made[0].AccessKeyID: true} {
@@ -73,7 +73,7 @@ func TestImport(t *testing.T) {
 		}
 	}
 	for again := range 2 { // also after a restart
-		if d := cmp.Diff(adminapi.ImportResult{}, must(m.l.Import(m.op, file))); d != "" {
+		if d := cmp.Diff(adminapi.ImportResult{}, must(m.l.Import(ctx, m.op, file))); d != "" {
 			t.Errorf("imported again:\n%s", d)
 		}
 		if d := cmp.Diff(all, m.everything()); d != "" {
@@ -87,12 +87,12 @@ func TestImport(t *testing.T) {
 	// What the operator changed since is left alone where the file says nothing of it.
 	for _, a := range all.Agreements {
 		if a.Status == "active" {
-			must(m.l.EndAgreement(m.op, a.AgreementID))
+			must(m.l.EndAgreement(ctx, m.op, a.AgreementID))
 		}
 	}
-	must(m.l.CreateAgreement(m.op, adminapi.Agreement{ProductCode: "old", BuyerAccountID: buyerID}))
+	must(m.l.CreateAgreement(ctx, m.op, adminapi.Agreement{ProductCode: "old", BuyerAccountID: buyerID}))
 	all = m.everything()
-	if d := cmp.Diff(adminapi.ImportResult{}, must(m.l.Import(m.op, file))); d != "" {
+	if d := cmp.Diff(adminapi.ImportResult{}, must(m.l.Import(ctx, m.op, file))); d != "" {
 		t.Errorf("imported over changes:\n%s", d)
 	}
 	if d := cmp.Diff(all, m.everything()); d != "" {
@@ -113,7 +113,7 @@ func TestImport(t *testing.T) {
 			break
 		}
 	}
-	must(copied.l.Import(copied.op, &all))
+	must(copied.l.Import(ctx, copied.op, &all))
 	if d := cmp.Diff(all.Agreements, copied.everything().Agreements); d != "" {
 		t.Errorf("a copy (-original +copy):\n%s", d)
 	}
@@ -122,7 +122,7 @@ func TestImport(t *testing.T) {
 // TestImportFaults: all mistakes of a file are named, and none that only follows from another.
 func TestImportFaults(t *testing.T) {
 	m := newFixture(t, false)
-	_, err := m.l.Import(m.op, &adminapi.Marketplace{
+	_, err := m.l.Import(ctx, m.op, &adminapi.Marketplace{
 		Sellers: []adminapi.Seller{{AccountID: "1"}, {AccountID: sellerID}, {AccountID: "777788889999"}},
 		Products: []adminapi.Product{
 			{ProductCode: "a", SellerAccountID: "777788889999", Type: "saas"}, // whose seller could not be read
@@ -155,7 +155,7 @@ func TestImportFaults(t *testing.T) {
 	if d := cmp.Diff(want, places); d != "" {
 		t.Errorf("places (-want +got):\n%s", d)
 	}
-	if got := must(m.l.Sellers(m.op, "", 0)).Items; len(got) != 0 {
+	if got := must(m.l.Sellers(ctx, m.op, "", 0)).Items; len(got) != 0 {
 		t.Errorf("stored %+v", got)
 	}
 }
@@ -217,7 +217,7 @@ func TestImportEveryField(t *testing.T) {
 			adminapi.Faults{{Place: "buyers[0].agreements[0].product_code"}}, []string{"buyers[0].agreements[1].product_code"}},
 	} {
 		m := newFixture(t, false)
-		_, err := m.l.Import(m.op, &c.file, c.found...)
+		_, err := m.l.Import(ctx, m.op, &c.file, c.found...)
 		var faults adminapi.Faults
 		if !errors.As(err, &faults) {
 			t.Errorf("%s: %v", c.name, err)
@@ -237,14 +237,14 @@ func TestImportEveryField(t *testing.T) {
 func TestImportDifferences(t *testing.T) {
 	m := newFixture(t, false)
 	began := m.now.Add(-24 * time.Hour)
-	must(m.l.Import(m.op, bazaar(began)))
+	must(m.l.Import(ctx, m.op, bazaar(began)))
 	f := bazaar(began)
 	f.Products[0].Type, f.Products[0].Integration, f.Products[0].Title = "container", "concurrent", "Other"
 	f.Agreements[0].StartTime, f.Agreements[0].CustomerIdentifier = new(began.Add(-time.Hour)), "another"
 	f.Users[0].Allow, f.Users[0].Deny = []string{"*"}, []string{"*"}
 	f.Users[0].AccessKeys[1].SecretAccessKey, f.Users[0].AccessKeys[1].Status = strings.Repeat("x", 40), "Active"
 	f.Workloads[0].Region, f.Workloads[0].Role = "eu-private-1", market.WorkloadRole
-	_, err := m.l.Import(m.op, f)
+	_, err := m.l.Import(ctx, m.op, f)
 	var faults adminapi.Faults
 	if !errors.As(err, &faults) {
 		t.Fatal(err)
@@ -264,8 +264,8 @@ func TestImportDifferences(t *testing.T) {
 func TestImportRefusals(t *testing.T) {
 	m := newFixture(t, false)
 	began := m.now.Add(-24 * time.Hour)
-	must(m.l.Import(m.op, bazaar(began)))
-	must(m.l.EnableRegion(m.op, "us-east-2", false))
+	must(m.l.Import(ctx, m.op, bazaar(began)))
+	must(m.l.EnableRegion(ctx, m.op, "us-east-2", false))
 	before := m.everything()
 	late := len(before.Buyers)
 	for _, c := range []struct {
@@ -330,9 +330,9 @@ func TestImportRefusals(t *testing.T) {
 		t.Run(c.place, func(t *testing.T) {
 			f := bazaar(began)
 			c.change(f)
-			_, err := m.l.Import(m.op, f)
+			_, err := m.l.Import(ctx, m.op, f)
 			refused(t, err, c.kind, c.place)
-			if got := must(m.l.Buyers(m.op, "", 0)).Items; len(got) != late {
+			if got := must(m.l.Buyers(ctx, m.op, "", 0)).Items; len(got) != late {
 				t.Errorf("%d buyers, want %d", len(got), late)
 			}
 		})
@@ -350,11 +350,11 @@ func TestRegionsAreBounded(t *testing.T) {
 		f.Regions = append(f.Regions, adminapi.Region{Name: fmt.Sprintf("xx-%d", i)})
 	}
 	last := len(f.Regions) - 1
-	_, err := m.l.Import(m.op, f)
+	_, err := m.l.Import(ctx, m.op, f)
 	refused(t, err, metering.Conflict, fmt.Sprintf("regions[%d].name: there are 255", last))
 	f.Regions = f.Regions[:last]
-	must(m.l.Import(m.op, f))
-	if n := len(must(m.l.Regions(m.op, "", market.MaxPage)).Items); n != 255 {
+	must(m.l.Import(ctx, m.op, f))
+	if n := len(must(m.l.Regions(ctx, m.op, "", market.MaxPage)).Items); n != 255 {
 		t.Errorf("%d regions", n)
 	}
 	if !m.l.KnownRegion("xx-0") {
@@ -381,7 +381,7 @@ func BenchmarkImport(b *testing.B) {
 		m := newFixture(b, false)
 		before := heap()
 		b.StartTimer()
-		must(m.l.Import(m.op, file))
+		must(m.l.Import(ctx, m.op, file))
 		b.StopTimer()
 		b.ReportMetric(float64(heap()-before)/float64(buyers), "B/buyer")
 		if err := m.l.Close(); err != nil {

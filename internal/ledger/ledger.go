@@ -8,6 +8,7 @@ package ledger
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -81,7 +82,7 @@ type Ledger struct {
 	market   *market.State
 	revision atomic.Pointer[store.Revision] // of the marketplace; changed under mu and administration
 
-	administration sync.Mutex // one act of administration at a time: its checks hold until it is committed
+	administration lock // one act of administration at a time: its checks hold until it is committed
 
 	draining   atomic.Bool  // no longer ready, but still taking calls
 	admission  sync.RWMutex // guards closed and sends to the queues
@@ -194,10 +195,11 @@ func Open(cfg Config) (*Ledger, error) {
 	}
 	l := &Ledger{
 		cfg: cfg, settings: cfg.Settings, db: db, sealer: sealer,
-		ids:   metering.NewRecordIDs(db.Meta().Secret),
-		queue: make(chan *Call, cfg.MaxQueue),
-		stop:  make(chan struct{}),
-		lost:  make(chan struct{}),
+		ids:            metering.NewRecordIDs(db.Meta().Secret),
+		queue:          make(chan *Call, cfg.MaxQueue),
+		stop:           make(chan struct{}),
+		administration: make(lock, 1),
+		lost:           make(chan struct{}),
 	}
 	l.Metrics = newMetrics(l)
 	l.limits.now = cfg.Now
@@ -249,11 +251,11 @@ func (cfg *Config) kind(meta *store.Meta) error {
 // load reads everything that is kept in memory.
 func (l *Ledger) load() error {
 	began := time.Now()
-	pulse, err := l.db.Pulse(store.Revision{})
+	pulse, err := l.db.Pulse(context.Background(), store.Revision{})
 	if err != nil {
 		return err
 	}
-	if err := l.db.View(l.read); err != nil {
+	if err := l.db.View(context.Background(), l.read); err != nil {
 		return err
 	}
 	if l.cfg.Sandbox && l.cfg.SandboxToken != "" {
@@ -299,7 +301,7 @@ func (l *Ledger) read(r *store.Reader) error {
 // store that only knows the latest time of all that is no bound.
 func (l *Ledger) startClock(pulse store.Pulse) error {
 	var state []byte
-	err := l.db.View(func(r *store.Reader) (err error) {
+	err := l.db.View(context.Background(), func(r *store.Reader) (err error) {
 		state, err = r.Value(clockValue)
 		return err
 	})
@@ -400,7 +402,7 @@ func (l *Ledger) Ready() error {
 		return fmt.Errorf("the store has failed and nothing more is taken until a restart: %w", *err)
 	}
 	if !l.db.Shared() {
-		if _, err := l.db.Pulse(store.Revision{}); err != nil {
+		if _, err := l.db.Pulse(context.Background(), store.Revision{}); err != nil {
 			if !l.ending() {
 				l.fail(err)
 			}

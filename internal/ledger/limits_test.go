@@ -13,7 +13,7 @@ import (
 // Calls that their caller may not make leave the account's quota to those who may, and have a bound of their own.
 func TestDeniedCallsAreBounded(t *testing.T) {
 	s := newShop(t)
-	_, err := s.l.CreatePrincipal(s.op, iam.User, adminapi.Principal{AccountID: "111111111111", Name: "powerless",
+	_, err := s.l.CreatePrincipal(ctx, s.op, iam.User, adminapi.Principal{AccountID: "111111111111", Name: "powerless",
 		AccessKeys: []adminapi.AccessKey{{AccessKeyID: "AKIAIOSFODNN7POWERLS", SecretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}}})
 	if err != nil {
 		t.Fatal(err)

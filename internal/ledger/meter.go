@@ -1,6 +1,8 @@
 package ledger
 
 import (
+	"context"
+
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
 )
@@ -21,10 +23,15 @@ type meterWork struct {
 // MeterUsage meters the usage of the calling workload and returns the record's id when it is on disk. A dry run stores
 // nothing but its audit row: it is refused as the usage would be, and otherwise returns the id that the usage would
 // get, or is refused with DryRunOperation, by setting dry-run.
-func (c *Call) MeterUsage(in *metering.Meter, body []byte) (metering.RecordID, *metering.Error) {
+func (c *Call) MeterUsage(ctx context.Context, in *metering.Meter, body []byte) (metering.RecordID, *metering.Error) {
 	l, m := c.l, &c.meter
 	*m = meterWork{in: in}
-	refusal := l.entitled(c, in.ProductCode, m.admit(l, c), func() *metering.Error { return m.admit(l, c) })
+	refusal := m.admit(l, c)
+	if again, err := l.registeredElsewhere(ctx, c, in.ProductCode, refusal); err != nil {
+		refusal = err
+	} else if again {
+		refusal = m.admit(l, c)
+	}
 	if refusal != nil {
 		return metering.RecordID{}, c.Refuse(refusal, body)
 	}

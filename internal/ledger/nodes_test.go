@@ -133,14 +133,14 @@ func eventually(t *testing.T, what string, done func() bool) {
 func TestNodesFollow(t *testing.T) {
 	one, two := nodes(t)
 	began := one.now.Add(-24 * time.Hour)
-	if _, err := one.l.CreateAgreement(one.op, adminapi.Agreement{ProductCode: "legacy", BuyerAccountID: "444444444444", StartTime: &began}); err != nil {
+	if _, err := one.l.CreateAgreement(ctx, one.op, adminapi.Agreement{ProductCode: "legacy", BuyerAccountID: "444444444444", StartTime: &began}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "an agreement", func() bool {
 		_, outcomes, _ := two.batch(sellerKey, "legacy", two.record("444444444444", "users", 0, 1))
 		return outcomes[0] != metering.NotSubscribed
 	})
-	if _, err := one.l.PutPermissions(one.op, iam.User, "111111111111", "meter", adminapi.Permissions{Allow: []string{iam.SellerAccess}, Deny: []string{"aws-marketplace:BatchMeterUsage"}}); err != nil {
+	if _, err := one.l.PutPermissions(ctx, one.op, iam.User, "111111111111", "meter", adminapi.Permissions{Allow: []string{iam.SellerAccess}, Deny: []string{"aws-marketplace:BatchMeterUsage"}}); err != nil {
 		t.Fatal(err)
 	}
 	followed(t, two, "a policy", func() bool {
@@ -154,14 +154,14 @@ func TestNodesFollow(t *testing.T) {
 		}
 		return refusal != nil && refusal.Kind == metering.AccessDenied
 	})
-	if err := one.l.DeleteAccessKey(one.op, sellerKey); err != nil {
+	if err := one.l.DeleteAccessKey(ctx, one.op, sellerKey); err != nil {
 		t.Fatal(err)
 	}
 	followed(t, two, "a deleted key", func() bool {
 		_, err := two.l.Credential(sellerKey, "")
 		return err != nil
 	})
-	token, err := one.l.CreateAdminToken(one.op, adminapi.AdminToken{Name: "new"})
+	token, err := one.l.CreateAdminToken(ctx, one.op, adminapi.AdminToken{Name: "new"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,17 +169,17 @@ func TestNodesFollow(t *testing.T) {
 		_, refusal := two.l.Operator(token.Token, "", "")
 		return refusal == nil
 	})
-	if _, err := one.l.ChangeClock(one.op, adminapi.ClockChange{Advance: "-3h"}); err != nil {
+	if _, err := one.l.ChangeClock(ctx, one.op, adminapi.ClockChange{Advance: "-3h"}); err != nil {
 		t.Fatal(err)
 	}
 	followed(t, two, "the clock", func() bool { return two.l.Now() == one.l.Now() })
-	registration, err := one.l.CreateToken(one.op, adminapi.TokenRequest{ProductCode: "legacy", Buyer: "222222222222"})
+	registration, err := one.l.CreateToken(ctx, one.op, adminapi.TokenRequest{ProductCode: "legacy", Buyer: "222222222222"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c, _ := two.begin(metering.ResolveCustomer, rivalKey, "")
 	defer c.End()
-	if _, refusal := c.ResolveCustomer(registration.RegistrationToken); !refusedAs(refusal, metering.InvalidToken) {
+	if _, refusal := c.ResolveCustomer(ctx, registration.RegistrationToken); !refusedAs(refusal, metering.InvalidToken) {
 		t.Errorf("a token of another seller's product: %v", refusal)
 	}
 }
@@ -192,7 +192,7 @@ func TestNodesAct(t *testing.T) {
 	for i, s := range []*shop{one, two} {
 		both.Go(func() {
 			for n := range each {
-				if _, err := s.l.CreateBuyer(s.op, adminapi.Buyer{AccountID: fmt.Sprintf("6%d%010d", i, n)}); err != nil {
+				if _, err := s.l.CreateBuyer(ctx, s.op, adminapi.Buyer{AccountID: fmt.Sprintf("6%d%010d", i, n)}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -202,14 +202,14 @@ func TestNodesAct(t *testing.T) {
 	third := another(t, one)
 	for _, s := range []*shop{one, two, third} {
 		followed(t, s, "all buyers", func() bool {
-			page, err := s.l.Buyers(s.op, "", 1000)
+			page, err := s.l.Buyers(ctx, s.op, "", 1000)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return len(page.Items) == 2*each+2
 		})
 	}
-	if _, err := two.l.CreateBuyer(two.op, adminapi.Buyer{AccountID: "600000000000"}); !refusedAs(err, metering.Conflict) {
+	if _, err := two.l.CreateBuyer(ctx, two.op, adminapi.Buyer{AccountID: "600000000000"}); !refusedAs(err, metering.Conflict) {
 		t.Errorf("a buyer whom the other node has made: %v", err)
 	}
 }
@@ -220,15 +220,15 @@ func TestNodesEntitle(t *testing.T) {
 	if _, _, refusal := one.meter("ec2", "users", 1, ""); refusal != nil {
 		t.Fatal(refusal)
 	}
-	agreements, err := one.l.Agreements(one.op, adminapi.AgreementFilter{ProductCode: "software"}, "", 0)
+	agreements, err := one.l.Agreements(ctx, one.op, adminapi.AgreementFilter{ProductCode: "software"}, "", 0)
 	if err != nil || len(agreements.Items) != 1 {
 		t.Fatal(agreements, err)
 	}
-	if _, err := one.l.EndAgreement(one.op, agreements.Items[0].AgreementID); err != nil {
+	if _, err := one.l.EndAgreement(ctx, one.op, agreements.Items[0].AgreementID); err != nil {
 		t.Fatal(err)
 	}
 	followed(t, two, "the end of the agreement", func() bool {
-		page, err := two.l.Agreements(two.op, adminapi.AgreementFilter{ProductCode: "software"}, "", 0)
+		page, err := two.l.Agreements(ctx, two.op, adminapi.AgreementFilter{ProductCode: "software"}, "", 0)
 		return err == nil && page.Items[0].Status == "ended"
 	})
 	two.now = two.now.Add(time.Hour)
@@ -276,7 +276,7 @@ func TestNodesSkewed(t *testing.T) {
 	for i := range rounds {
 		market.Buyers = append(market.Buyers, adminapi.Buyer{AccountID: fmt.Sprintf("5%011d", i), Agreements: []adminapi.Agreement{{ProductCode: "legacy", StartTime: &began}}})
 	}
-	if _, err := one.l.Import(one.op, &market); err != nil {
+	if _, err := one.l.Import(ctx, one.op, &market); err != nil {
 		t.Fatal(err)
 	}
 	var skewed []*shop
@@ -288,7 +288,7 @@ func TestNodesSkewed(t *testing.T) {
 		t.Cleanup(func() { s.l.Close() })
 		skewed = append(skewed, &s)
 	}
-	clock, err := skewed[0].l.ChangeClock(skewed[0].op, adminapi.ClockChange{Now: &shopOpening})
+	clock, err := skewed[0].l.ChangeClock(ctx, skewed[0].op, adminapi.ClockChange{Now: &shopOpening})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func TestRegionsThatAWSHasWithoutTheService(t *testing.T) {
 			t.Fatal(refusal)
 		}
 		defer c.End()
-		_, refusal = c.ResolveCustomer("x")
+		_, refusal = c.ResolveCustomer(ctx, "x")
 		return refusal
 	}
 	check := func(region string, want metering.Kind, words ...string) {
@@ -66,7 +66,7 @@ func TestRegionsThatAWSHasWithoutTheService(t *testing.T) {
 
 	reopen()
 	check("ca-west-1", metering.DisabledAPI)
-	if _, err := s.l.Import(s.op, &adminapi.Marketplace{Regions: []adminapi.Region{{Name: "ca-west-1", Enabled: new(true)}}}); err != nil {
+	if _, err := s.l.Import(ctx, s.op, &adminapi.Marketplace{Regions: []adminapi.Region{{Name: "ca-west-1", Enabled: new(true)}}}); err != nil {
 		t.Fatal(err)
 	}
 	check("ca-west-1", metering.InvalidToken)

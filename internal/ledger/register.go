@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"log/slog"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -23,14 +24,15 @@ type Registered struct {
 
 // RegisterUsage registers that the calling task or pod runs the product, and returns the signed answer when the
 // registration is on disk.
-func (c *Call) RegisterUsage(in *metering.Register, body []byte) (Registered, *metering.Error) {
+func (c *Call) RegisterUsage(ctx context.Context, in *metering.Register, body []byte) (Registered, *metering.Error) {
 	l := c.l
 	now := l.clock.now()
 	key, code, refusal := c.admitRegister(in, now)
-	refusal = l.entitled(c, in.ProductCode, refusal, func() (refusal *metering.Error) {
+	if again, err := l.registeredElsewhere(ctx, c, in.ProductCode, refusal); err != nil {
+		refusal = err
+	} else if again {
 		key, code, refusal = c.admitRegister(in, now)
-		return refusal
-	})
+	}
 	if refusal != nil {
 		return Registered{}, c.Refuse(refusal, body)
 	}
@@ -90,11 +92,12 @@ func (g *group) register(c *Call, op metering.Operation, workload, product uint3
 	return g.tx.PutRegistration(metering.Registration{Workload: workload, Product: product, Operation: op, First: g.now, Last: g.now})
 }
 
-// entitled tries a call again that was refused for want of an agreement, now or at the time of the usage: the workload
-// may have had a successful call on another node, which entitles it for good.
-func (l *Ledger) entitled(c *Call, productCode string, refusal *metering.Error, again func() *metering.Error) *metering.Error {
+// registeredElsewhere reports whether a call that was refused for want of an agreement, now or at the time of the usage, is
+// to be admitted once more: its workload had a successful call on another node, which entitles it for good and is known
+// here from now on.
+func (l *Ledger) registeredElsewhere(ctx context.Context, c *Call, productCode string, refusal *metering.Error) (bool, *metering.Error) {
 	if refusal == nil || refusal.Kind != metering.CustomerNotEntitled && refusal.Kind != metering.TimestampOutOfBounds || !l.db.Shared() {
-		return refusal
+		return false, nil
 	}
 	l.mu.RLock()
 	r := metering.Registration{Workload: c.caller.Workload}
@@ -104,24 +107,22 @@ func (l *Ledger) entitled(c *Call, productCode string, refusal *metering.Error, 
 	known := l.market.Registered(r.Workload, r.Product)
 	l.mu.RUnlock()
 	if known {
-		return refusal
+		return false, nil
 	}
 	registered := false
-	err := l.db.View(func(reader *store.Reader) (err error) {
+	err := l.db.View(ctx, func(reader *store.Reader) (err error) {
 		registered, err = reader.Registered(r.Workload, r.Product)
 		return err
 	})
-	switch {
-	case err != nil:
-		l.troubled(err)
-		return errStopped
-	case !registered:
-		return refusal
+	if err != nil {
+		return false, l.unread(ctx, err)
 	}
-	l.mu.Lock()
-	l.market.PutRegistration(r)
-	l.mu.Unlock()
-	return again()
+	if registered {
+		l.mu.Lock()
+		l.market.PutRegistration(r)
+		l.mu.Unlock()
+	}
+	return registered, nil
 }
 
 // signRegistration makes the token that containers verify. Shipping verifiers read the lower-camel claims, AWS's

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"encoding/hex"
 	"log/slog"
 
@@ -27,11 +28,11 @@ func (r *resolveWork) write(g *group, c *Call) error {
 
 // ResolveCustomer tells which buyer and product a registration token stands for. A token is good for any number
 // of calls until it expires, and only for the seller that published the product (metering-api 2.8).
-func (c *Call) ResolveCustomer(token string) (Resolved, *metering.Error) {
+func (c *Call) ResolveCustomer(ctx context.Context, token string) (Resolved, *metering.Error) {
 	l := c.l
 	answer, refusal := Resolved{}, l.catalogRegion(c, metering.ResolveCustomer)
 	if refusal == nil {
-		answer, refusal = l.resolve(c, token)
+		answer, refusal = l.resolve(ctx, c, token)
 	}
 	if refusal != nil {
 		return Resolved{}, c.Refuse(refusal, nil)
@@ -50,15 +51,15 @@ func (l *Ledger) catalogRegion(c *Call, op metering.Operation) *metering.Error {
 }
 
 // storedToken reads the registration token of the given id, nil if there is none.
-func (l *Ledger) storedToken(id [16]byte) (stored *store.RegistrationToken, err error) {
-	err = l.db.View(func(r *store.Reader) (err error) {
+func (l *Ledger) storedToken(ctx context.Context, id [16]byte) (stored *store.RegistrationToken, err error) {
+	err = l.db.View(ctx, func(r *store.Reader) (err error) {
 		stored, err = r.RegistrationToken(id)
 		return err
 	})
 	return stored, err
 }
 
-func (l *Ledger) resolve(c *Call, token string) (Resolved, *metering.Error) {
+func (l *Ledger) resolve(ctx context.Context, c *Call, token string) (Resolved, *metering.Error) {
 	if token == "" {
 		return Resolved{}, metering.Errorf(metering.Validation, "1 validation error detected: Value at 'registrationToken' failed to satisfy constraint: Member must not be empty. Send the value of the form field x-amzn-marketplace-token.")
 	}
@@ -67,15 +68,15 @@ func (l *Ledger) resolve(c *Call, token string) (Resolved, *metering.Error) {
 	if !ok {
 		return Resolved{}, invalid
 	}
-	stored, err := l.storedToken(id)
+	stored, err := l.storedToken(ctx, id)
 	switch {
 	case err != nil:
 		l.cfg.Log.Error("reading a registration token", slog.Any("error", err))
-		return Resolved{}, l.unread(err)
+		return Resolved{}, l.unread(ctx, err)
 	case stored == nil || stored.Revoked:
 		return Resolved{}, invalid
 	}
-	if err := l.catchUp(); err != nil { // with the node that issued the token
+	if err := l.catchUp(ctx); err != nil { // with the node that issued the token
 		return Resolved{}, errStopped
 	}
 	l.mu.RLock()

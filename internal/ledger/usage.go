@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -26,7 +27,7 @@ var (
 // asked for is on exactly one page. after is empty or the Next of the page before; limit is 1 to [market.MaxPage], or 0 for [market.DefaultPage]. A page may hold fewer records than the
 // limit although there is a next one. Names that the catalogue does not know are NotFound; customer_identifier
 // stands for the buyer whom any seller's products know by it, in whichever way the records named the buyer.
-func (l *Ledger) Usage(op Operator, f adminapi.UsageFilter, after string, limit int) (adminapi.UsagePage, error) {
+func (l *Ledger) Usage(ctx context.Context, op Operator, f adminapi.UsageFilter, after string, limit int) (adminapi.UsagePage, error) {
 	page := adminapi.UsagePage{Records: []adminapi.UsageRecord{}}
 	if err := op.check(l); err != nil {
 		return page, err
@@ -41,7 +42,7 @@ func (l *Ledger) Usage(op Operator, f adminapi.UsageFilter, after string, limit 
 	}
 	var found []store.Usage
 	size := 0
-	err := l.scan(m, after, func(u *store.Usage) error {
+	err := l.scan(ctx, m, after, func(u *store.Usage) error {
 		if len(found) == limit || size > maxPageBytes {
 			page.Next = l.db.Cursor(&found[len(found)-1])
 			return store.ErrEnough
@@ -237,8 +238,8 @@ func roundUp(t time.Time) metering.Instant {
 
 // scan calls row for each usage row behind the cursor that matches, in the order of the store, until row returns
 // [store.ErrEnough]. When it returns, the catalogue knows what the rows refer to.
-func (l *Ledger) scan(m *match, after string, row func(*store.Usage) error) error {
-	err := l.db.FindUsage(&m.UsageFilter, after, func(u *store.Usage) error {
+func (l *Ledger) scan(ctx context.Context, m *match, after string, row func(*store.Usage) error) error {
+	err := l.db.FindUsage(ctx, &m.UsageFilter, after, func(u *store.Usage) error {
 		if !m.takes(u) {
 			return nil
 		}
@@ -247,7 +248,7 @@ func (l *Ledger) scan(m *match, after string, row func(*store.Usage) error) erro
 	if err != nil {
 		return err
 	}
-	return l.catchUp()
+	return l.catchUp(ctx)
 }
 
 // sumKey is a group of records in the catalogue's numbers; those that its names do not depend on are 0.
@@ -322,7 +323,7 @@ var groupings = map[string]grouping{
 // [adminapi.GroupBy] and sorted by their groups in its order; without by there is one sum of all. Records that
 // have no licence, workload or customer identifier are grouped under the empty one. It reads every record from the
 // filter's first hour on; more than 100,000 groups are refused.
-func (l *Ledger) UsageSums(op Operator, f adminapi.UsageFilter, by []string) (adminapi.UsageSums, error) {
+func (l *Ledger) UsageSums(ctx context.Context, op Operator, f adminapi.UsageFilter, by []string) (adminapi.UsageSums, error) {
 	none := adminapi.UsageSums{Sums: []adminapi.UsageSum{}}
 	if err := op.check(l); err != nil {
 		return none, err
@@ -345,7 +346,7 @@ func (l *Ledger) UsageSums(op Operator, f adminapi.UsageFilter, by []string) (ad
 	type sum struct{ records, quantity int64 }
 	sums := map[sumKey]*sum{}
 	tooMany := false
-	err := l.scan(m, "", func(u *store.Usage) error {
+	err := l.scan(ctx, m, "", func(u *store.Usage) error {
 		whole := sumKey{customer{u.Key.Product, u.Key.Buyer}, u.Key.Agreement, u.Key.Workload, u.Hour, u.Key.Dimension, u.Key.Region}
 		var k sumKey
 		for i := range groups {

@@ -71,7 +71,7 @@ func makeShop(t testing.TB, place string, key []byte) *shop {
 		return adminapi.Principal{AccountID: account, Name: "meter", Allow: []string{iam.SellerAccess},
 			AccessKeys: []adminapi.AccessKey{{AccessKeyID: key, SecretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"}}}
 	}
-	_, err := s.l.Import(s.op, &adminapi.Marketplace{
+	_, err := s.l.Import(ctx, s.op, &adminapi.Marketplace{
 		Sellers: []adminapi.Seller{{AccountID: "111111111111"}, {AccountID: "333333333333"}},
 		Products: []adminapi.Product{
 			{ProductCode: "legacy", ProductID: "prod-1", SellerAccountID: "111111111111", Type: "saas", Integration: "legacy", Dimensions: []string{"users", "gb"}},
@@ -88,7 +88,7 @@ func makeShop(t testing.TB, place string, key []byte) *shop {
 		t.Fatal(err)
 	}
 	for _, w := range [][2]string{{"ec2", "i-0123456789abcdef0"}, {"agentcore", "runtime-1"}} {
-		s.workloads[w[0]], err = s.l.CreateWorkloadCredentials(s.op, adminapi.WorkloadRequest{
+		s.workloads[w[0]], err = s.l.CreateWorkloadCredentials(ctx, s.op, adminapi.WorkloadRequest{
 			Workload: adminapi.Workload{AccountID: "222222222222", Platform: w[0], ResourceID: w[1], Region: "us-east-1"}})
 		if err != nil {
 			t.Fatal(err)
@@ -162,7 +162,7 @@ func (s *shop) meter(platform, dimension string, quantity int32, clientToken str
 	defer c.End()
 	in := s.software(dimension, quantity)
 	in.ClientToken, in.HasClientToken = clientToken, clientToken != ""
-	id, refusal := c.MeterUsage(in, []byte(`{"UsageDimension":"pods"}`))
+	id, refusal := c.MeterUsage(ctx, in, []byte(`{"UsageDimension":"pods"}`))
 	return request, id, refusal
 }
 
@@ -178,7 +178,7 @@ func (s *shop) dryRun(platform, dimension string, quantity int32) string {
 	defer c.End()
 	in := s.software(dimension, quantity)
 	in.DryRun = true
-	if _, refusal := c.MeterUsage(in, nil); refusal != nil {
+	if _, refusal := c.MeterUsage(ctx, in, nil); refusal != nil {
 		s.t.Fatal(refusal)
 	}
 	return request
@@ -223,7 +223,7 @@ func (s *shop) trade() {
 
 func (s *shop) usage(f adminapi.UsageFilter, after string, limit int) adminapi.UsagePage {
 	s.t.Helper()
-	page, err := s.l.Usage(s.op, f, after, limit)
+	page, err := s.l.Usage(ctx, s.op, f, after, limit)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -312,7 +312,7 @@ func TestUsageFilters(t *testing.T) {
 		if !slices.Equal(got, test.want) {
 			t.Errorf("%s: got %v, want %v", test.name, got, test.want)
 		}
-		sums, err := s.l.UsageSums(s.op, test.f, nil)
+		sums, err := s.l.UsageSums(ctx, s.op, test.f, nil)
 		if err != nil || len(sums.Sums) != 1 || sums.Sums[0].Records != int64(len(got)) || sums.Sums[0].Quantity != total {
 			t.Errorf("%s: sums %+v, %v; want %d records, quantity %d", test.name, sums, err, len(got), total)
 		}
@@ -343,20 +343,20 @@ func TestUsageRefusals(t *testing.T) {
 		{limit: -1, kind: metering.Validation, says: "limit"},
 		{limit: 1001, kind: metering.Validation, says: "limit"},
 	} {
-		_, err := s.l.Usage(s.op, test.f, test.after, test.limit)
+		_, err := s.l.Usage(ctx, s.op, test.f, test.after, test.limit)
 		var refusal *metering.Error
 		if !errors.As(err, &refusal) || refusal.Kind != test.kind || !strings.Contains(refusal.Message, test.says) {
 			t.Errorf("%+v: got %v, want %v that says %q", test, err, test.kind, test.says)
 		}
 	}
-	_, err := s.l.UsageSums(s.op, adminapi.UsageFilter{}, []string{"dimension", "color"})
+	_, err := s.l.UsageSums(ctx, s.op, adminapi.UsageFilter{}, []string{"dimension", "color"})
 	if err == nil || !strings.Contains(err.Error(), `"color"`) || !strings.Contains(err.Error(), "product_code, license_arn") {
 		t.Errorf("by color: %v", err)
 	}
 	stranger := ledger.Operator{}
-	_, err1 := s.l.Usage(stranger, adminapi.UsageFilter{}, "", 0)
-	_, err2 := s.l.UsageSums(stranger, adminapi.UsageFilter{}, nil)
-	_, err3 := s.l.CallRecord(stranger, s.requestID().String())
+	_, err1 := s.l.Usage(ctx, stranger, adminapi.UsageFilter{}, "", 0)
+	_, err2 := s.l.UsageSums(ctx, stranger, adminapi.UsageFilter{}, nil)
+	_, err3 := s.l.CallRecord(ctx, stranger, s.requestID().String())
 	for _, err := range []error{err1, err2, err3} {
 		if refusal := new(metering.Error); !errors.As(err, &refusal) || refusal.Kind != metering.AccessDenied {
 			t.Errorf("a stranger got %v", err)
@@ -390,12 +390,12 @@ func TestUsageBounds(t *testing.T) {
 	want := s.usage(adminapi.UsageFilter{}, "", 0)
 	ledger.SetUsageBounds(t, 1<<20, 4)
 	for by, groups := range map[string]int{"product_code": 4, "hour": 3, "": 1} {
-		sums, err := s.l.UsageSums(s.op, adminapi.UsageFilter{}, strings.Fields(by))
+		sums, err := s.l.UsageSums(ctx, s.op, adminapi.UsageFilter{}, strings.Fields(by))
 		if err != nil || len(sums.Sums) != groups {
 			t.Errorf("by %s: %+v, %v", by, sums, err)
 		}
 	}
-	if _, err := s.l.UsageSums(s.op, adminapi.UsageFilter{}, []string{"product_code", "dimension"}); !refusedAs(err, metering.Validation) {
+	if _, err := s.l.UsageSums(ctx, s.op, adminapi.UsageFilter{}, []string{"product_code", "dimension"}); !refusedAs(err, metering.Validation) {
 		t.Errorf("six groups: %v", err)
 	}
 	ledger.SetUsageBounds(t, 10, 4)
@@ -431,7 +431,7 @@ func TestUsageSumsGroups(t *testing.T) {
 		{[]string{"workload"}, []adminapi.UsageSum{{Records: 6, Quantity: 28}, {Workload: "i-0123456789abcdef0", Records: 1, Quantity: 11}, {Workload: "runtime-1", Records: 2, Quantity: 30}}},
 		{[]string{"region", "customer_aws_account_id"}, []adminapi.UsageSum{{Region: "us-east-1", CustomerAWSAccountID: "222222222222", Records: 9, Quantity: 69}}},
 	} {
-		got, err := s.l.UsageSums(s.op, adminapi.UsageFilter{}, test.by)
+		got, err := s.l.UsageSums(ctx, s.op, adminapi.UsageFilter{}, test.by)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -439,7 +439,7 @@ func TestUsageSumsGroups(t *testing.T) {
 			t.Errorf("by %v (-want +got):\n%s", test.by, diff)
 		}
 	}
-	empty, err := s.l.UsageSums(s.op, adminapi.UsageFilter{CustomerAWSAccountID: "444444444444"}, []string{"hour"})
+	empty, err := s.l.UsageSums(ctx, s.op, adminapi.UsageFilter{CustomerAWSAccountID: "444444444444"}, []string{"hour"})
 	if err != nil || empty.Sums == nil || len(empty.Sums) != 0 {
 		t.Errorf("without records: %+v, %v", empty, err)
 	}
@@ -492,7 +492,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 	want := adminapi.UsageSum{Records: int64(len(reported)), Quantity: total}
 	for _, by := range [][]string{nil, {"hour"}, adminapi.GroupBy} {
-		sums, err := s.l.UsageSums(s.op, adminapi.UsageFilter{}, by)
+		sums, err := s.l.UsageSums(ctx, s.op, adminapi.UsageFilter{}, by)
 		got := adminapi.UsageSum{}
 		for _, sum := range sums.Sums {
 			got.Records += sum.Records
@@ -537,7 +537,7 @@ func TestCallRecord(t *testing.T) {
 
 	get := func(id string) adminapi.Call {
 		t.Helper()
-		call, err := s.l.CallRecord(s.op, id)
+		call, err := s.l.CallRecord(ctx, s.op, id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -594,7 +594,7 @@ func TestCallRecord(t *testing.T) {
 
 	for id, kind := range map[string]metering.Kind{s.requestID().String(): metering.NotFound, uuid.Nil.String(): metering.NotFound,
 		"": metering.Validation, "{" + mixed + "}": metering.Validation, strings.ReplaceAll(mixed, "-", ""): metering.Validation} {
-		if _, err := s.l.CallRecord(s.op, id); !refusedAs(err, kind) {
+		if _, err := s.l.CallRecord(ctx, s.op, id); !refusedAs(err, kind) {
 			t.Errorf("call %q: %v, want %v", id, err, kind)
 		}
 	}
@@ -618,11 +618,11 @@ func TestCallRecordAmongMany(t *testing.T) {
 		ids = append(ids, id)
 	}
 	ledger.SetUsageBounds(t, 1<<20, 4)
-	if _, err := s.l.CallRecord(s.op, s.requestID().String()); !refusedAs(err, metering.NotFound) {
+	if _, err := s.l.CallRecord(ctx, s.op, s.requestID().String()); !refusedAs(err, metering.NotFound) {
 		t.Errorf("of no call: %v", err)
 	}
 	for i, id := range ids {
-		call, err := s.l.CallRecord(s.op, id)
+		call, err := s.l.CallRecord(ctx, s.op, id)
 		if err != nil || call.RequestID != id || len(call.Results) != 1 || call.Results[0].Record.Quantity != int64(i) {
 			t.Errorf("call %d: %+v, %v", i, call, err)
 		}

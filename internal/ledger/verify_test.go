@@ -51,7 +51,7 @@ func TestVerifyFindsNothing(t *testing.T) {
 	}
 	s.trade()
 	s.batch(sellerKey, "legacy", s.record("222222222222", "users", 0, 1), s.record("555555555555", "users", 0, 1))
-	if _, err := s.l.ChangeClock(s.op, adminapi.ClockChange{Advance: "-1h"}); err != nil {
+	if _, err := s.l.ChangeClock(ctx, s.op, adminapi.ClockChange{Advance: "-1h"}); err != nil {
 		t.Fatal(err)
 	}
 	s.batch(sellerKey, "legacy", s.record("222222222222", "users", 60, 2), s.record("222222222222", "gb", 120, 2))
@@ -193,12 +193,12 @@ func TestDamagedCatalog(t *testing.T) {
 // TestDamagedRegistrationToken damages what is read when it is asked for.
 func TestDamagedRegistrationToken(t *testing.T) {
 	s := newShopIn(t, t.TempDir())
-	if _, err := s.l.CreateToken(s.op, adminapi.TokenRequest{ProductCode: "legacy", Buyer: "222222222222"}); err != nil {
+	if _, err := s.l.CreateToken(ctx, s.op, adminapi.TokenRequest{ProductCode: "legacy", Buyer: "222222222222"}); err != nil {
 		t.Fatal(err)
 	}
 	s.damage("UPDATE registration_token SET product = 9")
 	s.open()
-	if _, err := s.l.Tokens(s.op, "", 0); err == nil || !strings.Contains(err.Error(), "product is 9; it must be 1 to 4") {
+	if _, err := s.l.Tokens(ctx, s.op, "", 0); err == nil || !strings.Contains(err.Error(), "product is 9; it must be 1 to 4") {
 		t.Errorf("a list of tokens with one of no product: %v", err)
 	}
 }
@@ -266,7 +266,7 @@ func newWarehouse(b *testing.B) *shop {
 	for i := range 4000 {
 		m.Buyers = append(m.Buyers, adminapi.Buyer{AccountID: fmt.Sprint(500_000_000_000 + i), Agreements: []adminapi.Agreement{{ProductCode: "legacy", StartTime: &began}}})
 	}
-	if _, err := s.l.Import(s.op, m); err != nil {
+	if _, err := s.l.Import(ctx, s.op, m); err != nil {
 		b.Fatal(err)
 	}
 	records := make([]metering.UsageRecord, 25)
@@ -299,7 +299,7 @@ func BenchmarkUsageSums(b *testing.B) {
 	for _, by := range [][]string{nil, {"hour", "dimension"}, {"customer_aws_account_id"}} {
 		b.Run(strings.Join(by, ","), func(b *testing.B) {
 			for b.Loop() {
-				if _, err := s.l.UsageSums(s.op, adminapi.UsageFilter{}, by); err != nil {
+				if _, err := s.l.UsageSums(ctx, s.op, adminapi.UsageFilter{}, by); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -328,13 +328,13 @@ func TestVerifyFindsLostWrites(t *testing.T) {
 	}
 	before := read()
 	s.open()
-	_, err1 := s.l.PutPermissions(s.op, iam.User, "111111111111", "meter", adminapi.Permissions{Deny: []string{"*"}})
-	_, err2 := s.l.AddDimension(s.op, "legacy", adminapi.NewDimension{Dimension: "more"})
+	_, err1 := s.l.PutPermissions(ctx, s.op, iam.User, "111111111111", "meter", adminapi.Permissions{Deny: []string{"*"}})
+	_, err2 := s.l.AddDimension(ctx, s.op, "legacy", adminapi.NewDimension{Dimension: "more"})
 	suspended := true
-	_, err3 := s.l.ChangeBuyer(s.op, "222222222222", adminapi.BuyerChange{Suspended: &suspended})
-	all, err4 := s.l.Agreements(s.op, adminapi.AgreementFilter{ProductCode: "legacy"}, "", 0)
-	_, err5 := s.l.EndAgreement(s.op, all.Items[0].AgreementID)
-	if err := errors.Join(err1, err2, err3, err4, err5, s.l.DeleteAccessKey(s.op, sellerKey), s.l.Close()); err != nil {
+	_, err3 := s.l.ChangeBuyer(ctx, s.op, "222222222222", adminapi.BuyerChange{Suspended: &suspended})
+	all, err4 := s.l.Agreements(ctx, s.op, adminapi.AgreementFilter{ProductCode: "legacy"}, "", 0)
+	_, err5 := s.l.EndAgreement(ctx, s.op, all.Items[0].AgreementID)
+	if err := errors.Join(err1, err2, err3, err4, err5, s.l.DeleteAccessKey(ctx, s.op, sellerKey), s.l.Close()); err != nil {
 		t.Fatal(err)
 	}
 	after := read()

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -19,7 +20,7 @@ const MaxDescribed = 100
 
 // Describe returns the description of a running sandbox. It issues the registration tokens and the sessions of
 // workloads that it lists; sessions do not expire, tokens do by the ledger clock.
-func Describe(l *ledger.Ledger, e Endpoints) (*Description, error) {
+func Describe(ctx context.Context, l *ledger.Ledger, e Endpoints) (*Description, error) {
 	op := l.Local()
 	d := &Description{Version: 1, Endpoint: e.AWS, AdminEndpoint: e.Admin, OpsEndpoint: e.Ops, AdminToken: AdminToken,
 		Regions: l.ServedRegions(), Sellers: []Seller{}, Buyers: []Buyer{}, Products: []Product{}}
@@ -27,19 +28,19 @@ func Describe(l *ledger.Ledger, e Endpoints) (*Description, error) {
 		d.Region = d.Regions[0]
 	}
 	keys := l.SandboxKeys()
-	sellers, err := l.Sellers(op, "", MaxDescribed)
+	sellers, err := l.Sellers(ctx, op, "", MaxDescribed)
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range sellers.Items {
 		seller := Seller{Name: s.Name, AccountID: s.AccountID}
 		seller.Credentials, seller.Powerless = credentialsOf(keys[s.AccountID])
-		if seller.Workloads, err = workloadsOf(l, s.AccountID); err != nil {
+		if seller.Workloads, err = workloadsOf(ctx, l, s.AccountID); err != nil {
 			return nil, err
 		}
 		d.Sellers = append(d.Sellers, seller)
 	}
-	products, err := l.Products(op, "", "", MaxDescribed)
+	products, err := l.Products(ctx, op, "", "", MaxDescribed)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +54,7 @@ func Describe(l *ledger.Ledger, e Endpoints) (*Description, error) {
 		productID[p.ProductCode] = p.ProductID
 		d.Products = append(d.Products, product)
 	}
-	buyers, err := l.Buyers(op, "", MaxDescribed)
+	buyers, err := l.Buyers(ctx, op, "", MaxDescribed)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +62,7 @@ func Describe(l *ledger.Ledger, e Endpoints) (*Description, error) {
 	for _, b := range buyers.Items {
 		buyer := Buyer{Name: b.Name, AccountID: b.AccountID, Subscriptions: []Subscription{}}
 		buyer.Credentials, _ = credentialsOf(keys[b.AccountID])
-		agreements, err := l.Agreements(op, adminapi.AgreementFilter{BuyerAccountID: b.AccountID}, "", MaxDescribed)
+		agreements, err := l.Agreements(ctx, op, adminapi.AgreementFilter{BuyerAccountID: b.AccountID}, "", MaxDescribed)
 		if err != nil {
 			return nil, err
 		}
@@ -72,7 +73,7 @@ func Describe(l *ledger.Ledger, e Endpoints) (*Description, error) {
 				token  *string
 				issued *time.Time
 			}{{&s.RegistrationToken, nil}, {&s.ExpiredRegistrationToken, &expired}} {
-				issued, err := l.CreateToken(op, adminapi.TokenRequest{ProductCode: a.ProductCode, Buyer: b.AccountID, IssuedAt: t.issued})
+				issued, err := l.CreateToken(ctx, op, adminapi.TokenRequest{ProductCode: a.ProductCode, Buyer: b.AccountID, IssuedAt: t.issued})
 				if err != nil {
 					return nil, err
 				}
@@ -80,7 +81,7 @@ func Describe(l *ledger.Ledger, e Endpoints) (*Description, error) {
 			}
 			buyer.Subscriptions = append(buyer.Subscriptions, s)
 		}
-		if buyer.Workloads, err = workloadsOf(l, b.AccountID); err != nil {
+		if buyer.Workloads, err = workloadsOf(ctx, l, b.AccountID); err != nil {
 			return nil, err
 		}
 		d.Buyers = append(d.Buyers, buyer)
@@ -89,16 +90,16 @@ func Describe(l *ledger.Ledger, e Endpoints) (*Description, error) {
 }
 
 // workloadsOf returns all workloads of the account that have a role, each with a session of its own.
-func workloadsOf(l *ledger.Ledger, accountID string) ([]Workload, error) {
+func workloadsOf(ctx context.Context, l *ledger.Ledger, accountID string) ([]Workload, error) {
 	out := []Workload{}
 	for after := ""; ; {
-		page, err := l.Workloads(l.Local(), accountID, after, market.MaxPage)
+		page, err := l.Workloads(ctx, l.Local(), accountID, after, market.MaxPage)
 		if err != nil {
 			return nil, err
 		}
 		for _, w := range page.Items {
 			w.Role = "" // the one that it has
-			c, err := l.CreateWorkloadCredentials(l.Local(), adminapi.WorkloadRequest{Workload: w})
+			c, err := l.CreateWorkloadCredentials(ctx, l.Local(), adminapi.WorkloadRequest{Workload: w})
 			var refused *metering.Error
 			if errors.As(err, &refused) && refused.Kind == metering.Conflict {
 				continue // its role was deleted, so it has no sessions

@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func TestDocumentedFile(t *testing.T) {
 	if d.Sellers[0].AccessKeyID == "" {
 		t.Error("the seller's user got no access key")
 	}
-	again, err := l.Import(l.Local(), m)
+	again, err := l.Import(context.Background(), l.Local(), m)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -23,7 +24,7 @@ const AdminToken = "meterd_sandbox_published_admin_token"
 
 // Open opens the sandbox in cfg.Store, and makes it first if there is none. A marketplace that is loaded
 // already is left as it is. A start that was cut short is carried on: as long as there is no seller, the sandbox is new.
-func Open(cfg ledger.Config, o Options) (*ledger.Ledger, error) {
+func Open(ctx context.Context, cfg ledger.Config, o Options) (*ledger.Ledger, error) {
 	cfg.Sandbox, cfg.MasterKey, cfg.SandboxToken = true, MasterKey(), AdminToken
 	exists, err := store.Exists(cfg.Store)
 	if err == nil && !exists {
@@ -36,22 +37,22 @@ func Open(cfg ledger.Config, o Options) (*ledger.Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := load(l, o); err != nil {
+	if err := load(ctx, l, o); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
 
-func load(l *ledger.Ledger, o Options) error {
+func load(ctx context.Context, l *ledger.Ledger, o Options) error {
 	op := l.Local()
-	sellers, err := l.Sellers(op, "", 1)
+	sellers, err := l.Sellers(ctx, op, "", 1)
 	if err != nil {
 		return err
 	}
 	made := len(sellers.Items) == 0
 	if made && !o.Now.IsZero() {
 		frozen := true
-		if _, err := l.ChangeClock(op, adminapi.ClockChange{Now: &o.Now, Frozen: &frozen}); err != nil {
+		if _, err := l.ChangeClock(ctx, op, adminapi.ClockChange{Now: &o.Now, Frozen: &frozen}); err != nil {
 			return err
 		}
 	}
@@ -62,6 +63,6 @@ func load(l *ledger.Ledger, o Options) error {
 		}
 		m = Marketplace(l.Now().Time())
 	}
-	_, err = l.Import(op, m, o.Faults...)
+	_, err = l.Import(ctx, op, m, o.Faults...)
 	return err
 }

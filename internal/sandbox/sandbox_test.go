@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ var now = time.Date(2026, 11, 23, 15, 20, 0, 0, time.UTC)
 
 func open(t *testing.T, dir string, o sandbox.Options) *ledger.Ledger {
 	t.Helper()
-	l, err := sandbox.Open(ledger.Config{Store: pgtest.Place(t, dir)}, o)
+	l, err := sandbox.Open(t.Context(), ledger.Config{Store: pgtest.Place(t, dir)}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +34,7 @@ func open(t *testing.T, dir string, o sandbox.Options) *ledger.Ledger {
 
 func describe(t *testing.T, l *ledger.Ledger) *sandbox.Description {
 	t.Helper()
-	d, err := sandbox.Describe(l, sandbox.Endpoints{AWS: "http://127.0.0.1:4880", Admin: "http://127.0.0.1:4881", Ops: "http://127.0.0.1:4882"})
+	d, err := sandbox.Describe(t.Context(), l, sandbox.Endpoints{AWS: "http://127.0.0.1:4880", Admin: "http://127.0.0.1:4881", Ops: "http://127.0.0.1:4882"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +128,7 @@ func TestCutShort(t *testing.T) {
 		t.Errorf("its clock stands at %v, not %v", at, now)
 	}
 	later := now.Add(time.Hour)
-	if _, err := l.ChangeClock(l.Local(), adminapi.ClockChange{Now: &later}); err != nil {
+	if _, err := l.ChangeClock(context.Background(), l.Local(), adminapi.ClockChange{Now: &later}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Close(); err != nil {
@@ -144,7 +145,7 @@ func TestRefusesProduction(t *testing.T) {
 	if err := ledger.Create(ledger.Config{Store: pgtest.Place(t, dir), MasterKey: make([]byte, 32)}); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := sandbox.Open(ledger.Config{Store: pgtest.Place(t, dir)}, sandbox.Options{}); err == nil {
+	if l, err := sandbox.Open(t.Context(), ledger.Config{Store: pgtest.Place(t, dir)}, sandbox.Options{}); err == nil {
 		l.Close()
 		t.Error("a sandbox opened a production ledger")
 	}
@@ -248,11 +249,11 @@ func TestDescribed(t *testing.T) {
 		Workloads: []adminapi.Workload{{AccountID: "111122223333", Platform: "ec2", ResourceID: "i-1", Region: "us-east-1"},
 			{AccountID: "444455556666", Platform: "ecs", ResourceID: "a", Region: "us-east-1", Role: "gone"}, {AccountID: "444455556666", Platform: "ecs", ResourceID: "b", Region: "us-east-1"}},
 	}})
-	if err := l.DeletePrincipal(l.Local(), iam.Role, "444455556666", "gone"); err != nil {
+	if err := l.DeletePrincipal(context.Background(), l.Local(), iam.Role, "444455556666", "gone"); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 1000 {
-		if _, err := l.CreateWorkloadCredentials(l.Local(), adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: "111122223333", Platform: "eks", ResourceID: fmt.Sprint("pod-", i), Region: "us-east-1"}}); err != nil {
+		if _, err := l.CreateWorkloadCredentials(context.Background(), l.Local(), adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: "111122223333", Platform: "eks", ResourceID: fmt.Sprint("pod-", i), Region: "us-east-1"}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -59,7 +59,7 @@ func (a *admin) importMarketplace(ctx context.Context, in *importInput) (none ad
 		return none, a.readProblem(err)
 	}
 	var faults adminapi.Faults
-	out, err := a.Ledger.Import(operator(ctx), file, unread...)
+	out, err := a.Ledger.Import(ctx, operator(ctx), file, unread...)
 	if errors.As(err, &faults) {
 		status := http.StatusBadRequest
 		if len(unread) == 0 {

@@ -50,7 +50,7 @@ func newOffice(t *testing.T, sandbox bool) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := l.CreateAdminToken(l.Local(), adminapi.AdminToken{Name: "test"})
+	token, err := l.CreateAdminToken(context.Background(), l.Local(), adminapi.AdminToken{Name: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -164,7 +165,7 @@ var contentType = []string{wire.ContentType}
 
 // handlers are what the operations do, each with the call that it has been permitted: it decodes x.body, has the ledger
 // do the work and leaves its answer in x.answer, or returns how the call is refused.
-var handlers = [metering.OperationNumbers]func(s *AWS, x *exchange, call *ledger.Call) *metering.Error{
+var handlers = [metering.OperationNumbers]func(*AWS, context.Context, *exchange, *ledger.Call) *metering.Error{
 	metering.BatchMeterUsage: (*AWS).batchMeterUsage,
 	metering.MeterUsage:      (*AWS).meterUsage,
 	metering.RegisterUsage:   (*AWS).registerUsage,
@@ -252,7 +253,7 @@ func (s *AWS) serve(x *exchange, connection *conn, r *http.Request, id uuid.UUID
 		return op, s.exception(failed, id)
 	}
 	defer call.End()
-	if failed = handlers[op](s, x, call); failed != nil {
+	if failed = handlers[op](s, r.Context(), x, call); failed != nil {
 		return op, s.exception(failed, id)
 	}
 	return op, nil
@@ -283,7 +284,7 @@ func (s *AWS) exception(e *metering.Error, id uuid.UUID) *sigv4.Error {
 	return &sigv4.Error{Code: x.name, Status: x.status, Message: message}
 }
 
-func (s *AWS) batchMeterUsage(x *exchange, call *ledger.Call) *metering.Error {
+func (s *AWS) batchMeterUsage(_ context.Context, x *exchange, call *ledger.Call) *metering.Error {
 	if err := x.in.Decode(x.body); err != nil {
 		return call.Refuse(syntax(err), x.body)
 	}
@@ -297,12 +298,12 @@ func (s *AWS) batchMeterUsage(x *exchange, call *ledger.Call) *metering.Error {
 	return nil
 }
 
-func (s *AWS) meterUsage(x *exchange, call *ledger.Call) *metering.Error {
+func (s *AWS) meterUsage(ctx context.Context, x *exchange, call *ledger.Call) *metering.Error {
 	var in wire.MeterUsageInput
 	if err := in.Decode(x.body); err != nil {
 		return call.Refuse(syntax(err), x.body)
 	}
-	id, refusal := call.MeterUsage(meter(&in), x.body)
+	id, refusal := call.MeterUsage(ctx, meter(&in), x.body)
 	if refusal != nil {
 		return refusal
 	}
@@ -311,13 +312,13 @@ func (s *AWS) meterUsage(x *exchange, call *ledger.Call) *metering.Error {
 	return nil
 }
 
-func (s *AWS) registerUsage(x *exchange, call *ledger.Call) *metering.Error {
+func (s *AWS) registerUsage(ctx context.Context, x *exchange, call *ledger.Call) *metering.Error {
 	var in wire.RegisterUsageInput
 	if err := in.Decode(x.body); err != nil {
 		return call.Refuse(syntax(err), x.body)
 	}
 	register := metering.Register(in)
-	registered, refusal := call.RegisterUsage(&register, x.body)
+	registered, refusal := call.RegisterUsage(ctx, &register, x.body)
 	if refusal != nil {
 		return refusal
 	}
@@ -326,12 +327,12 @@ func (s *AWS) registerUsage(x *exchange, call *ledger.Call) *metering.Error {
 	return nil
 }
 
-func (s *AWS) resolveCustomer(x *exchange, call *ledger.Call) *metering.Error {
+func (s *AWS) resolveCustomer(ctx context.Context, x *exchange, call *ledger.Call) *metering.Error {
 	var in wire.ResolveCustomerInput
 	if err := in.Decode(x.body); err != nil {
 		return call.Refuse(syntax(err), x.body)
 	}
-	resolved, refusal := call.ResolveCustomer(in.RegistrationToken)
+	resolved, refusal := call.ResolveCustomer(ctx, in.RegistrationToken)
 	if refusal != nil {
 		return refusal
 	}

@@ -70,13 +70,13 @@ func openEndpointWith(t testing.TB, config server.AWSConfig, change ...func(*led
 	}
 	e.dir = cfg.Store
 	var err error
-	if e.ledger, err = sandbox.Open(cfg, sandbox.Options{Now: wall}); err != nil {
+	if e.ledger, err = sandbox.Open(t.Context(), cfg, sandbox.Options{Now: wall}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.close)
 	config.Ledger, config.Log = e.ledger, cfg.Log
 	e.handler = server.NewAWS(config)
-	d, err := sandbox.Describe(e.ledger, sandbox.Endpoints{})
+	d, err := sandbox.Describe(t.Context(), e.ledger, sandbox.Endpoints{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func (e *endpoint) answer(r *http.Response) answer {
 // records returns how many usage records are stored.
 func (e *endpoint) records() int64 {
 	e.Helper()
-	sums, err := e.ledger.UsageSums(e.ledger.Local(), adminapi.UsageFilter{}, nil)
+	sums, err := e.ledger.UsageSums(context.Background(), e.ledger.Local(), adminapi.UsageFilter{}, nil)
 	if err != nil || len(sums.Sums) != 1 {
 		e.Fatalf("sums %v, error %v", sums, err)
 	}
@@ -203,7 +203,7 @@ func (e *endpoint) records() int64 {
 // audited returns the audit of a call, or nil if there is none.
 func (e *endpoint) audited(requestID string) *adminapi.Call {
 	e.Helper()
-	call, err := e.ledger.CallRecord(e.ledger.Local(), requestID)
+	call, err := e.ledger.CallRecord(context.Background(), e.ledger.Local(), requestID)
 	var refusal *metering.Error
 	if errors.As(err, &refusal) && refusal.Kind == metering.NotFound {
 		return nil
@@ -922,7 +922,7 @@ func TestOpenRecordsAreBounded(t *testing.T) {
 	if a := e.call(e.agent, "MeterUsage", meterBody(`,"UsageQuantity":1,"ClientToken":"t"`)); a.code != "ThrottlingException" || a.status != 400 {
 		t.Errorf("MeterUsage from AgentCore where nothing fits: %d %s", a.status, a.code)
 	}
-	if _, err := e.ledger.ChangeClock(e.ledger.Local(), adminapi.ClockChange{Advance: "23h"}); err != nil {
+	if _, err := e.ledger.ChangeClock(context.Background(), e.ledger.Local(), adminapi.ClockChange{Advance: "23h"}); err != nil {
 		t.Fatal(err)
 	}
 	recent := fmt.Sprintf(`{"Timestamp":%d,"Dimension":"users","CustomerAWSAccountId":"444444444444","Quantity":4}`, wall.Unix()+22*3600)

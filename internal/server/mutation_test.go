@@ -440,10 +440,10 @@ func TestMutationsOfSessions(t *testing.T) {
 
 	// A role that is deleted and made again under its name does not revive its sessions.
 	role := adminapi.Principal{AccountID: "444444444444", Name: "brief", Allow: []string{"aws-marketplace:MeterUsage"}}
-	if _, err := l.ledger.CreatePrincipal(l.ledger.Local(), iam.Role, role); err != nil {
+	if _, err := l.ledger.CreatePrincipal(context.Background(), l.ledger.Local(), iam.Role, role); err != nil {
 		t.Fatal(err)
 	}
-	w, err := l.ledger.CreateWorkloadCredentials(l.ledger.Local(), adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: "444444444444", Platform: "ecs", ResourceID: "task-x", Region: "us-east-1", Role: role.Name}})
+	w, err := l.ledger.CreateWorkloadCredentials(context.Background(), l.ledger.Local(), adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: "444444444444", Platform: "ecs", ResourceID: "task-x", Region: "us-east-1", Role: role.Name}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -452,9 +452,9 @@ func TestMutationsOfSessions(t *testing.T) {
 	l.accept("a session of a role that is there", brief.meter(t))
 	for _, again := range []bool{false, true} {
 		if again {
-			_, err = l.ledger.CreatePrincipal(l.ledger.Local(), iam.Role, role)
+			_, err = l.ledger.CreatePrincipal(context.Background(), l.ledger.Local(), iam.Role, role)
 		} else {
-			err = l.ledger.DeletePrincipal(l.ledger.Local(), iam.Role, role.AccountID, role.Name)
+			err = l.ledger.DeletePrincipal(context.Background(), l.ledger.Local(), iam.Role, role.AccountID, role.Name)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -64,6 +65,9 @@ func (a *admin) problem(method string, err error) *problem {
 		default:
 			return newProblem(http.StatusUnprocessableEntity, refusal.Message)
 		}
+	}
+	if errors.Is(err, context.Canceled) { // nothing is wrong, and nobody reads the answer
+		return newProblem(http.StatusServiceUnavailable, "the client has gone")
 	}
 	a.Log.Error("admin API", slog.Any("error", err))
 	if method == http.MethodGet {

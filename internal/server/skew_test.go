@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"log/slog"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ import (
 func TestSignaturesByEitherClock(t *testing.T) {
 	e := openEndpoint(t)
 	moved := wall.Add(40 * 24 * time.Hour)
-	if _, err := e.ledger.ChangeClock(e.ledger.Local(), adminapi.ClockChange{Now: &moved, Frozen: new(true)}); err != nil {
+	if _, err := e.ledger.ChangeClock(context.Background(), e.ledger.Local(), adminapi.ClockChange{Now: &moved, Frozen: new(true)}); err != nil {
 		t.Fatal(err)
 	}
 	body := `{"RegistrationToken":"x"}`
@@ -53,14 +54,14 @@ func TestSignaturesByTheWallClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	if _, err := l.CreateSeller(l.Local(), adminapi.Seller{AccountID: "123456789012"}); err != nil {
+	if _, err := l.CreateSeller(context.Background(), l.Local(), adminapi.Seller{AccountID: "123456789012"}); err != nil {
 		t.Fatal(err)
 	}
-	seller, err := l.CreatePrincipal(l.Local(), iam.User, adminapi.Principal{AccountID: "123456789012", Name: "meter", Allow: []string{iam.SellerAccess}})
+	seller, err := l.CreatePrincipal(context.Background(), l.Local(), iam.User, adminapi.Principal{AccountID: "123456789012", Name: "meter", Allow: []string{iam.SellerAccess}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := l.CreateAccessKey(l.Local(), seller.AccountID, seller.Name)
+	key, err := l.CreateAccessKey(context.Background(), l.Local(), seller.AccountID, seller.Name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -194,7 +195,7 @@ func TestStoresAnswerAlike(t *testing.T) {
 		request := adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: sandbox.BuyerA, Platform: "ecs", ResourceID: text.Draw(t, "resource"), Region: "us-east-1"}}
 		var refusals [2]string
 		for i, e := range both {
-			if _, err := e.ledger.CreateWorkloadCredentials(e.ledger.Local(), request); err != nil {
+			if _, err := e.ledger.CreateWorkloadCredentials(context.Background(), e.ledger.Local(), request); err != nil {
 				refusals[i] = err.Error()
 			}
 		}
@@ -253,7 +254,7 @@ func (e *endpoint) content() string {
 	l, op := e.ledger, e.ledger.Local()
 	var usage []string
 	for after := ""; ; {
-		page, err := l.Usage(op, adminapi.UsageFilter{}, after, market.MaxPage)
+		page, err := l.Usage(context.Background(), op, adminapi.UsageFilter{}, after, market.MaxPage)
 		if err != nil {
 			e.Fatal(err)
 		}
@@ -276,12 +277,12 @@ func (e *endpoint) content() string {
 	}
 	slices.Sort(usage)
 	all = append(all, usage...)
-	add(l.Sellers(op, "", market.MaxPage))
-	add(l.Products(op, "", "", market.MaxPage))
-	add(l.Buyers(op, "", market.MaxPage))
-	add(l.Agreements(op, adminapi.AgreementFilter{}, "", market.MaxPage))
-	add(l.Workloads(op, "", "", market.MaxPage))
-	add(l.Regions(op, "", market.MaxPage))
-	add(l.AdminTokens(op, "", market.MaxPage))
+	add(l.Sellers(context.Background(), op, "", market.MaxPage))
+	add(l.Products(context.Background(), op, "", "", market.MaxPage))
+	add(l.Buyers(context.Background(), op, "", market.MaxPage))
+	add(l.Agreements(context.Background(), op, adminapi.AgreementFilter{}, "", market.MaxPage))
+	add(l.Workloads(context.Background(), op, "", "", market.MaxPage))
+	add(l.Regions(context.Background(), op, "", market.MaxPage))
+	add(l.AdminTokens(context.Background(), op, "", market.MaxPage))
 	return strings.Join(all, "\n")
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"reflect"
@@ -96,7 +97,7 @@ func TestCallsBackward(t *testing.T) {
 		slices.SortFunc(all, func(a, b Call) int { return b.When().compare(a.When()) })
 		read := func(from metering.Instant, before Moment, most int) (got []Call) {
 			t.Helper()
-			err := db.View(func(r *Reader) error {
+			err := db.View(context.Background(), func(r *Reader) error {
 				return r.CallsBackward(from, before, func(c *Call) error {
 					got = append(got, *c)
 					if len(got) == most {
@@ -133,7 +134,7 @@ func TestCallsBackward(t *testing.T) {
 			t.Errorf("in pages they are\n%s, want\n%s", linesOf(pages), linesOf(all))
 		}
 		who := Client{Source: "192.0.2.1", Agent: "agent é", Session: Session{Name: "s"}}
-		err := db.View(func(r *Reader) error {
+		err := db.View(context.Background(), func(r *Reader) error {
 			for _, c := range []Call{all[0], {Seq: 77, Client: all[0].Seq}} {
 				if got, err := r.Client(&c); got != who || err != nil {
 					return fmt.Errorf("the client of call %d is %+v, %w", c.Seq, got, err)
@@ -165,7 +166,7 @@ func TestFillCallHours(t *testing.T) {
 			callsAt(t, w, testHour, testHour, testHour+1, 2*testHour, testHour, 3*testHour)
 		}
 		var noted, filled [][2]int64
-		err := db.View(func(r *Reader) error {
+		err := db.View(context.Background(), func(r *Reader) error {
 			_, err := r.CallHours(func(first int64, hour metering.Hour) error {
 				noted = append(noted, [2]int64{first, int64(hour)})
 				return nil

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -174,7 +175,7 @@ func TestCallsAndUsage(t *testing.T) {
 		call(t, writer(db), of(2, 20), of(3, 30))
 		var seqs []int64
 		var found []string
-		err := db.View(func(r *Reader) error {
+		err := db.View(context.Background(), func(r *Reader) error {
 			err := r.Calls(func(c *Call, stored uint32) error {
 				seqs = append(seqs, c.Seq)
 				_, n := Place(c.Seq)
@@ -223,7 +224,7 @@ func TestFindUsage(t *testing.T) {
 		all := UsageFilter{FirstHour: -1 << 31, LastHour: 1<<31 - 1}
 		find := func(f UsageFilter, after string, most int) (quantities []int32, last string) {
 			t.Helper()
-			err := db.FindUsage(&f, after, func(u *Usage) error {
+			err := db.FindUsage(context.Background(), &f, after, func(u *Usage) error {
 				if len(quantities) == most {
 					return ErrEnough
 				}
@@ -262,8 +263,78 @@ func TestFindUsage(t *testing.T) {
 				t.Errorf("%+v: %v, want %v", f.f, got, f.want)
 			}
 		}
-		if err := db.FindUsage(&all, "nonsense", nil); !errors.Is(err, ErrCursor) {
+		if err := db.FindUsage(context.Background(), &all, "nonsense", nil); !errors.Is(err, ErrCursor) {
 			t.Errorf("a cursor that is none: %v", err)
+		}
+	})
+}
+
+// TestCancelledReads: a read ends when its context is done, also one that has begun or waits for others, and the store
+// is as good as before.
+func TestCancelledReads(t *testing.T) {
+	both(t, func(t *testing.T, _ string, db Store) {
+		all := UsageFilter{FirstHour: -1 << 31, LastHour: 1<<31 - 1}
+		claims := make([]Claim, 3)
+		for i := range claims {
+			claims[i] = of(i+1, int32(i))
+		}
+		call(t, writer(db), claims...)
+
+		ctx, cancel := context.WithCancel(context.Background())
+		rows := 0
+		err := db.FindUsage(ctx, &all, "", func(*Usage) error {
+			rows++
+			cancel()
+			return nil
+		})
+		if !errors.Is(err, context.Canceled) || rows != 1 {
+			t.Errorf("a scan whose context ends at the first row: %v after %d rows", err, rows)
+		}
+		if err := db.View(ctx, func(*Reader) error { t.Error("a view has begun"); return nil }); !errors.Is(err, context.Canceled) {
+			t.Errorf("a view with a context that is done: %v", err)
+		}
+
+		ctx, cancel = context.WithCancel(context.Background())
+		err = db.View(ctx, func(r *Reader) error {
+			cancel()
+			_, err := r.number("WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000000000) SELECT count(*) FROM n")
+			return err
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("a statement whose context ends: %v", err)
+		}
+
+		ctx, cancel = context.WithCancel(context.Background())
+		held, free := make(chan struct{}), make(chan struct{})
+		ended := make(chan error)
+		most := maxReaders // views at once
+		if db.Shared() {
+			most = poolSize
+		}
+		for range most {
+			go func() {
+				ended <- db.View(context.Background(), func(*Reader) error {
+					held <- struct{}{}
+					<-free
+					return nil
+				})
+			}()
+			<-held
+		}
+		go func() { ended <- db.View(ctx, func(*Reader) error { return nil }) }()
+		cancel()
+		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("a view that waits: %v", err)
+		}
+		close(free)
+		for range most {
+			if err := <-ended; err != nil {
+				t.Errorf("a view that was held: %v", err)
+			}
+		}
+		rows = 0
+		if err := db.FindUsage(context.Background(), &all, "", func(*Usage) error { rows++; return nil }); err != nil || rows != 3 {
+			t.Errorf("a scan afterwards: %v after %d rows", err, rows)
 		}
 	})
 }
@@ -354,7 +425,7 @@ func TestRevisions(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if p, err := db.Pulse(Revision{}); err != nil || db.Shared() && p.Revision != 2 {
+		if p, err := db.Pulse(context.Background(), Revision{}); err != nil || db.Shared() && p.Revision != 2 {
 			t.Errorf("pulse %+v, %v", p, err)
 		}
 	})
@@ -368,7 +439,7 @@ func revise(tx *Tx, known int64, puts func() error) error {
 
 func openView(t *testing.T, _ string, db Store, f func(*Reader) error) error {
 	t.Helper()
-	return db.View(f)
+	return db.View(context.Background(), f)
 }
 
 func TestCreateTwice(t *testing.T) {

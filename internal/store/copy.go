@@ -20,7 +20,7 @@ type Copied struct{ Calls, Records int64 }
 // target is a copy in the making: it runs transactions that no other process's can disturb.
 type target interface {
 	Update(f func(*Tx) error) error
-	View(f func(*Reader) error) error
+	View(ctx context.Context, f func(*Reader) error) error
 	Close() error
 }
 
@@ -116,7 +116,7 @@ func resumeCopy(to string, meta Meta, older bool) (c target, err error) {
 // copyCatalog copies what has changed of the catalogue since the last time, in one transaction.
 func copyCatalog(r *Reader, c target) error {
 	var known Revision // of the copy, which is the origin's, or has nothing yet
-	err := c.View(func(r *Reader) (err error) {
+	err := c.View(context.Background(), func(r *Reader) (err error) {
 		if known, err = r.revision(known); known.N == 0 {
 			known = Revision{}
 		}
@@ -206,7 +206,7 @@ func copyCalls(r *Reader, c target, progress func(Copied)) error {
 		writer, _ := Place(first)
 		next = (writer+1)<<callBits - 1
 		var last int64
-		err = c.View(func(r *Reader) (err error) {
+		err = c.View(context.Background(), func(r *Reader) (err error) {
 			last, err = r.number("SELECT coalesce(max(seq), 0) FROM call WHERE seq BETWEEN $1 AND $2", writer<<callBits, next)
 			return err
 		})
@@ -322,7 +322,7 @@ func (c *postgresCopy) Update(f func(*Tx) error) error {
 	}
 }
 
-func (c *postgresCopy) View(f func(*Reader) error) error {
+func (c *postgresCopy) View(_ context.Context, f func(*Reader) error) error {
 	tx, err := c.conn.BeginTx(c.ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return err

@@ -143,7 +143,7 @@ func TestCopy(t *testing.T) {
 				if err := writer(db).Update(func(*Tx) error { return nil }); err == nil {
 					t.Error("a sealed ledger was written to")
 				}
-				if _, err := db.Pulse(Revision{}); err == nil {
+				if _, err := db.Pulse(context.Background(), Revision{}); err == nil {
 					t.Error("a sealed ledger is well")
 				}
 			}
@@ -192,7 +192,7 @@ func TestCopy(t *testing.T) {
 				t.Errorf("copied\n%s\nto\n%s", strings.Join(a, "\n"), strings.Join(b, "\n"))
 			}
 			moved := openStore(t, to)
-			if pulse, err := moved.Pulse(Revision{}); moved.Shared() && (err != nil || pulse.Last != 7) {
+			if pulse, err := moved.Pulse(context.Background(), Revision{}); moved.Shared() && (err != nil || pulse.Last != 7) {
 				t.Errorf("the copy begins at %d, %v", pulse.Last, err)
 			}
 			if got := states(call(t, writer(moved), of(1, 4), of(2, 5), of(3, 6))); got != "taken:4 taken:4 granted " {
@@ -223,7 +223,7 @@ func TestCopiedUsage(t *testing.T) {
 	found := make(chan int)
 	go func() {
 		n := 0
-		if err := moved.FindUsage(&UsageFilter{FirstHour: math.MinInt32, LastHour: math.MaxInt32}, "", func(*Usage) error { n++; return nil }); err != nil {
+		if err := moved.FindUsage(context.Background(), &UsageFilter{FirstHour: math.MinInt32, LastHour: math.MaxInt32}, "", func(*Usage) error { n++; return nil }); err != nil {
 			t.Error(err)
 		}
 		found <- n

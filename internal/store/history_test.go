@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -114,7 +115,7 @@ func TestBackInTime(t *testing.T) {
 	}
 	for name, l := range ledgers {
 		l.known = cases[name].lose(t, l.db, l.before)
-		if _, err := l.db.Pulse(l.known); err != nil {
+		if _, err := l.db.Pulse(context.Background(), l.known); err != nil {
 			t.Error(err)
 		}
 	}
@@ -130,11 +131,11 @@ func TestBackInTime(t *testing.T) {
 			if err := cases[name].write(t, l.db, l.known); !errors.Is(err, ErrWentBack) {
 				t.Errorf("written: %v", err)
 			}
-			if _, err := l.db.Pulse(l.known); !errors.Is(err, ErrWentBack) {
+			if _, err := l.db.Pulse(context.Background(), l.known); !errors.Is(err, ErrWentBack) {
 				t.Errorf("pulse: %v", err)
 			}
 			if l.known != l.before {
-				err := l.db.View(func(r *Reader) error {
+				err := l.db.View(context.Background(), func(r *Reader) error {
 					_, err := r.Load(l.known, func(any) error { return nil })
 					return err
 				})
@@ -143,7 +144,7 @@ func TestBackInTime(t *testing.T) {
 				}
 			}
 			for _, db := range []*postgresStore{l.idle, other} {
-				if _, err := db.Pulse(l.before); err != nil {
+				if _, err := db.Pulse(context.Background(), l.before); err != nil {
 					t.Errorf("who knows nothing that was lost: %v", err)
 				}
 				call(t, db.writers[2], of(7, 1))

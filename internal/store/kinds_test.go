@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -106,7 +107,7 @@ func everyChange(t *testing.T, row any, f func(column string, changed, before an
 // rowsOf returns all rows that a store has, of kinds that are apart too, or those that have changed since a revision.
 func rowsOf(t *testing.T, db Store, since Revision) (rows []any, latest Revision) {
 	t.Helper()
-	err := db.View(func(r *Reader) (err error) {
+	err := db.View(context.Background(), func(r *Reader) (err error) {
 		rows = nil
 		if latest, err = r.Load(since, func(row any) error { rows = append(rows, row); return nil }); err != nil {
 			return err

@@ -346,7 +346,7 @@ func withCopy(to string, complete bool, f func() error) error {
 	if err != nil {
 		return err
 	}
-	err = db.View(func(r *Reader) error {
+	err = db.View(context.Background(), func(r *Reader) error {
 		of, err := r.Value(copyingValue)
 		if err == nil && of == nil {
 			err = inUse(to)

@@ -313,8 +313,8 @@ func (db *postgresStore) Writers() []Writer {
 
 // Pulse asks over the pool, so it also tells whether views can be had. Its Last is that of the time of opening.
 // Where tables are spread over several machines, all of them have to answer.
-func (db *postgresStore) Pulse(known Revision) (Pulse, error) {
-	ctx, cancel := context.WithTimeout(db.ctx, pulsePatience)
+func (db *postgresStore) Pulse(ctx context.Context, known Revision) (Pulse, error) {
+	ctx, cancel := db.within(ctx, pulsePatience)
 	defer cancel()
 	p, err := db.pulse(ctx, known)
 	if err != nil && passing(err) && ctx.Err() == nil {
@@ -322,6 +322,13 @@ func (db *postgresStore) Pulse(known Revision) (Pulse, error) {
 		p, err = db.pulse(ctx, known)
 	}
 	return p, err
+}
+
+// within returns a context that is done when ctx is, when the store is closed, or when the time is over.
+func (db *postgresStore) within(ctx context.Context, most time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	stop := context.AfterFunc(db.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 func (db *postgresStore) pulse(ctx context.Context, known Revision) (Pulse, error) {

@@ -25,18 +25,24 @@ type postgresReader struct {
 func (r *postgresReader) lacks(step int64) bool { return r.made != 0 && r.made < step }
 
 // View runs f again when the connection was lost before f had read anything.
-func (db *postgresStore) View(f func(*Reader) error) error {
+func (db *postgresStore) View(ctx context.Context, f func(*Reader) error) error {
 	for try := 0; ; try++ {
 		r := &postgresReader{patience: readPatience}
-		read, err := db.view(r, f)
-		if err == nil || read || try == 3 || !passing(err) {
+		read, err := db.view(ctx, r, f)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil || read || try == 3 || !passing(err):
 			return err
 		}
 	}
 }
 
-func (db *postgresStore) view(r *postgresReader, f func(*Reader) error) (began bool, err error) {
-	ctx, cancel := context.WithTimeout(db.ctx, readPatience)
+func (db *postgresStore) view(of context.Context, r *postgresReader, f func(*Reader) error) (began bool, err error) {
+	reading, end := context.WithCancel(of)
+	defer end()
+	defer context.AfterFunc(db.ctx, end)()
+	ctx, cancel := context.WithTimeout(reading, readPatience)
 	defer cancel()
 	conn, err := db.pool.Acquire(ctx)
 	if err != nil {
@@ -46,7 +52,7 @@ func (db *postgresStore) view(r *postgresReader, f func(*Reader) error) (began b
 	if r.tx, err = conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}); err != nil {
 		return false, err
 	}
-	r.ctx = db.ctx
+	r.ctx = reading
 	err = f(&Reader{r})
 	ending, stop := context.WithTimeout(context.Background(), time.Second)
 	defer stop()
@@ -236,7 +242,7 @@ func parseCursor(s string) (k primaryKey, err error) {
 }
 
 // FindUsage reads page by page, in the order of the primary key.
-func (db *postgresStore) FindUsage(f *UsageFilter, after string, row func(*Usage) error) error {
+func (db *postgresStore) FindUsage(ctx context.Context, f *UsageFilter, after string, row func(*Usage) error) error {
 	last := primaryKey{math.MinInt32, math.MinInt64, math.MinInt32}
 	if after != "" {
 		var err error
@@ -245,9 +251,10 @@ func (db *postgresStore) FindUsage(f *UsageFilter, after string, row func(*Usage
 		}
 	}
 	where, args := f.postgresWhere()
+	row = until(ctx, row)
 	for {
 		n := 0
-		err := db.View(func(r *Reader) error {
+		err := db.View(ctx, func(r *Reader) error {
 			args := append([]any{last.hour, last.subject, last.meter}, args...)
 			return r.reader.(*postgresReader).usage(where+" ORDER BY u.hour, u.subject, u.meter LIMIT "+strconv.Itoa(pageRows), func(u *Usage, subject int64) error {
 				n++

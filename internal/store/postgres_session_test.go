@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -221,7 +222,7 @@ func TestUnsafeServer(t *testing.T) {
 			}
 		}
 		refused := func(err error) bool { return errors.Is(err, errUnsafe) && strings.Contains(err.Error(), c.says) }
-		change(c.does, func() bool { _, err := db.Pulse(Revision{}); return refused(err) })
+		change(c.does, func() bool { _, err := db.Pulse(context.Background(), Revision{}); return refused(err) })
 		if c.refuses {
 			var unavailable *UnavailableError
 			// The writer's own process may hear of it later than that of the pulse.
@@ -233,7 +234,7 @@ func TestUnsafeServer(t *testing.T) {
 		if _, err := Open(s.URL(), Options{}); !refused(err) {
 			t.Errorf("%s at start: %v", c.says, err)
 		}
-		change(c.undoes, func() bool { _, err := db.Pulse(Revision{}); return err == nil })
+		change(c.undoes, func() bool { _, err := db.Pulse(context.Background(), Revision{}); return err == nil })
 		change("SELECT 1", func() bool { return writer(db).Update(func(tx *Tx) error { return nil }) == nil })
 	}
 	call(t, writer(db), of(2, 1))
@@ -331,7 +332,7 @@ func TestPgBouncer(t *testing.T) {
 	if got := transactionHas(t, writer(db), slices.Sorted(maps.Keys(want))...); !maps.Equal(got, want) {
 		t.Errorf("in session mode: %v", got)
 	}
-	if err := db.View(func(r *Reader) error { return r.Usage(func(*Usage) error { return ErrEnough }) }); !errors.Is(err, ErrEnough) {
+	if err := db.View(context.Background(), func(r *Reader) error { return r.Usage(func(*Usage) error { return ErrEnough }) }); !errors.Is(err, ErrEnough) {
 		t.Errorf("no usage is found: %v", err)
 	}
 }

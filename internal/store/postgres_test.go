@@ -51,7 +51,7 @@ func TestNewerSchema(t *testing.T) {
 	if err := writer(db).Update(func(*Tx) error { return nil }); !errors.Is(err, errTooOld) {
 		t.Errorf("writing to tables that this version does not know: %v", err)
 	}
-	if _, err := db.Pulse(Revision{}); !errors.Is(err, errTooOld) {
+	if _, err := db.Pulse(context.Background(), Revision{}); !errors.Is(err, errTooOld) {
 		t.Errorf("pulse: %v", err)
 	}
 	for format, want := range map[string]string{"1": "reads formats from 2 on", "4": "has format 4, made by a newer version of meterd"} {

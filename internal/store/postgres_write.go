@@ -211,7 +211,7 @@ func (w *postgresWriter) counts(tag pgconn.CommandTag) error {
 	if tag.RowsAffected() != 0 {
 		return nil
 	}
-	switch _, err := w.db.Pulse(w.known); {
+	switch _, err := w.db.Pulse(w.db.ctx, w.known); {
 	case errors.Is(err, ErrWentBack):
 		return final{err}
 	case errors.Is(err, errSealed), errors.Is(err, errTooOld):

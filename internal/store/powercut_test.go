@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -161,7 +162,7 @@ func open(dir string, crew []*merchant) (s *shop, err error) {
 		return nil, err
 	}
 	if _, err := s.Credential(sellerID, ""); err != nil {
-		if _, err := s.Import(s.Local(), goods(merchants)); err != nil {
+		if _, err := s.Import(context.Background(), s.Local(), goods(merchants)); err != nil {
 			return fail(err)
 		}
 	}
@@ -170,7 +171,7 @@ func open(dir string, crew []*merchant) (s *shop, err error) {
 		return fail(err)
 	}
 	s.seller = c.Principal
-	w, err := s.CreateWorkloadCredentials(s.Local(), adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: host, Platform: "agentcore", ResourceID: "runtime-1", Region: "us-east-1"}})
+	w, err := s.CreateWorkloadCredentials(context.Background(), s.Local(), adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: host, Platform: "agentcore", ResourceID: "runtime-1", Region: "us-east-1"}})
 	if err != nil {
 		return fail(err)
 	}
@@ -204,7 +205,7 @@ func (m *merchant) step(s *shop) (answered bool, err error) {
 	case draw < 11:
 		m.sent++
 		account := customer(m.n, 100+m.sent)
-		_, err := s.CreateBuyer(s.Local(), buyer(account))
+		_, err := s.CreateBuyer(context.Background(), s.Local(), buyer(account))
 		m.buyers[account] = err == nil
 		return err == nil, nil
 	}
@@ -291,7 +292,7 @@ func (m *merchant) meter(s *shop, e entry) (answered bool, err error) {
 		return m.unanswered(refusal, []entry{e})
 	}
 	defer c.End()
-	id, refusal := c.MeterUsage(&metering.Meter{ProductCode: "software", HasProductCode: true, Dimension: e.dimension, Quantity: e.quantity, Timestamp: metering.InstantOf(e.hour), HasTimestamp: true,
+	id, refusal := c.MeterUsage(context.Background(), &metering.Meter{ProductCode: "software", HasProductCode: true, Dimension: e.dimension, Quantity: e.quantity, Timestamp: metering.InstantOf(e.hour), HasTimestamp: true,
 		ClientToken: strconv.Itoa(e.token), HasClientToken: true}, []byte("{}"))
 	switch {
 	case refusal == nil:
@@ -306,7 +307,7 @@ func (m *merchant) meter(s *shop, e entry) (answered bool, err error) {
 func (s *shop) stored() (map[item]fact, error) {
 	found := map[item]fact{}
 	for after := ""; ; {
-		page, err := s.Usage(s.Local(), adminapi.UsageFilter{}, after, 0)
+		page, err := s.Usage(context.Background(), s.Local(), adminapi.UsageFilter{}, after, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -424,13 +425,13 @@ func (s *shop) compare() error {
 // resend sends everything again, what was not answered too, and asks for the buyers.
 func (m *merchant) resend(s *shop) error {
 	for account, acked := range m.buyers {
-		if _, err := s.Buyer(s.Local(), account); err != nil {
+		if _, err := s.Buyer(context.Background(), s.Local(), account); err != nil {
 			if acked {
 				return fmt.Errorf("buyer %s was acknowledged: %w", account, err)
 			}
 			continue
 		}
-		page, err := s.Agreements(s.Local(), adminapi.AgreementFilter{BuyerAccountID: account}, "", 0)
+		page, err := s.Agreements(context.Background(), s.Local(), adminapi.AgreementFilter{BuyerAccountID: account}, "", 0)
 		if err != nil || len(page.Items) != 1 {
 			return fmt.Errorf("buyer %s has %d agreements, want the one it came with: %w", account, len(page.Items), err)
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -440,7 +441,7 @@ func (db *sqliteStore) OpenRecords() (keys, bytes int) {
 }
 
 // Pulse fails if a write or a checkpoint has failed.
-func (db *sqliteStore) Pulse(Revision) (Pulse, error) {
+func (db *sqliteStore) Pulse(context.Context, Revision) (Pulse, error) {
 	if err := db.failure.Load(); err != nil {
 		return Pulse{}, *err
 	}
@@ -634,8 +635,17 @@ func checkpoint(c *sqlite3.Conn) (ran bool, copied int64, err error) {
 }
 
 // View runs f once. Eight views run at once, others wait.
-func (db *sqliteStore) View(f func(*Reader) error) (err error) {
-	r, open := <-db.readers
+func (db *sqliteStore) View(ctx context.Context, f func(*Reader) error) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var r *sqliteReader
+	var open bool
+	select {
+	case r, open = <-db.readers:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if !open {
 		return errClosed
 	}
@@ -652,7 +662,11 @@ func (db *sqliteStore) View(f func(*Reader) error) (err error) {
 			return err
 		}
 	}
+	r.c.SetInterrupt(ctx)
 	sound, err = r.view(f)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
 	return err
 }
 
@@ -673,6 +687,7 @@ func (r *sqliteReader) view(f func(*Reader) error) (sound bool, err error) {
 		return false, err
 	}
 	err = f(&Reader{r})
+	r.c.SetInterrupt(context.Background())
 	end := r.c.Exec("ROLLBACK")
 	if err == nil {
 		err = end

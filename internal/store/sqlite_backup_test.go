@@ -60,7 +60,7 @@ func TestBackup(t *testing.T) {
 	if m, want := restored.Meta(), db.Meta(); !bytes.Equal(m.Secret, want.Secret) || m.Created != want.Created {
 		t.Errorf("meta %+v, want %+v", m, want)
 	}
-	err = restored.View(func(r *Reader) error {
+	err = restored.View(context.Background(), func(r *Reader) error {
 		if n, err := countUsage(r); n != 900 || err != nil {
 			t.Errorf("%d rows: %v", n, err)
 		}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -288,7 +289,7 @@ func TestLogAfterPowerCut(t *testing.T) {
 			continue
 		}
 		opened := reopen(t, dir)
-		err := opened.View(func(r *Reader) error {
+		err := opened.View(context.Background(), func(r *Reader) error {
 			got, err := countUsage(r)
 			checkCut(t, dir, got, &sum, int64(n))
 			return errors.Join(err, intact(r))

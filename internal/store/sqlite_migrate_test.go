@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -96,7 +97,7 @@ func TestMigrateSQLite(t *testing.T) {
 	want := fmt.Sprintf("none, 3/0, 5x, %d, ", len(sqliteSteps))
 	for range 2 { // the second time there is nothing to be made
 		db = reopen(t, dir)
-		err = db.View(func(r *Reader) error {
+		err = db.View(context.Background(), func(r *Reader) error {
 			if state, err := look(r); state != want || db.meta.Format != Format || err != nil {
 				return fmt.Errorf("format %d, %s, want %s: %w", db.meta.Format, state, want, err)
 			}

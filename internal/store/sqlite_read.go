@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -105,7 +106,7 @@ func (r *sqliteReader) rows(from string, take func([]keyRow) error, args ...any)
 // goroutine at a time.
 func (db *sqliteStore) scan(from int64, take func([]keyRow) error) error {
 	var last int64
-	err := db.View(func(r *Reader) (err error) {
+	err := db.View(context.Background(), func(r *Reader) (err error) {
 		last, err = r.number("SELECT coalesce(max(seq), 0) FROM usage")
 		return err
 	})
@@ -118,7 +119,7 @@ func (db *sqliteStore) scan(from int64, take func([]keyRow) error) error {
 	for first := from; first <= last; first += each {
 		reading++
 		go func() {
-			ended <- db.View(func(r *Reader) error {
+			ended <- db.View(context.Background(), func(r *Reader) error {
 				return r.reader.(*sqliteReader).rows("usage WHERE seq BETWEEN $1 AND $2", func(rows []keyRow) error {
 					select {
 					case found <- rows:
@@ -161,7 +162,7 @@ func (db *sqliteStore) Cursor(u *Usage) string { return strconv.FormatInt(u.Seq,
 // FindUsage reads in short transactions, because a long one would keep the write-ahead log from being reused; as rows
 // are only ever appended, what it sees is one state all the same. No row of an hour stands before the hour's mark,
 // which bounds the scan from below.
-func (db *sqliteStore) FindUsage(f *UsageFilter, after string, row func(*Usage) error) error {
+func (db *sqliteStore) FindUsage(ctx context.Context, f *UsageFilter, after string, row func(*Usage) error) error {
 	first := int64(0)
 	if after != "" {
 		n, err := strconv.ParseInt(after, 10, 64)
@@ -171,7 +172,7 @@ func (db *sqliteStore) FindUsage(f *UsageFilter, after string, row func(*Usage) 
 		first = n + 1
 	}
 	var last, marked int64
-	err := db.View(func(r *Reader) (err error) {
+	err := db.View(ctx, func(r *Reader) (err error) {
 		if last, err = r.number("SELECT coalesce(max(seq), 0) FROM usage"); err != nil {
 			return err
 		}
@@ -184,8 +185,9 @@ func (db *sqliteStore) FindUsage(f *UsageFilter, after string, row func(*Usage) 
 		})
 	})
 	where, args := f.where()
+	row = until(ctx, row)
 	for first = max(first, marked); err == nil && first <= last; first += scanRows {
-		err = db.View(func(r *Reader) (err error) {
+		err = db.View(ctx, func(r *Reader) (err error) {
 			// Rows that were copied from PostgreSQL stand far apart: each of its writers has places of its own.
 			if first, err = r.number("SELECT coalesce(min(seq), $1) FROM usage WHERE seq >= $2", last+1, first); err != nil {
 				return err

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -103,7 +104,7 @@ func TestCreate(t *testing.T) {
 	if m := db.Meta(); m.Format != Format || !m.Sandbox || m.Created != 7 || string(m.Secret) != "secret" || string(m.Check) != "check" {
 		t.Errorf("meta %+v", m)
 	}
-	err = db.View(func(r *Reader) error {
+	err = db.View(context.Background(), func(r *Reader) error {
 		c := metering.NewCatalog(metering.DefaultSettings())
 		tokens := 0
 		_, err := r.Load(Revision{}, func(row any) error {
@@ -271,7 +272,7 @@ func TestPragmas(t *testing.T) {
 			t.Errorf("%s is %q (%v), want %q", name, got, err, want)
 		}
 	}
-	err := db.View(func(r *Reader) error {
+	err := db.View(context.Background(), func(r *Reader) error {
 		if got, err := pragma(r.reader.(*sqliteReader).c, "checksum_verification"); err != nil || got != "1" {
 			t.Errorf("checksum_verification of a reader is %q (%v)", got, err)
 		}
@@ -302,7 +303,7 @@ func TestUpdateFails(t *testing.T) {
 		if err := db.Update(f); !errors.As(err, &commit) {
 			t.Errorf("%s: %v, want a CommitError", name, err)
 		}
-		if _, err := db.Pulse(Revision{}); err == nil {
+		if _, err := db.Pulse(context.Background(), Revision{}); err == nil {
 			t.Errorf("%s: the store says that it is well", name)
 		}
 		if err := db.Update(func(*Tx) error { return nil }); !errors.As(err, &commit) {
@@ -336,7 +337,7 @@ func TestCloseAfterFailure(t *testing.T) {
 	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, database) || !errors.Is(refused, ErrUnsure) {
 		t.Errorf("reading what may be in memory only: %v; %v", refused, err)
 	}
-	err = reopen(t, dir).View(func(r *Reader) error {
+	err = reopen(t, dir).View(context.Background(), func(r *Reader) error {
 		if n, err := countUsage(r); n != 300 || err != nil {
 			t.Errorf("%d rows: %v", n, err)
 		}
@@ -355,7 +356,7 @@ func TestViews(t *testing.T) {
 		var all sync.WaitGroup
 		for range 3 * maxReaders {
 			all.Go(func() {
-				err := db.View(func(*Reader) error {
+				err := db.View(context.Background(), func(*Reader) error {
 					running.Add(1)
 					<-release
 					running.Add(-1)
@@ -380,7 +381,7 @@ func TestViews(t *testing.T) {
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := db.View(func(*Reader) error { return nil }); !errors.Is(err, errClosed) {
+		if err := db.View(context.Background(), func(*Reader) error { return nil }); !errors.Is(err, errClosed) {
 			t.Errorf("a view of a closed store: %v", err)
 		}
 		if err := db.Close(); !errors.Is(err, errClosed) {
@@ -394,7 +395,7 @@ func TestViewFails(t *testing.T) {
 	db := reopen(t, create(t))
 	ended := func(r *Reader) error { return r.reader.(*sqliteReader).c.Exec("ROLLBACK") } // so that View's own fails
 	for range 2 * maxReaders {
-		if err := db.View(ended); err == nil {
+		if err := db.View(context.Background(), ended); err == nil {
 			t.Fatal("ending the transaction twice was no error")
 		}
 		func() {
@@ -403,7 +404,7 @@ func TestViewFails(t *testing.T) {
 					t.Error("the panic was lost")
 				}
 			}()
-			db.View(func(*Reader) error { panic("at the disco") })
+			db.View(context.Background(), func(*Reader) error { panic("at the disco") })
 		}()
 	}
 	pooled := 0
@@ -419,7 +420,7 @@ func TestViewFails(t *testing.T) {
 	}
 	fill(t, db, 1)
 	for range 2 * maxReaders {
-		err := db.View(func(r *Reader) error {
+		err := db.View(context.Background(), func(r *Reader) error {
 			if n, err := countUsage(r); n != 1 || err != nil {
 				t.Errorf("%d rows: %v", n, err)
 			}
@@ -453,7 +454,7 @@ func TestCheckpoints(t *testing.T) {
 			}
 		}
 	}
-	err := db.View(func(r *Reader) error {
+	err := db.View(context.Background(), func(r *Reader) error {
 		if _, err := countUsage(r); err != nil { // the transaction begins to read
 			return err
 		}
@@ -587,7 +588,7 @@ func TestCallOfRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.View(func(r *Reader) error {
+	err = db.View(context.Background(), func(r *Reader) error {
 		for n := 1; n <= rows; n++ {
 			if n/10 == strange/10 { // the strange one may lead the halving past those after it
 				continue
@@ -641,7 +642,7 @@ func TestRowsAreNumbered(t *testing.T) {
 		}
 	}
 	var got []int64
-	err := db.View(func(r *Reader) error {
+	err := db.View(context.Background(), func(r *Reader) error {
 		return r.Usage(func(u *Usage) error {
 			got = append(got, u.Seq)
 			return nil

@@ -9,6 +9,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -117,14 +118,15 @@ type Store interface {
 	Writers() []Writer
 
 	// View runs f on the state that is durable now. A shared store runs f again if the connection was lost before f
-	// read anything. Views do not hold up writers; a few run at once, others wait.
-	View(f func(*Reader) error) error
+	// read anything. Views do not hold up writers; a few run at once, others wait. When ctx is done, waiting and reading
+	// end with its error.
+	View(ctx context.Context, f func(*Reader) error) error
 
 	// FindUsage calls row for each usage row behind the cursor that the filter chooses, in the order of the store,
-	// until row returns ErrEnough. Rows that were there when the scan began come exactly once. The embedded store's
+	// until row returns ErrEnough, or ctx is done. Rows that were there when the scan began come exactly once. The embedded store's
 	// order is that in which rows were accepted; PostgreSQL's is that of hours, and a row accepted meanwhile for an
 	// hour that has been passed does not come. The row is only valid during the call.
-	FindUsage(f *UsageFilter, after string, row func(*Usage) error) error
+	FindUsage(ctx context.Context, f *UsageFilter, after string, row func(*Usage) error) error
 
 	// Cursor is the place of a row for FindUsage; an empty one is before all rows.
 	Cursor(u *Usage) string
@@ -132,7 +134,7 @@ type Store interface {
 	// Pulse asks the store how it is: see [Pulse]. It fails if the store cannot be written to, and with [ErrWentBack] if
 	// a shared store's history does not have the revision that the caller knows, unless that is zero, or what its own
 	// writers have committed.
-	Pulse(known Revision) (Pulse, error)
+	Pulse(ctx context.Context, known Revision) (Pulse, error)
 
 	// OpenRecords returns how many keys are held in memory to decide duplicates, and how many bytes the tables of keys
 	// take there.
@@ -328,6 +330,16 @@ type UsageFilter struct {
 	Region                    metering.Region
 	Product, Buyer, Agreement uint32
 	From, To                  metering.Instant // From <= Timestamp < To
+}
+
+// until is row until ctx is done.
+func until(ctx context.Context, row func(*Usage) error) func(*Usage) error {
+	return func(u *Usage) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return row(u)
+	}
 }
 
 // Create makes a new store with what fill puts into it: in the folder, which is made too if it is missing, or in the

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -75,7 +76,7 @@ func TestFilesTakenAway(t *testing.T) {
 					ticks <- time.Time{}
 					if tt.path != "" {
 						db.watching.Wait()
-						_, err := db.Pulse(Revision{})
+						_, err := db.Pulse(context.Background(), Revision{})
 						missed("pulse", err)
 					} else {
 						ticks <- time.Time{} // it has looked, and goes on
@@ -193,7 +194,7 @@ func TestFilesOverwritten(t *testing.T) {
 				case "idle":
 					ticks <- time.Time{}
 					db.watching.Wait()
-					_, err := db.Pulse(Revision{})
+					_, err := db.Pulse(context.Background(), Revision{})
 					missed("pulse", err, tt.look)
 					missed("a commit after it", commit(), tt.look)
 				case "commit":
@@ -259,7 +260,7 @@ func TestMarkKept(t *testing.T) {
 			ticks <- time.Time{}
 			if tt.says != "" {
 				db.watching.Wait()
-				if _, err := db.Pulse(Revision{}); err == nil || !strings.Contains(err.Error(), mark+" "+tt.says) {
+				if _, err := db.Pulse(context.Background(), Revision{}); err == nil || !strings.Contains(err.Error(), mark+" "+tt.says) {
 					t.Errorf("pulse: %v", err)
 				}
 				return
