@@ -54,7 +54,7 @@ func TestTold(t *testing.T) {
 		{"copy --finish", func(string, string) []string { return []string{"copy", "--finish", data, database} }, called, syscall.SIGINT, "run the same command again to finish"},
 		{"admin", func(pipe, _ string) []string {
 			return []string{"admin", "import", pipe, "--endpoint", "http://" + silent.Addr().String(), "--token", "x"}
-		}, piped, syscall.SIGTERM, "interrupted"},
+		}, piped, syscall.SIGTERM, "meterd: "}, // in reading it, or in asking the service,
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "new")
