@@ -362,6 +362,57 @@ func TestRegionsAreBounded(t *testing.T) {
 	}
 }
 
+// weighed is a source that weighs the heap when a list has been gone through.
+type weighed struct {
+	adminapi.Source
+	most uint64
+}
+
+func (w *weighed) Each(list string, f func(int, any) bool) {
+	w.Source.Each(list, f)
+	w.most = max(w.most, heap())
+}
+
+// TestImportMemory: beside what the marketplace takes when it is there, an import holds no more than six times its file
+// while it is planned, also where the file is as dense as can be.
+func TestImportMemory(t *testing.T) {
+	began := `{"sellers":[{"account_id":"` + sellerID + `"}],"products":[{"product_code":"p","seller_account_id":"` + sellerID + `","type":"saas"}],"buyers":[`
+	inYAML := "sellers:\n- account_id: \"" + sellerID + "\"\nproducts:\n- {product_code: p, seller_account_id: \"" + sellerID + "\", type: saas}\nbuyers:\n"
+	var agreements, buyers, lines strings.Builder
+	for i := range 2 {
+		fmt.Fprintf(&agreements, `{"account_id":"1%011d","agreements":[%s{"product_code":"p"}]},`, i, strings.Repeat(`{"product_code":"p"},`, 30_000))
+		fmt.Fprintf(&lines, "- account_id: \"1%011d\"\n  agreements:\n%s", i, strings.Repeat("  - product_code: p\n", 30_000))
+	}
+	for i := range 10_000 {
+		fmt.Fprintf(&buyers, `{"account_id":"1%011d","agreements":[{"product_code":"p"}]},`, i)
+	}
+	for _, c := range []struct {
+		name string
+		form adminapi.Form
+		text string
+	}{
+		{"agreements", adminapi.JSON, began + agreements.String() + `{"account_id":"123456789012"}]}`},
+		{"agreements", adminapi.YAML, inYAML + lines.String()},
+		{"buyers", adminapi.JSON, began + buyers.String() + `{"account_id":"123456789012"}]}`},
+	} {
+		m := newFixture(t, false)
+		file, faults, err := adminapi.Load(c.form, strings.NewReader(c.text), int64(len(c.text)))
+		if err != nil || len(faults) > 0 {
+			t.Fatal(err, faults)
+		}
+		before := heap()
+		w := &weighed{Source: file}
+		must(m.l.Import(t.Context(), m.op, w))
+		kept := heap()
+		t.Logf("%s, %s: %d bytes; at most %.1f times that is held, %.1f times is kept", c.name, c.form, len(c.text), float64(w.most-before)/float64(len(c.text)), float64(kept-before)/float64(len(c.text)))
+		if w.most > kept+5*uint64(len(c.text)) { // and the file itself
+			t.Errorf("%s, %s: %d bytes are held beside what is kept, for a file of %d", c.name, c.form, w.most-kept, len(c.text))
+		}
+		runtime.KeepAlive(file)
+		runtime.KeepAlive(w)
+	}
+}
+
 // BenchmarkImport imports a million buyers with an agreement each, or METERD_TEST_BUYERS, and tells what the
 // catalogue needs for each.
 func BenchmarkImport(b *testing.B) {

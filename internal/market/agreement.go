@@ -85,8 +85,12 @@ func (p *Plan) addAgreement(in *adminapi.Agreement, imported bool) (id uint32, e
 	}
 	p.newest[subscriber{a.Product, a.Buyer}] = a.ID
 	p.agreements.add(a)
-	p.agreementByID[a.AgreementID] = a.ID
-	p.byLicense[a.LicenseARN] = a.ID
+	if in.AgreementID != "" { // nothing in the plan can name what was only made here
+		p.agreementByID[a.AgreementID] = a.ID
+	}
+	if in.LicenseARN != "" {
+		p.byLicense[a.LicenseARN] = a.ID
+	}
 	return a.ID, false, nil
 }
 

@@ -265,6 +265,7 @@ func (p *Plan) addMarketplace(m adminapi.Source) (out adminapi.ImportResult) {
 			}
 			return len(r.faults) < adminapi.MaxFaults
 		})
+		r.item = nil
 	}
 	return out
 }

@@ -94,13 +94,11 @@ func NewPlan(v View, random io.Reader, stored func(id [16]byte) (*store.Registra
 func (p *Plan) expect(buyers, agreements int) {
 	p.accounts.added = make([]metering.Account, 0, buyers)
 	p.accountByID = make(map[uint64]uint32, buyers)
-	p.customers = make([]metering.Customer, 0, agreements)
-	p.customer = make(map[subscriber]string, agreements)
-	p.buyerOf = make(map[customerName]uint32, agreements)
+	p.customers = make([]metering.Customer, 0, min(buyers, agreements))
+	p.customer = make(map[subscriber]string, min(buyers, agreements))
+	p.buyerOf = make(map[customerName]uint32, min(buyers, agreements))
 	p.agreements.added = make([]metering.Agreement, 0, agreements)
-	p.agreementByID = make(map[string]uint32, agreements)
-	p.byLicense = make(map[string]uint32, agreements)
-	p.newest = make(map[subscriber]uint32, agreements)
+	p.newest = make(map[subscriber]uint32, min(buyers, agreements))
 }
 
 // Settle lets go of all that only planning needs, which for a large import is a third of the plan.
