@@ -142,15 +142,16 @@ func text(v reflect.Value) string {
 // Paged is what a list takes: it has a [Paging].
 type Paged[In any] interface {
 	*In
-	paging() *Paging
+	Asked() *Paging
 }
 
-func (p *Paging) paging() *Paging { return p }
+// Asked returns the page that is asked for.
+func (p *Paging) Asked() *Paging { return p }
 
 // All asks for a list page by page, from the first one to the last.
 func All[In, T any, P Paged[In]](ctx context.Context, c *Client, list Verb[In, Page[T]], in In) (Page[T], error) {
 	all := Page[T]{Items: []T{}}
-	page := P(&in).paging()
+	page := P(&in).Asked()
 	page.Limit = 1000
 	for {
 		p, err := list.Do(ctx, c, in)

@@ -83,23 +83,43 @@ func List[R any](ctx context.Context, l *Ledger, op Operator, list market.List[R
 	if err := op.check(l); err != nil {
 		return none, err
 	}
-	page, err := market.NewPage(list, after, limit)
-	if err != nil {
+	page, refusal := market.NewPage(list, after, limit)
+	if refusal != nil {
+		return none, refusal
+	}
+	if err := fill(ctx, l, op, page); err != nil {
 		return none, err
+	}
+	return page.Page, nil
+}
+
+// fill fills a page, and lets go of the lock again and again.
+func fill(ctx context.Context, l *Ledger, op Operator, page market.Filler) error {
+	if err := op.check(l); err != nil {
+		return err
 	}
 	for finished := false; !finished; {
 		if err := ctx.Err(); err != nil {
-			return none, err
+			return err
 		}
 		l.mu.RLock()
 		v := l.view()
+		var err *metering.Error
 		finished, err = page.Fill(&v, maxLook)
 		l.mu.RUnlock()
 		if err != nil {
-			return none, err
+			return err
 		}
 	}
-	return page.Page, nil
+	return nil
+}
+
+func (l *Ledger) tokenVerbs() []Verb {
+	return []Verb{
+		adminapi.Bind(adminapi.ListTokens, func(ctx context.Context, op Operator, in adminapi.Paging) (adminapi.Page[adminapi.Token], error) {
+			return l.Tokens(ctx, op, in.After, in.Limit)
+		}),
+	}
 }
 
 // Tokens lists the registration tokens in the order in which they were issued. They are read from the store, while the
@@ -180,6 +200,20 @@ func (l *Ledger) CreateWorkloadCredentials(ctx context.Context, op Operator, in 
 		return adminapi.WorkloadCredentials{}, err
 	}
 	return out, nil
+}
+
+func (l *Ledger) clockVerbs() []Verb {
+	return []Verb{
+		adminapi.Bind(adminapi.GetClock, func(ctx context.Context, op Operator, _ adminapi.None) (adminapi.Clock, error) {
+			return l.Clock(ctx, op)
+		}),
+		adminapi.Bind(adminapi.ChangeClock, func(ctx context.Context, op Operator, in adminapi.ClockChange) (adminapi.Clock, error) {
+			return l.ChangeClock(ctx, op, in)
+		}),
+		adminapi.Bind(adminapi.AcceptClock, func(ctx context.Context, op Operator, _ adminapi.None) (adminapi.Clock, error) {
+			return l.AcceptClock(ctx, op)
+		}),
+	}
 }
 
 // Clock returns the ledger clock.

@@ -15,7 +15,7 @@ func (l *Ledger) CreateRegion(ctx context.Context, op Operator, in adminapi.Regi
 }
 
 func (l *Ledger) EnableRegion(ctx context.Context, op Operator, name string, enabled bool) (adminapi.Region, error) {
-	return Act(ctx, l, op, market.EnableRegion(name, enabled))
+	return Act(ctx, l, op, market.ChangeRegion(adminapi.RegionChange{Name: name, Enabled: enabled}))
 }
 
 func (l *Ledger) CreateSeller(ctx context.Context, op Operator, in adminapi.Seller) (adminapi.Seller, error) {
@@ -27,7 +27,8 @@ func (l *Ledger) CreateBuyer(ctx context.Context, op Operator, in adminapi.Buyer
 }
 
 func (l *Ledger) ChangeBuyer(ctx context.Context, op Operator, accountID string, in adminapi.BuyerChange) (adminapi.Buyer, error) {
-	return Act(ctx, l, op, market.ChangeBuyer(accountID, in))
+	in.AccountID = accountID
+	return Act(ctx, l, op, market.ChangeBuyer(in))
 }
 
 func (l *Ledger) CreateProduct(ctx context.Context, op Operator, in adminapi.Product) (adminapi.Product, error) {
@@ -35,15 +36,16 @@ func (l *Ledger) CreateProduct(ctx context.Context, op Operator, in adminapi.Pro
 }
 
 func (l *Ledger) AddDimension(ctx context.Context, op Operator, code string, in adminapi.NewDimension) (adminapi.Product, error) {
-	return Act(ctx, l, op, market.AddDimension(code, in))
+	in.ProductCode = code
+	return Act(ctx, l, op, market.AddDimension(in))
 }
 
 func (l *Ledger) RotatePublicKey(ctx context.Context, op Operator, code string) (adminapi.PublicKey, error) {
-	return Act(ctx, l, op, market.RotatePublicKey(code))
+	return Act(ctx, l, op, market.RotatePublicKey(adminapi.ProductPath{ProductCode: code}))
 }
 
 func (l *Ledger) ExpirePublicKey(ctx context.Context, op Operator, code string, version int32) (adminapi.PublicKey, error) {
-	return Act(ctx, l, op, market.ExpirePublicKey(code, version))
+	return Act(ctx, l, op, market.ExpirePublicKey(adminapi.PublicKeyPath{ProductCode: code, Version: version}))
 }
 
 func (l *Ledger) CreateAgreement(ctx context.Context, op Operator, in adminapi.Agreement) (adminapi.Agreement, error) {
@@ -51,11 +53,12 @@ func (l *Ledger) CreateAgreement(ctx context.Context, op Operator, in adminapi.A
 }
 
 func (l *Ledger) CancelAgreement(ctx context.Context, op Operator, agreementID string, in adminapi.Cancellation) (adminapi.Agreement, error) {
-	return Act(ctx, l, op, market.CancelAgreement(agreementID, in))
+	in.AgreementID = agreementID
+	return Act(ctx, l, op, market.CancelAgreement(in))
 }
 
 func (l *Ledger) EndAgreement(ctx context.Context, op Operator, agreementID string) (adminapi.Agreement, error) {
-	return Act(ctx, l, op, market.EndAgreement(agreementID))
+	return Act(ctx, l, op, market.EndAgreement(adminapi.AgreementPath{AgreementID: agreementID}))
 }
 
 func (l *Ledger) CreatePrincipal(ctx context.Context, op Operator, kind iam.Kind, in adminapi.Principal) (adminapi.Principal, error) {
@@ -63,15 +66,17 @@ func (l *Ledger) CreatePrincipal(ctx context.Context, op Operator, kind iam.Kind
 }
 
 func (l *Ledger) PutPermissions(ctx context.Context, op Operator, kind iam.Kind, accountID, name string, in adminapi.Permissions) (adminapi.Principal, error) {
-	return Act(ctx, l, op, market.PutPermissions(kind, accountID, name, in))
+	in.AccountID, in.Name = accountID, name
+	return Act(ctx, l, op, market.PutPermissions(kind, in))
 }
 
 func (l *Ledger) CreateAccessKey(ctx context.Context, op Operator, accountID, user string) (adminapi.AccessKey, error) {
-	return Act(ctx, l, op, market.CreateAccessKey(accountID, user))
+	return Act(ctx, l, op, market.CreateAccessKey(adminapi.PrincipalPath{AccountID: accountID, Name: user}))
 }
 
 func (l *Ledger) ChangeAccessKey(ctx context.Context, op Operator, accessKeyID string, in adminapi.AccessKeyChange) (adminapi.AccessKey, error) {
-	return Act(ctx, l, op, market.ChangeAccessKey(accessKeyID, in))
+	in.AccessKeyID = accessKeyID
+	return Act(ctx, l, op, market.ChangeAccessKey(in))
 }
 
 func (l *Ledger) CreateToken(ctx context.Context, op Operator, in adminapi.TokenRequest) (adminapi.Token, error) {
@@ -87,77 +92,73 @@ func (l *Ledger) Import(ctx context.Context, op Operator, m adminapi.Source, fou
 }
 
 func (l *Ledger) DeletePrincipal(ctx context.Context, op Operator, kind iam.Kind, accountID, name string) error {
-	_, err := Act(ctx, l, op, market.DeletePrincipal(kind, accountID, name))
+	_, err := Act(ctx, l, op, market.DeletePrincipal(kind, adminapi.PrincipalPath{AccountID: accountID, Name: name}))
 	return err
 }
 
 func (l *Ledger) DeleteAccessKey(ctx context.Context, op Operator, accessKeyID string) error {
-	_, err := Act(ctx, l, op, market.DeleteAccessKey(accessKeyID))
+	_, err := Act(ctx, l, op, market.DeleteAccessKey(adminapi.AccessKeyPath{AccessKeyID: accessKeyID}))
 	return err
 }
 
 func (l *Ledger) RevokeToken(ctx context.Context, op Operator, id string) error {
-	_, err := Act(ctx, l, op, market.RevokeToken(id))
+	_, err := Act(ctx, l, op, market.RevokeToken(adminapi.TokenPath{ID: id}))
 	return err
 }
 
 func (l *Ledger) DeleteAdminToken(ctx context.Context, op Operator, id string) error {
-	_, err := Act(ctx, l, op, market.DeleteAdminToken(id))
+	_, err := Act(ctx, l, op, market.DeleteAdminToken(adminapi.TokenPath{ID: id}))
 	return err
 }
 
-func (l *Ledger) Seller(ctx context.Context, op Operator, accountID string) (adminapi.Seller, error) {
-	return Find(ctx, l, op, market.Seller(accountID))
-}
-
 func (l *Ledger) Buyer(ctx context.Context, op Operator, accountID string) (adminapi.Buyer, error) {
-	return Find(ctx, l, op, market.Buyer(accountID))
+	return Find(ctx, l, op, market.Buyer(adminapi.AccountPath{AccountID: accountID}))
 }
 
 func (l *Ledger) Product(ctx context.Context, op Operator, code string) (adminapi.Product, error) {
-	return Find(ctx, l, op, market.Product(code))
+	return Find(ctx, l, op, market.Product(adminapi.ProductPath{ProductCode: code}))
 }
 
 func (l *Ledger) PublicKeys(ctx context.Context, op Operator, code string) (adminapi.Page[adminapi.PublicKey], error) {
-	return Find(ctx, l, op, market.PublicKeys(code))
+	return Find(ctx, l, op, market.PublicKeys(adminapi.ProductPath{ProductCode: code}))
 }
 
 func (l *Ledger) Agreement(ctx context.Context, op Operator, agreementID string) (adminapi.Agreement, error) {
-	return Find(ctx, l, op, market.Agreement(agreementID))
+	return Find(ctx, l, op, market.Agreement(adminapi.AgreementPath{AgreementID: agreementID}))
 }
 
 func (l *Ledger) Principal(ctx context.Context, op Operator, kind iam.Kind, accountID, name string) (adminapi.Principal, error) {
-	return Find(ctx, l, op, market.Principal(kind, accountID, name))
+	return Find(ctx, l, op, market.Principal(kind, adminapi.PrincipalPath{AccountID: accountID, Name: name}))
 }
 
 func (l *Ledger) Regions(ctx context.Context, op Operator, after string, limit int) (adminapi.Page[adminapi.Region], error) {
-	return List(ctx, l, op, market.Regions(), after, limit)
+	return List(ctx, l, op, market.Regions(adminapi.Paging{}), after, limit)
 }
 
 func (l *Ledger) Sellers(ctx context.Context, op Operator, after string, limit int) (adminapi.Page[adminapi.Seller], error) {
-	return List(ctx, l, op, market.Sellers(), after, limit)
+	return List(ctx, l, op, market.Sellers(adminapi.Paging{}), after, limit)
 }
 
 func (l *Ledger) Buyers(ctx context.Context, op Operator, after string, limit int) (adminapi.Page[adminapi.Buyer], error) {
-	return List(ctx, l, op, market.Buyers(), after, limit)
+	return List(ctx, l, op, market.Buyers(adminapi.Paging{}), after, limit)
 }
 
 func (l *Ledger) Products(ctx context.Context, op Operator, sellerAccountID string, after string, limit int) (adminapi.Page[adminapi.Product], error) {
-	return List(ctx, l, op, market.Products(sellerAccountID), after, limit)
+	return List(ctx, l, op, market.Products(adminapi.ProductPaging{SellerAccountID: sellerAccountID}), after, limit)
 }
 
 func (l *Ledger) Agreements(ctx context.Context, op Operator, f adminapi.AgreementFilter, after string, limit int) (adminapi.Page[adminapi.Agreement], error) {
-	return List(ctx, l, op, market.Agreements(f), after, limit)
+	return List(ctx, l, op, market.Agreements(adminapi.AgreementPaging{AgreementFilter: f}), after, limit)
 }
 
 func (l *Ledger) Principals(ctx context.Context, op Operator, kind iam.Kind, accountID string, after string, limit int) (adminapi.Page[adminapi.Principal], error) {
-	return List(ctx, l, op, market.Principals(kind, accountID), after, limit)
+	return List(ctx, l, op, market.Principals(kind, adminapi.AccountPaging{AccountID: accountID}), after, limit)
 }
 
 func (l *Ledger) Workloads(ctx context.Context, op Operator, accountID string, after string, limit int) (adminapi.Page[adminapi.Workload], error) {
-	return List(ctx, l, op, market.Workloads(accountID), after, limit)
+	return List(ctx, l, op, market.Workloads(adminapi.AccountPaging{AccountID: accountID}), after, limit)
 }
 
 func (l *Ledger) AdminTokens(ctx context.Context, op Operator, after string, limit int) (adminapi.Page[adminapi.AdminToken], error) {
-	return List(ctx, l, op, market.AdminTokens(), after, limit)
+	return List(ctx, l, op, market.AdminTokens(adminapi.Paging{}), after, limit)
 }

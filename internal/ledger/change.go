@@ -156,7 +156,7 @@ func (k lock) tryLock() bool {
 func (k lock) unlock() { <-k }
 
 func (op Operator) check(l *Ledger) *metering.Error {
-	if op.ledger != l {
+	if op.ledger != l || l == nil {
 		return metering.Errorf(metering.AccessDenied, "Only an operator may do this.")
 	}
 	return nil

@@ -16,6 +16,17 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
+func (l *Ledger) usageVerbs() []Verb {
+	return []Verb{
+		adminapi.Bind(adminapi.ListUsage, func(ctx context.Context, op Operator, in adminapi.UsagePaging) (adminapi.UsagePage, error) {
+			return l.Usage(ctx, op, in.UsageFilter, in.After, in.Limit)
+		}),
+		adminapi.Bind(adminapi.SumUsage, func(ctx context.Context, op Operator, in adminapi.UsageGrouping) (adminapi.UsageSums, error) {
+			return l.UsageSums(ctx, op, in.UsageFilter, in.Groups())
+		}),
+	}
+}
+
 // Variables only for tests.
 var (
 	maxPageBytes = 4 << 20 // of stored allocations; a page ends early beyond it

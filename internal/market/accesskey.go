@@ -10,6 +10,12 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
+var accessKeyVerbs = []Verb{
+	changes(adminapi.CreateAccessKey, CreateAccessKey),
+	changes(adminapi.ChangeAccessKey, ChangeAccessKey),
+	changes(adminapi.DeleteAccessKey, DeleteAccessKey),
+}
+
 // addGivenKey adds a key whose id and secret are given. A sandbox takes any that a signature can have: programs are
 // tried with keys such as test and AKIDEXAMPLE.
 func (p *Plan) addGivenKey(user uint32, in *adminapi.AccessKey) *metering.Error {
@@ -122,20 +128,20 @@ func (v *View) keyShape(k *store.AccessKey) adminapi.AccessKey {
 }
 
 // CreateAccessKey makes an access key for a user and returns it with its secret, this once.
-func CreateAccessKey(accountID, user string) Act[adminapi.AccessKey] {
+func CreateAccessKey(of adminapi.PrincipalPath) Act[adminapi.AccessKey] {
 	return func(p *Plan) (Find[adminapi.AccessKey], *metering.Error) {
-		q, err := p.principalNamed(iam.User, accountID, user)
+		q, err := p.principalNamed(iam.User, of.AccountID, of.Name)
 		if err != nil {
 			return nil, err
 		}
 		out, err := p.makeKey(q.ID)
-		p.Summary = "create access key " + out.AccessKeyID + " for user " + accountID + "/" + user
+		p.Summary = "create access key " + out.AccessKeyID + " for user " + of.AccountID + "/" + of.Name
 		return answer(out), err
 	}
 }
 
 // ChangeAccessKey activates or deactivates an access key.
-func ChangeAccessKey(accessKeyID string, in adminapi.AccessKeyChange) Act[adminapi.AccessKey] {
+func ChangeAccessKey(in adminapi.AccessKeyChange) Act[adminapi.AccessKey] {
 	return func(p *Plan) (Find[adminapi.AccessKey], *metering.Error) {
 		if in.Status == "" {
 			return nil, invalid("status: is missing: give %s or %s", adminapi.Active, adminapi.Inactive)
@@ -144,12 +150,12 @@ func ChangeAccessKey(accessKeyID string, in adminapi.AccessKeyChange) Act[admina
 		if err != nil {
 			return nil, err
 		}
-		k, err := p.keyToChange(accessKeyID)
+		k, err := p.keyToChange(in.AccessKeyID)
 		if err != nil {
 			return nil, err
 		}
 		k.Active = active
-		p.Summary = "set access key " + accessKeyID + " " + in.Status
+		p.Summary = "set access key " + in.AccessKeyID + " " + in.Status
 		id := k.ID
 		return func(v *View) (adminapi.AccessKey, *metering.Error) { return v.keyShape(&v.directory.keys[id-1]), nil }, nil
 	}
@@ -174,14 +180,14 @@ func (p *Plan) keyToChange(accessKeyID string) (*store.AccessKey, *metering.Erro
 }
 
 // DeleteAccessKey deletes an access key. Its id is never used again.
-func DeleteAccessKey(accessKeyID string) Act[struct{}] {
-	return func(p *Plan) (Find[struct{}], *metering.Error) {
-		k, err := p.keyToChange(accessKeyID)
+func DeleteAccessKey(of adminapi.AccessKeyPath) Act[adminapi.None] {
+	return func(p *Plan) (Find[adminapi.None], *metering.Error) {
+		k, err := p.keyToChange(of.AccessKeyID)
 		if err != nil {
 			return nil, err
 		}
 		k.Deleted = true
-		p.Summary = "delete access key " + accessKeyID
+		p.Summary = "delete access key " + of.AccessKeyID
 		return nil, nil
 	}
 }

@@ -11,6 +11,12 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
+var adminTokenVerbs = []Verb{
+	lists(adminapi.ListAdminTokens, AdminTokens),
+	changes(adminapi.CreateAdminToken, CreateAdminToken),
+	changes(adminapi.DeleteAdminToken, DeleteAdminToken),
+}
+
 // CreateAdminToken makes a bearer token of the admin API and returns it, this once. A sandbox takes a given token.
 func CreateAdminToken(in adminapi.AdminToken) Act[adminapi.AdminToken] {
 	return func(p *Plan) (Find[adminapi.AdminToken], *metering.Error) {
@@ -47,7 +53,7 @@ func adminShape(t *store.AdminToken) adminapi.AdminToken {
 }
 
 // AdminTokens lists the bearer tokens of the admin API, without what they are.
-func AdminTokens() List[adminapi.AdminToken] {
+func AdminTokens(adminapi.Paging) List[adminapi.AdminToken] {
 	return listOf(func(s *State) []store.AdminToken { return s.directory.admins }, func(_ *View, t *store.AdminToken) (adminapi.AdminToken, bool) {
 		if t.Deleted {
 			return adminapi.AdminToken{}, false
@@ -57,11 +63,11 @@ func AdminTokens() List[adminapi.AdminToken] {
 }
 
 // DeleteAdminToken deletes a bearer token of the admin API, but never the last one: nobody could make another.
-func DeleteAdminToken(id string) Act[struct{}] {
-	return func(p *Plan) (Find[struct{}], *metering.Error) {
-		n, bad := strconv.ParseUint(strings.TrimSpace(id), 10, 32)
+func DeleteAdminToken(of adminapi.TokenPath) Act[adminapi.None] {
+	return func(p *Plan) (Find[adminapi.None], *metering.Error) {
+		n, bad := strconv.ParseUint(strings.TrimSpace(of.ID), 10, 32)
 		if bad != nil || n == 0 || n > uint64(len(p.admins.base)) || p.admins.at(uint32(n)).Deleted {
-			return nil, notFound("id: there is no admin token %.40q: meterd admin admin-token list shows them", id)
+			return nil, notFound("id: there is no admin token %.40q: meterd admin admin-token list shows them", of.ID)
 		}
 		if len(p.directory.bearers) == 1 {
 			return nil, conflict("id: it is the last admin token: make another one first, with: meterd admin admin-token create")

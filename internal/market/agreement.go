@@ -7,6 +7,14 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
+var agreementVerbs = []Verb{
+	lists(adminapi.ListAgreements, Agreements),
+	changes(adminapi.CreateAgreement, CreateAgreement),
+	finds(adminapi.GetAgreement, Agreement),
+	changes(adminapi.CancelAgreement, CancelAgreement),
+	changes(adminapi.EndAgreement, EndAgreement),
+}
+
 // CreateAgreement makes an agreement of a buyer for a product, and the licence that comes with it.
 func CreateAgreement(in adminapi.Agreement) Act[adminapi.Agreement] {
 	return func(p *Plan) (Find[adminapi.Agreement], *metering.Error) {
@@ -19,7 +27,7 @@ func CreateAgreement(in adminapi.Agreement) Act[adminapi.Agreement] {
 			return nil, conflict("agreement_id: agreement %s is there already, with the licence %s", a.AgreementID, a.LicenseARN)
 		}
 		p.Summary = "create agreement " + a.AgreementID + " of " + in.BuyerAccountID + " for product " + in.ProductCode
-		return Agreement(a.AgreementID), nil
+		return Agreement(adminapi.AgreementPath{AgreementID: a.AgreementID}), nil
 	}
 }
 
@@ -188,8 +196,8 @@ func (p *Plan) checkLegacy(product *metering.Product, a *metering.Agreement) *me
 
 // CancelAgreement lets an agreement begin to end, now or at a later time: usage from before that is taken for
 // one more hour (metering-api 2.10).
-func CancelAgreement(agreementID string, in adminapi.Cancellation) Act[adminapi.Agreement] {
-	return endAgreement(agreementID, func(p *Plan, a *metering.Agreement) *metering.Error {
+func CancelAgreement(in adminapi.Cancellation) Act[adminapi.Agreement] {
+	return endAgreement(in.AgreementID, func(p *Plan, a *metering.Agreement) *metering.Error {
 		at, err := Instant("at", in.At)
 		switch {
 		case err != nil:
@@ -200,21 +208,21 @@ func CancelAgreement(agreementID string, in adminapi.Cancellation) Act[adminapi.
 			return invalid("at: %v lies in the past, the time is %v: leave it out to cancel now", at, p.Now)
 		}
 		if s := a.State(p.Now); s == metering.Ending || s == metering.Ended {
-			return conflict("agreement_id: agreement %s is %v already, since %v", agreementID, s, a.EndingAt)
+			return conflict("agreement_id: agreement %s is %v already, since %v", in.AgreementID, s, a.EndingAt)
 		}
-		p.Summary = fmt.Sprintf("cancel agreement %s at %v", agreementID, at)
+		p.Summary = fmt.Sprintf("cancel agreement %s at %v", in.AgreementID, at)
 		a.EndingAt, a.EndedAt = at, at.Add(p.cfg.Settings.FinalWindow)
 		return nil
 	})
 }
 
 // EndAgreement ends an agreement at once: no more usage is taken.
-func EndAgreement(agreementID string) Act[adminapi.Agreement] {
-	return endAgreement(agreementID, func(p *Plan, a *metering.Agreement) *metering.Error {
+func EndAgreement(of adminapi.AgreementPath) Act[adminapi.Agreement] {
+	return endAgreement(of.AgreementID, func(p *Plan, a *metering.Agreement) *metering.Error {
 		if a.State(p.Now) == metering.Ended {
-			return conflict("agreement_id: agreement %s has ended already, at %v", agreementID, a.EndedAt)
+			return conflict("agreement_id: agreement %s has ended already, at %v", of.AgreementID, a.EndedAt)
 		}
-		p.Summary = "end agreement " + agreementID
+		p.Summary = "end agreement " + of.AgreementID
 		if a.EndingAt == 0 || a.EndingAt > p.Now {
 			a.EndingAt = p.Now
 		}
@@ -229,7 +237,7 @@ func endAgreement(agreementID string, change func(*Plan, *metering.Agreement) *m
 		if a == nil {
 			return nil, noAgreement(agreementID)
 		}
-		return Agreement(agreementID), change(p, p.agreements.change(a.ID))
+		return Agreement(adminapi.AgreementPath{AgreementID: agreementID}), change(p, p.agreements.change(a.ID))
 	}
 }
 
@@ -238,11 +246,11 @@ func noAgreement(id string) *metering.Error {
 }
 
 // Agreement returns an agreement.
-func Agreement(agreementID string) Find[adminapi.Agreement] {
+func Agreement(of adminapi.AgreementPath) Find[adminapi.Agreement] {
 	return func(v *View) (adminapi.Agreement, *metering.Error) {
-		a := v.AgreementByID(agreementID)
+		a := v.AgreementByID(of.AgreementID)
 		if a == nil {
-			return adminapi.Agreement{}, noAgreement(agreementID)
+			return adminapi.Agreement{}, noAgreement(of.AgreementID)
 		}
 		return v.agreementShape(a), nil
 	}
@@ -256,7 +264,7 @@ func (v *View) agreementShape(a *metering.Agreement) adminapi.Agreement {
 }
 
 // Agreements lists the agreements that the filter chooses.
-func Agreements(f adminapi.AgreementFilter) List[adminapi.Agreement] {
+func Agreements(f adminapi.AgreementPaging) List[adminapi.Agreement] {
 	return func(v *View) (none Things[adminapi.Agreement], err *metering.Error) {
 		var product, buyer uint32
 		if f.ProductCode != "" {

@@ -7,6 +7,16 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
+var partyVerbs = []Verb{
+	lists(adminapi.ListSellers, Sellers),
+	changes(adminapi.CreateSeller, CreateSeller),
+	finds(adminapi.GetSeller, Seller),
+	lists(adminapi.ListBuyers, Buyers),
+	changes(adminapi.CreateBuyer, CreateBuyer),
+	finds(adminapi.GetBuyer, Buyer),
+	changes(adminapi.ChangeBuyer, ChangeBuyer),
+}
+
 // CreateSeller makes an account a seller. The account may be a buyer too.
 func CreateSeller(in adminapi.Seller) Act[adminapi.Seller] {
 	return func(p *Plan) (Find[adminapi.Seller], *metering.Error) {
@@ -15,7 +25,7 @@ func CreateSeller(in adminapi.Seller) Act[adminapi.Seller] {
 		if exists {
 			err = conflict("account_id: account %s is a seller already", in.AccountID)
 		}
-		return Seller(in.AccountID), err
+		return Seller(adminapi.AccountPath{AccountID: in.AccountID}), err
 	}
 }
 
@@ -55,12 +65,12 @@ func (p *Plan) addParty(accountID, name string, role func(*metering.Account) *bo
 }
 
 // Seller returns a seller.
-func Seller(accountID string) Find[adminapi.Seller] {
+func Seller(of adminapi.AccountPath) Find[adminapi.Seller] {
 	return func(v *View) (adminapi.Seller, *metering.Error) {
-		n, _ := metering.ParseAccountID(accountID)
+		n, _ := metering.ParseAccountID(of.AccountID)
 		a := v.AccountByID(n)
 		if a == nil || !a.Seller {
-			return adminapi.Seller{}, noSeller("account_id", accountID)
+			return adminapi.Seller{}, noSeller("account_id", of.AccountID)
 		}
 		return sellerShape(a), nil
 	}
@@ -75,7 +85,7 @@ func noSeller(field, id string) *metering.Error {
 }
 
 // Sellers lists the sellers.
-func Sellers() List[adminapi.Seller] {
+func Sellers(adminapi.Paging) List[adminapi.Seller] {
 	return listOf((*State).Accounts, func(_ *View, a *metering.Account) (adminapi.Seller, bool) {
 		if !a.Seller {
 			return adminapi.Seller{}, false
@@ -95,7 +105,7 @@ func CreateBuyer(in adminapi.Buyer) Act[adminapi.Buyer] {
 			}
 		}
 		_, err := p.addBuyer(&in, nil)
-		return Buyer(in.AccountID), err
+		return Buyer(adminapi.AccountPath{AccountID: in.AccountID}), err
 	}
 }
 
@@ -224,31 +234,31 @@ func noBuyer(field, id string) *metering.Error {
 }
 
 // ChangeBuyer suspends a buyer, or ends its suspension.
-func ChangeBuyer(accountID string, in adminapi.BuyerChange) Act[adminapi.Buyer] {
+func ChangeBuyer(in adminapi.BuyerChange) Act[adminapi.Buyer] {
 	return func(p *Plan) (Find[adminapi.Buyer], *metering.Error) {
 		if in.Suspended == nil {
 			return nil, invalid("suspended: is missing: give true or false")
 		}
-		p.Summary = "end the suspension of buyer " + accountID
+		p.Summary = "end the suspension of buyer " + in.AccountID
 		if *in.Suspended {
-			p.Summary = "suspend buyer " + accountID
+			p.Summary = "suspend buyer " + in.AccountID
 		}
-		a, err := p.buyer("account_id", accountID)
+		a, err := p.buyer("account_id", in.AccountID)
 		if err != nil {
 			return nil, err
 		}
 		p.accounts.change(a.ID).Suspended = *in.Suspended
-		return Buyer(accountID), nil
+		return Buyer(adminapi.AccountPath{AccountID: in.AccountID}), nil
 	}
 }
 
 // Buyer returns a buyer, with its customer identifiers.
-func Buyer(accountID string) Find[adminapi.Buyer] {
+func Buyer(of adminapi.AccountPath) Find[adminapi.Buyer] {
 	return func(v *View) (adminapi.Buyer, *metering.Error) {
-		n, _ := metering.ParseAccountID(accountID)
+		n, _ := metering.ParseAccountID(of.AccountID)
 		a := v.AccountByID(n)
 		if a == nil || !a.Buyer {
-			return adminapi.Buyer{}, noBuyer("account_id", accountID)
+			return adminapi.Buyer{}, noBuyer("account_id", of.AccountID)
 		}
 		return v.buyerShape(a), nil
 	}
@@ -263,7 +273,7 @@ func (v *View) buyerShape(a *metering.Account) adminapi.Buyer {
 }
 
 // Buyers lists the buyers.
-func Buyers() List[adminapi.Buyer] {
+func Buyers(adminapi.Paging) List[adminapi.Buyer] {
 	return listOf((*State).Accounts, func(v *View, a *metering.Account) (adminapi.Buyer, bool) {
 		if !a.Buyer {
 			return adminapi.Buyer{}, false

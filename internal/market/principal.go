@@ -10,6 +10,21 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
+var (
+	userVerbs = principalVerbs(adminapi.Users, iam.User)
+	roleVerbs = principalVerbs(adminapi.Roles, iam.Role)
+)
+
+func principalVerbs(of adminapi.Principals, kind iam.Kind) []Verb {
+	return []Verb{
+		lists(of.List, func(in adminapi.AccountPaging) List[adminapi.Principal] { return Principals(kind, in) }),
+		changes(of.Create, func(in adminapi.Principal) Act[adminapi.Principal] { return CreatePrincipal(kind, in) }),
+		finds(of.Get, func(in adminapi.PrincipalPath) Find[adminapi.Principal] { return Principal(kind, in) }),
+		changes(of.Delete, func(in adminapi.PrincipalPath) Act[adminapi.None] { return DeletePrincipal(kind, in) }),
+		changes(of.PutPermissions, func(in adminapi.Permissions) Act[adminapi.Principal] { return PutPermissions(kind, in) }),
+	}
+}
+
 // CreatePrincipal makes a user, with the access keys given, or a role.
 func CreatePrincipal(kind iam.Kind, in adminapi.Principal) Act[adminapi.Principal] {
 	return func(p *Plan) (Find[adminapi.Principal], *metering.Error) {
@@ -18,7 +33,7 @@ func CreatePrincipal(kind iam.Kind, in adminapi.Principal) Act[adminapi.Principa
 		if err == nil && exists {
 			err = conflict("name: account %s has a %v %s already", in.AccountID, kind, in.Name)
 		}
-		return Principal(kind, in.AccountID, in.Name), err
+		return Principal(kind, adminapi.PrincipalPath{AccountID: in.AccountID, Name: in.Name}), err
 	}
 }
 
@@ -125,25 +140,25 @@ func noPrincipal(kind iam.Kind, accountID, name string) *metering.Error {
 }
 
 // PutPermissions replaces the permissions of a user or role. They are in force at once, in sessions too.
-func PutPermissions(kind iam.Kind, accountID, name string, in adminapi.Permissions) Act[adminapi.Principal] {
+func PutPermissions(kind iam.Kind, in adminapi.Permissions) Act[adminapi.Principal] {
 	return func(p *Plan) (Find[adminapi.Principal], *metering.Error) {
 		if found := checkPermissions(in.Allow, in.Deny); len(found) > 0 {
 			return nil, found[0]
 		}
-		q, err := p.principalNamed(kind, accountID, name)
+		q, err := p.principalNamed(kind, in.AccountID, in.Name)
 		if err != nil {
 			return nil, err
 		}
 		p.principals.change(q.ID).Permissions = iam.Permissions{Allow: in.Allow, Deny: in.Deny}
-		p.Summary = "put permissions of " + kind.String() + " " + accountID + "/" + name + ": allow " + strings.Join(in.Allow, " ") + "; deny " + strings.Join(in.Deny, " ")
-		return Principal(kind, accountID, name), nil
+		p.Summary = "put permissions of " + kind.String() + " " + in.AccountID + "/" + in.Name + ": allow " + strings.Join(in.Allow, " ") + "; deny " + strings.Join(in.Deny, " ")
+		return Principal(kind, adminapi.PrincipalPath{AccountID: in.AccountID, Name: in.Name}), nil
 	}
 }
 
 // DeletePrincipal deletes a user with its access keys, or a role, whose sessions end with it.
-func DeletePrincipal(kind iam.Kind, accountID, name string) Act[struct{}] {
-	return func(p *Plan) (Find[struct{}], *metering.Error) {
-		q, err := p.principalNamed(kind, accountID, name)
+func DeletePrincipal(kind iam.Kind, of adminapi.PrincipalPath) Act[adminapi.None] {
+	return func(p *Plan) (Find[adminapi.None], *metering.Error) {
+		q, err := p.principalNamed(kind, of.AccountID, of.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -153,22 +168,22 @@ func DeletePrincipal(kind iam.Kind, accountID, name string) Act[struct{}] {
 				p.keys.change(id).Deleted = true
 			}
 		}
-		p.Summary = "delete " + kind.String() + " " + accountID + "/" + name
+		p.Summary = "delete " + kind.String() + " " + of.AccountID + "/" + of.Name
 		return nil, nil
 	}
 }
 
 // Principal returns a user, with its access keys, or a role.
-func Principal(kind iam.Kind, accountID, name string) Find[adminapi.Principal] {
+func Principal(kind iam.Kind, of adminapi.PrincipalPath) Find[adminapi.Principal] {
 	return func(v *View) (adminapi.Principal, *metering.Error) {
-		if n, ok := metering.ParseAccountID(accountID); ok {
+		if n, ok := metering.ParseAccountID(of.AccountID); ok {
 			if a := v.AccountByID(n); a != nil {
-				if q := v.livePrincipal(v.directory.named[principalName{a.ID, kind, name}]); q != nil {
+				if q := v.livePrincipal(v.directory.named[principalName{a.ID, kind, of.Name}]); q != nil {
 					return v.principalShape(q), nil
 				}
 			}
 		}
-		return adminapi.Principal{}, noPrincipal(kind, accountID, name)
+		return adminapi.Principal{}, noPrincipal(kind, of.AccountID, of.Name)
 	}
 }
 
@@ -177,8 +192,8 @@ func (v *View) principalShape(q *store.Principal) adminapi.Principal {
 }
 
 // Principals lists the users or roles, of one account if one is given.
-func Principals(kind iam.Kind, accountID string) List[adminapi.Principal] {
-	return listOfAccount("account_id", accountID, func(s *State) []store.Principal { return s.directory.principals }, func(q *store.Principal) uint32 { return q.Account },
+func Principals(kind iam.Kind, of adminapi.AccountPaging) List[adminapi.Principal] {
+	return listOfAccount("account_id", of.AccountID, func(s *State) []store.Principal { return s.directory.principals }, func(q *store.Principal) uint32 { return q.Account },
 		func(v *View, q *store.Principal) (adminapi.Principal, bool) {
 			if q.Deleted || q.Kind != kind {
 				return adminapi.Principal{}, false

@@ -10,6 +10,13 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
+var productVerbs = []Verb{
+	lists(adminapi.ListProducts, Products),
+	changes(adminapi.CreateProduct, CreateProduct),
+	finds(adminapi.GetProduct, Product),
+	changes(adminapi.AddDimension, AddDimension),
+}
+
 const maxDimensions = 1000 // of a product; records name them, and they are searched in turn
 
 // CreateProduct publishes a product of a seller.
@@ -23,7 +30,7 @@ func CreateProduct(in adminapi.Product) Act[adminapi.Product] {
 			return nil, conflict("product_code: product %q is there already", in.ProductCode)
 		}
 		p.Summary = "create product " + p.products.at(id).Code
-		return Product(p.products.at(id).Code), nil
+		return Product(adminapi.ProductPath{ProductCode: p.products.at(id).Code}), nil
 	}
 }
 
@@ -226,10 +233,10 @@ func noProduct(field, code string, ofID *metering.Product) *metering.Error {
 }
 
 // AddDimension adds a dimension to a product. Dimensions are never renamed or removed: usage rows count them.
-func AddDimension(code string, in adminapi.NewDimension) Act[adminapi.Product] {
+func AddDimension(in adminapi.NewDimension) Act[adminapi.Product] {
 	return func(p *Plan) (Find[adminapi.Product], *metering.Error) {
-		p.Summary = "add dimension " + in.Dimension + " to product " + code
-		product, err := p.productNamed("product_code", code)
+		p.Summary = "add dimension " + in.Dimension + " to product " + in.ProductCode
+		product, err := p.productNamed("product_code", in.ProductCode)
 		if err != nil {
 			return nil, err
 		}
@@ -237,23 +244,23 @@ func AddDimension(code string, in adminapi.NewDimension) Act[adminapi.Product] {
 			return nil, err
 		}
 		if slices.Contains(product.Dimensions, in.Dimension) {
-			return nil, conflict("dimension: product %q has the dimension %q already", code, in.Dimension)
+			return nil, conflict("dimension: product %q has the dimension %q already", in.ProductCode, in.Dimension)
 		}
 		if len(product.Dimensions) >= maxDimensions {
-			return nil, conflict("dimension: product %q has %d dimensions already and there can be no more", code, maxDimensions)
+			return nil, conflict("dimension: product %q has %d dimensions already and there can be no more", in.ProductCode, maxDimensions)
 		}
 		// In a new array: operations may be reading the old one.
 		p.products.change(product.ID).Dimensions = append(slices.Clip(product.Dimensions), in.Dimension)
-		return Product(code), nil
+		return Product(adminapi.ProductPath{ProductCode: in.ProductCode}), nil
 	}
 }
 
 // Product returns a product, with its public keys.
-func Product(code string) Find[adminapi.Product] {
+func Product(of adminapi.ProductPath) Find[adminapi.Product] {
 	return func(v *View) (adminapi.Product, *metering.Error) {
-		product := v.ProductByCode(code)
+		product := v.ProductByCode(of.ProductCode)
 		if product == nil {
-			return adminapi.Product{}, noProduct("product_code", code, v.ProductByID(code))
+			return adminapi.Product{}, noProduct("product_code", of.ProductCode, v.ProductByID(of.ProductCode))
 		}
 		return v.productShape(product), nil
 	}
@@ -272,7 +279,7 @@ func (v *View) productShape(p *metering.Product) adminapi.Product {
 }
 
 // Products lists the products, of one seller if an account is given.
-func Products(sellerAccountID string) List[adminapi.Product] {
-	return listOfAccount("seller_account_id", sellerAccountID, (*State).Products, func(p *metering.Product) uint32 { return p.Seller },
+func Products(of adminapi.ProductPaging) List[adminapi.Product] {
+	return listOfAccount("seller_account_id", of.SellerAccountID, (*State).Products, func(p *metering.Product) uint32 { return p.Seller },
 		func(v *View, p *metering.Product) (adminapi.Product, bool) { return v.productShape(p), true })
 }

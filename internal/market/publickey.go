@@ -12,6 +12,12 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
+var publicKeyVerbs = []Verb{
+	finds(adminapi.ListPublicKeys, PublicKeys),
+	changes(adminapi.RotatePublicKey, RotatePublicKey),
+	changes(adminapi.ExpirePublicKey, ExpirePublicKey),
+}
+
 const keyBits = 2048 // of the keys that sign RegisterUsage tokens
 
 func (v *View) publicKeyShape(k *metering.PublicKey) adminapi.PublicKey {
@@ -114,9 +120,9 @@ func (p *Plan) makePublicKey(product uint32, version int32) *metering.Error {
 
 // RotatePublicKey makes the next version of the product's key. The version that was current is marked as
 // replaced now; it goes on signing for software that still asks for it (metering-api 2.7).
-func RotatePublicKey(code string) Act[adminapi.PublicKey] {
+func RotatePublicKey(of adminapi.ProductPath) Act[adminapi.PublicKey] {
 	return func(p *Plan) (Find[adminapi.PublicKey], *metering.Error) {
-		product, err := p.productNamed("product_code", code)
+		product, err := p.productNamed("product_code", of.ProductCode)
 		if err != nil {
 			return nil, err
 		}
@@ -129,31 +135,31 @@ func RotatePublicKey(code string) Act[adminapi.PublicKey] {
 			}
 		}
 		version++
-		p.Summary = fmt.Sprintf("make public key version %d of product %s", version, code)
-		return publicKey(code, version), p.makePublicKey(product.ID, version)
+		p.Summary = fmt.Sprintf("make public key version %d of product %s", version, of.ProductCode)
+		return publicKey(of.ProductCode, version), p.makePublicKey(product.ID, version)
 	}
 }
 
 // ExpirePublicKey marks a version of the product's key as replaced, without making another.
-func ExpirePublicKey(code string, version int32) Act[adminapi.PublicKey] {
+func ExpirePublicKey(of adminapi.PublicKeyPath) Act[adminapi.PublicKey] {
 	return func(p *Plan) (Find[adminapi.PublicKey], *metering.Error) {
-		p.Summary = fmt.Sprintf("expire public key version %d of product %s", version, code)
-		product, err := p.productNamed("product_code", code)
+		p.Summary = fmt.Sprintf("expire public key version %d of product %s", of.Version, of.ProductCode)
+		product, err := p.productNamed("product_code", of.ProductCode)
 		if err != nil {
 			return nil, err
 		}
 		for _, k := range p.State.PublicKeys(product.ID) {
-			if k.Version != version {
+			if k.Version != of.Version {
 				continue
 			}
 			if k.RotatedAt != 0 && k.RotatedAt <= p.Now {
-				return nil, conflict("version: version %d of product %q has expired at %v already", version, code, k.RotatedAt)
+				return nil, conflict("version: version %d of product %q has expired at %v already", of.Version, of.ProductCode, k.RotatedAt)
 			}
 			k.RotatedAt = p.Now
 			p.publicKeys = append(p.publicKeys, k)
-			return publicKey(code, version), nil
+			return publicKey(of.ProductCode, of.Version), nil
 		}
-		return nil, noVersion(code, version)
+		return nil, noVersion(of.ProductCode, of.Version)
 	}
 }
 
@@ -164,7 +170,7 @@ func noVersion(code string, version int32) *metering.Error {
 // publicKey returns a version of the product's key.
 func publicKey(code string, version int32) Find[adminapi.PublicKey] {
 	return func(v *View) (adminapi.PublicKey, *metering.Error) {
-		keys, err := PublicKeys(code)(v)
+		keys, err := PublicKeys(adminapi.ProductPath{ProductCode: code})(v)
 		if err != nil {
 			return adminapi.PublicKey{}, err
 		}
@@ -177,9 +183,9 @@ func publicKey(code string, version int32) Find[adminapi.PublicKey] {
 }
 
 // PublicKeys returns all versions of the product's key.
-func PublicKeys(code string) Find[adminapi.Page[adminapi.PublicKey]] {
+func PublicKeys(of adminapi.ProductPath) Find[adminapi.Page[adminapi.PublicKey]] {
 	return func(v *View) (adminapi.Page[adminapi.PublicKey], *metering.Error) {
-		product, err := Product(code)(v)
+		product, err := Product(of)(v)
 		return adminapi.Page[adminapi.PublicKey]{Items: append([]adminapi.PublicKey{}, product.PublicKeys...)}, err
 	}
 }

@@ -5,6 +5,12 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
+var regionVerbs = []Verb{
+	lists(adminapi.ListRegions, Regions),
+	changes(adminapi.CreateRegion, CreateRegion),
+	changes(adminapi.ChangeRegion, ChangeRegion),
+}
+
 const maxRegions = 255 // a region's id is a byte
 
 // CreateRegion adds a region that signatures may name.
@@ -15,7 +21,7 @@ func CreateRegion(in adminapi.Region) Act[adminapi.Region] {
 		if exists {
 			err = conflict("name: region %s is there already: change it with: meterd admin region enable or disable", in.Name)
 		}
-		return Region(in.Name), err
+		return regionNamed(in.Name), err
 	}
 }
 
@@ -42,19 +48,19 @@ func (p *Plan) addRegion(in *adminapi.Region) (exists bool, err *metering.Error)
 	return false, nil
 }
 
-// EnableRegion says whether records are taken in the region.
-func EnableRegion(name string, enabled bool) Act[adminapi.Region] {
+// ChangeRegion says whether records are taken in the region.
+func ChangeRegion(in adminapi.RegionChange) Act[adminapi.Region] {
 	return func(p *Plan) (Find[adminapi.Region], *metering.Error) {
-		p.Summary = "disable region " + name
-		if enabled {
-			p.Summary = "enable region " + name
+		p.Summary = "disable region " + in.Name
+		if in.Enabled {
+			p.Summary = "enable region " + in.Name
 		}
-		r := p.region(name)
+		r := p.region(in.Name)
 		if r == nil {
-			return nil, noRegion("name", name)
+			return nil, noRegion("name", in.Name)
 		}
-		p.regions.change(uint32(r.ID)).Enabled = enabled
-		return Region(name), nil
+		p.regions.change(uint32(r.ID)).Enabled = in.Enabled
+		return regionNamed(in.Name), nil
 	}
 }
 
@@ -62,8 +68,7 @@ func noRegion(field, name string) *metering.Error {
 	return notFound("%s: region %.40q is not known: add it with: meterd admin region create", field, name)
 }
 
-// Region returns a region.
-func Region(name string) Find[adminapi.Region] {
+func regionNamed(name string) Find[adminapi.Region] {
 	return func(v *View) (adminapi.Region, *metering.Error) {
 		r := v.RegionNamed(name)
 		if r == nil {
@@ -78,6 +83,6 @@ func regionShape(r *metering.RegionInfo) adminapi.Region {
 }
 
 // Regions lists the regions that signatures may name.
-func Regions() List[adminapi.Region] {
+func Regions(adminapi.Paging) List[adminapi.Region] {
 	return listOf((*State).Regions, func(_ *View, r *metering.RegionInfo) (adminapi.Region, bool) { return regionShape(r), true })
 }

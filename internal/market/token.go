@@ -14,6 +14,11 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
+var tokenVerbs = []Verb{
+	changes(adminapi.CreateToken, CreateToken),
+	changes(adminapi.RevokeToken, RevokeToken),
+}
+
 // CreateToken issues a registration token, as the marketplace hands one to a buyer who sets up an account. A sandbox
 // takes a given token.
 func CreateToken(in adminapi.TokenRequest) Act[adminapi.Token] {
@@ -156,9 +161,9 @@ func TokenCursor(after string) (id [16]byte, err *metering.Error) {
 }
 
 // RevokeToken makes a registration token invalid.
-func RevokeToken(id string) Act[struct{}] {
-	return func(p *Plan) (Find[struct{}], *metering.Error) {
-		key, err := tokenID("id", id)
+func RevokeToken(of adminapi.TokenPath) Act[adminapi.None] {
+	return func(p *Plan) (Find[adminapi.None], *metering.Error) {
+		key, err := tokenID("id", of.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -167,13 +172,13 @@ func RevokeToken(id string) Act[struct{}] {
 		case err != nil:
 			return nil, err
 		case found == nil:
-			return nil, notFound("id: there is no registration token %s: meterd admin token list shows them", id)
+			return nil, notFound("id: there is no registration token %s: meterd admin token list shows them", of.ID)
 		case found.Revoked:
-			return nil, conflict("id: the registration token %s has been revoked already", id)
+			return nil, conflict("id: the registration token %s has been revoked already", of.ID)
 		}
 		found.Revoked = true
 		p.tokens = append(p.tokens, *found)
-		p.Summary = "revoke registration token " + id
+		p.Summary = "revoke registration token " + of.ID
 		return nil, nil
 	}
 }

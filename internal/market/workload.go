@@ -10,6 +10,10 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
+var workloadVerbs = []Verb{
+	lists(adminapi.ListWorkloads, Workloads),
+}
+
 // WorkloadRole is the role whose sessions workloads get unless another one is named. It is made as needed.
 const WorkloadRole = "meterd-workload"
 
@@ -181,8 +185,8 @@ func (p *Plan) sameRole(id uint32, in *adminapi.Workload) *metering.Error {
 }
 
 // Workloads lists the workloads, of one account if one is given.
-func Workloads(accountID string) List[adminapi.Workload] {
-	return listOfAccount("account_id", accountID, (*State).Workloads, func(w *metering.Workload) uint32 { return w.Account },
+func Workloads(of adminapi.AccountPaging) List[adminapi.Workload] {
+	return listOfAccount("account_id", of.AccountID, (*State).Workloads, func(w *metering.Workload) uint32 { return w.Account },
 		func(v *View, w *metering.Workload) (adminapi.Workload, bool) {
 			return adminapi.Workload{AccountID: v.digits(w.Account), Platform: w.Platform.String(), ResourceID: w.ResourceID,
 				Region: v.Catalog.Region(w.Region).Name, Role: v.directory.principals[w.Role-1].Name}, true

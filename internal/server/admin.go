@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/table"
 )
 
@@ -62,11 +63,9 @@ func Admin(cfg AdminConfig) http.Handler {
 		OpenAPIPath: "/openapi", Formats: huma.DefaultFormats, DefaultFormat: "application/json", RejectUnknownQueryParameters: true,
 	})
 	a.api.UseMiddleware(a.refuseRepeated)
-	host := adminapi.Host[ledger.Operator]{API: a.api, Operator: operator, Table: a.table,
-		Refusal: func(method string, err error) huma.StatusError { return a.problem(method, err) }}
-	for _, verb := range a.verbs() {
-		verb.Serve(host)
-	}
+	serve(a, market.Verbs(), func(ctx context.Context) market.Desk { return operator(ctx) })
+	serve(a, cfg.Ledger.Verbs(), operator)
+	serve(a, a.verbs(), operator)
 	a.imports()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		newProblem(http.StatusNotFound, fmt.Sprintf("there is no %s %.200q: /openapi.json lists what there is", r.Method, r.URL.Path)).write(w)
@@ -84,6 +83,33 @@ func Admin(cfg AdminConfig) http.Handler {
 		}
 		guarded.ServeHTTP(w, r)
 	})
+}
+
+// serve adds verbs, for whoever asks by their context.
+func serve[Op any](a *admin, verbs []adminapi.Served[Op], who func(context.Context) Op) {
+	host := adminapi.Host[Op]{API: a.api, Operator: who, Table: a.table,
+		Refusal: func(method string, err error) huma.StatusError { return a.problem(method, err) }}
+	for _, v := range verbs {
+		v.Serve(host)
+	}
+}
+
+// verbs are those of the ledger whose answers have what only the edge knows.
+func (a *admin) verbs() []ledger.Verb {
+	return []ledger.Verb{
+		adminapi.Bind(adminapi.CreateWorkloadCredentials, func(ctx context.Context, op ledger.Operator, in adminapi.WorkloadRequest) (adminapi.WorkloadCredentials, error) {
+			out, err := a.Ledger.CreateWorkloadCredentials(ctx, op, in)
+			if a.Endpoint != nil {
+				out.Endpoint = a.Endpoint()
+			}
+			return out, err
+		}),
+		adminapi.Bind(adminapi.GetCall, func(ctx context.Context, op ledger.Operator, in adminapi.CallPath) (adminapi.Call, error) {
+			call, err := a.Ledger.CallRecord(ctx, op, in.RequestID)
+			call.Error = exceptionNamed(call.Error, a.Ledger.Settings())
+			return call, err
+		}),
+	}
 }
 
 type operatorKey struct{}
