@@ -52,7 +52,7 @@ func (c *Call) admitBatch(in *metering.Batch) ([]metering.Line, *metering.Error)
 	if fault := l.cfg.Faults.Unprocessed; fault != nil && refusal == nil {
 		for i := range lines {
 			p := l.market.Product(lines[i].Key.Product)
-			c.batch.skipped = append(c.batch.skipped, lines[i].Subscribed && fault(p.Code, p.Dimensions[lines[i].Key.Dimension-1], lines[i].Quantity))
+			c.batch.skipped = append(c.batch.skipped, lines[i].Subscribed && fault(p.Code, p.DimensionKeys()[lines[i].Key.Dimension-1], lines[i].Quantity))
 		}
 	}
 	return lines, refusal

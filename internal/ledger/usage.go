@@ -84,13 +84,13 @@ func (l *Ledger) Usage(ctx context.Context, op Operator, f adminapi.UsageFilter,
 func (l *Ledger) usageRecord(u *store.Usage, identified bool) (adminapi.UsageRecord, error) {
 	c, k := l.market, &u.Key
 	product := c.Product(k.Product)
-	if product == nil || int(k.Dimension) > len(product.Dimensions) || c.Region(k.Region) == nil {
+	if product == nil || int(k.Dimension) > len(product.DimensionKeys()) || c.Region(k.Region) == nil {
 		return adminapi.UsageRecord{}, errAhead
 	}
 	record := adminapi.UsageRecord{
 		Timestamp: u.Timestamp.Time(), Hour: u.Hour.Start().Time(), ProductCode: product.Code,
 		CustomerIdentifier: c.CustomerIdentifier(product.Seller, k.Buyer),
-		Dimension:          product.Dimensions[k.Dimension-1], Quantity: int64(u.Quantity), Region: c.Region(k.Region).Name,
+		Dimension:          product.DimensionKeys()[k.Dimension-1], Quantity: int64(u.Quantity), Region: c.Region(k.Region).Name,
 	}
 	if buyer := c.Account(k.Buyer); buyer != nil {
 		record.CustomerAWSAccountID = metering.FormatAccountID(buyer.AccountID)
@@ -306,7 +306,9 @@ var groupings = map[string]grouping{
 		func(s *adminapi.UsageSum, name string, _ metering.Hour) { s.CustomerIdentifier = name }},
 	"dimension": {
 		func(k, u *sumKey) { k.product, k.dimension = u.product, u.dimension },
-		func(c *metering.Catalog, k *sumKey) string { return c.Product(k.product).Dimensions[k.dimension-1] },
+		func(c *metering.Catalog, k *sumKey) string {
+			return c.Product(k.product).DimensionKeys()[k.dimension-1]
+		},
 		func(s *adminapi.UsageSum, name string, _ metering.Hour) { s.Dimension = name }},
 	"hour": {
 		func(k, u *sumKey) { k.hour = u.hour },

@@ -150,8 +150,10 @@ func TestDamagedCatalog(t *testing.T) {
 		{"huge product", "UPDATE product SET id = 4000000000 WHERE id = 4", "product row with id 4000000000: it should be 4"},
 		{"product of no seller", "UPDATE product SET seller = 9 WHERE id = 4", "product row with id 4: seller is 9; it must be 1 to 4"},
 		{"product of no type", "UPDATE product SET type = 9 WHERE id = 1", "product row with id 1: type is 9; it must be 1 to 3"},
-		{"dimensions", "UPDATE product SET dimensions = '[\"users\"' WHERE id = 1", "product row with id 1: dimensions is not a list"},
-		{"dimension a number", "UPDATE product SET dimensions = '[1]' WHERE id = 1", "dimensions is not a list"},
+		{"dimension lost", "DELETE FROM dimension WHERE product = 1 AND n = 1", "dimension row with product 1: n should be 1: rows have been lost or added"},
+		{"dimension 0", "UPDATE dimension SET n = 0 WHERE product = 1 AND n = 1", "dimension row with product 1: n should be 1"},
+		{"dimension of no product", "UPDATE dimension SET product = 9 WHERE product = 4", "dimension row with product 9: product is 9; it must be 1 to 4"},
+		{"dimension of no type", "UPDATE dimension SET type = 9", "dimension row with product 1: type is 9; it must be 1 to 2"},
 		{"region of a product", "UPDATE product SET regions = '[200]' WHERE id = 1", "product row with id 1: region 200 does not exist"},
 		{"key of no product", "INSERT INTO public_key VALUES (9, 1, '', x'', 0, 0, 0)", "public_key row with product 9: product is 9"},
 		{"agreement 0", "UPDATE agreement SET id = 0 WHERE id = 1", "agreement row with id 0: it should be 1"},
@@ -312,7 +314,7 @@ func BenchmarkUsageSums(b *testing.B) {
 // of them: each is a whole page with a right checksum.
 func TestVerifyFindsLostWrites(t *testing.T) {
 	const page = 4096
-	tables := []string{"state", "revision", "account", "principal", "access_key", "product", "agreement"}
+	tables := []string{"state", "revision", "account", "principal", "access_key", "dimension", "agreement"}
 	s := newShopIn(t, t.TempDir())
 	if err := s.l.Close(); err != nil {
 		t.Fatal(err)

@@ -30,6 +30,7 @@ type Plan struct {
 	principals rows[store.Principal]
 	keys       rows[store.AccessKey]
 	admins     rows[store.AdminToken]
+	dimensions []metering.Dimension
 	customers  []metering.Customer
 	publicKeys []metering.PublicKey
 	tokens     []store.RegistrationToken
@@ -187,7 +188,7 @@ func (p *Plan) Rows(f func(row, old any) error) error {
 	for _, kind := range []interface {
 		each(f func(row, old any) error) error
 	}{
-		&p.regions, &p.accounts, &p.products, listed[metering.PublicKey]{p.publicKeys, p.publicKeyBefore}, listed[metering.Customer]{rows: p.customers},
+		&p.regions, &p.accounts, &p.products, listed[metering.Dimension]{rows: p.dimensions}, listed[metering.PublicKey]{p.publicKeys, p.publicKeyBefore}, listed[metering.Customer]{rows: p.customers},
 		&p.agreements, &p.principals, &p.keys, &p.workloads, &p.admins, listed[store.RegistrationToken]{rows: p.tokens},
 	} {
 		if err := kind.each(f); err != nil {

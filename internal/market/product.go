@@ -68,6 +68,9 @@ func (p *Plan) addProduct(in *adminapi.Product, imported bool) (id uint32, exist
 		return 0, false, conflict("product_id: %q is the product id of product %q: choose another one, or leave it out", product.ProductID, old.Code)
 	}
 	product.ID = p.products.next()
+	for i, key := range in.Dimensions {
+		product = p.addDimension(product, i, key)
+	}
 	p.products.add(product)
 	p.productByCode[product.Code] = product.ID
 	p.productByID[product.ProductID] = product.ID
@@ -98,7 +101,7 @@ func (p *Plan) checkProduct(in *adminapi.Product) (out metering.Product, err *me
 	if err == nil {
 		out.Seller = seller.ID
 	}
-	out.Code, out.ProductID, out.Title, out.Dimensions = in.ProductCode, in.ProductID, in.Title, in.Dimensions
+	out.Code, out.ProductID, out.Title = in.ProductCode, in.ProductID, in.Title
 	wrong := func(err *metering.Error) { found = append(found, err) }
 	switch {
 	case strings.HasPrefix(in.ProductCode, "prod-"):
@@ -177,7 +180,7 @@ func (p *Plan) sameProduct(old *metering.Product, in *adminapi.Product, checked 
 		{"title", in.Title != "" && in.Title != old.Title, strconv.Quote(old.Title), strconv.Quote(in.Title)},
 		{"type", checked.Type != old.Type, old.Type, in.Type},
 		{"integration", in.Integration != "" && checked.Concurrent != old.Concurrent, integration(old), in.Integration},
-		{"dimensions", in.Dimensions != nil && !slices.Equal(in.Dimensions, old.Dimensions), fmt.Sprintf("%.200q", old.Dimensions), fmt.Sprintf("%.200q", in.Dimensions)},
+		{"dimensions", in.Dimensions != nil && !slices.Equal(in.Dimensions, old.DimensionKeys()), fmt.Sprintf("%.200q", old.DimensionKeys()), fmt.Sprintf("%.200q", in.Dimensions)},
 		{"regions", in.Regions != nil && !slices.Equal(slices.Sorted(slices.Values(checked.Regions)), slices.Sorted(slices.Values(old.Regions))), "other regions", strings.Join(in.Regions, ", ")},
 	} {
 		if member.differs {
@@ -232,6 +235,13 @@ func noProduct(field, code string, ofID *metering.Product) *metering.Error {
 	return notFound("%s: there is no product %.80q: meterd admin product list shows the codes", field, code)
 }
 
+// addDimension adds a dimension behind the n that the product has, and returns the product with it.
+func (p *Plan) addDimension(product metering.Product, n int, key string) metering.Product {
+	d := metering.Dimension{Product: product.ID, N: uint16(n + 1), Key: key, Type: metering.ExternallyMetered}
+	p.dimensions = append(p.dimensions, d)
+	return product.WithDimension(d)
+}
+
 // AddDimension adds a dimension to a product. Dimensions are never renamed or removed: usage rows count them.
 func AddDimension(in adminapi.NewDimension) Act[adminapi.Product] {
 	return func(p *Plan) (Find[adminapi.Product], *metering.Error) {
@@ -243,14 +253,14 @@ func AddDimension(in adminapi.NewDimension) Act[adminapi.Product] {
 		if err := checkText("dimension", in.Dimension, 1, maxText); err != nil {
 			return nil, err
 		}
-		if slices.Contains(product.Dimensions, in.Dimension) {
+		keys := product.DimensionKeys()
+		if slices.Contains(keys, in.Dimension) {
 			return nil, conflict("dimension: product %q has the dimension %q already", in.ProductCode, in.Dimension)
 		}
-		if len(product.Dimensions) >= maxDimensions {
+		if len(keys) >= maxDimensions {
 			return nil, conflict("dimension: product %q has %d dimensions already and there can be no more", in.ProductCode, maxDimensions)
 		}
-		// In a new array: operations may be reading the old one.
-		p.products.change(product.ID).Dimensions = append(slices.Clip(product.Dimensions), in.Dimension)
+		p.addDimension(*product, len(keys), in.Dimension)
 		return Product(adminapi.ProductPath{ProductCode: in.ProductCode}), nil
 	}
 }
@@ -268,7 +278,7 @@ func Product(of adminapi.ProductPath) Find[adminapi.Product] {
 
 func (v *View) productShape(p *metering.Product) adminapi.Product {
 	out := adminapi.Product{ProductCode: p.Code, ProductID: p.ProductID, SellerAccountID: v.digits(p.Seller), Title: p.Title, Type: p.Type.String(),
-		Integration: integration(p), Dimensions: p.Dimensions}
+		Integration: integration(p), Dimensions: p.DimensionKeys()}
 	for _, r := range p.Regions {
 		out.Regions = append(out.Regions, v.Region(r).Name)
 	}

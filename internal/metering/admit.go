@@ -410,7 +410,7 @@ func (in *Meter) Parameters() [16]byte {
 // runtimes, whose usage it identifies.
 func (c *Catalog) RecordIDOf(ids *RecordIDs, l *Line, clientToken string) RecordID {
 	p := c.Product(l.Key.Product)
-	region, dimension := c.Region(l.Key.Region).Name, p.Dimensions[l.Key.Dimension-1]
+	region, dimension := c.Region(l.Key.Region).Name, p.dimensionKeys[l.Key.Dimension-1]
 	switch {
 	case l.Key.Agreement != 0:
 		return ids.Of(l.Hour, "license", region, c.Agreement(l.Key.Agreement).LicenseARN, dimension)

@@ -24,6 +24,14 @@ const (
 	arn      = "arn:aws:license-manager::111122223333:license:l-" // and the agreement's number
 )
 
+// metered returns the product with dimensions of the given API names.
+func metered(p metering.Product, keys ...string) metering.Product {
+	for i, key := range keys {
+		p = p.WithDimension(metering.Dimension{Product: p.ID, N: uint16(i + 1), Key: key, Type: metering.ExternallyMetered})
+	}
+	return p
+}
+
 // noon is the time of service, half past three in the afternoon of a day in the middle of a month.
 const noon = "2026-11-23T15:20:00Z"
 
@@ -39,11 +47,11 @@ func market(t testing.TB, settings ...string) *metering.Catalog {
 	c.PutAccount(metering.Account{ID: borealis, AccountID: 222233334444, Seller: true})
 	c.PutAccount(metering.Account{ID: buyerA, AccountID: 444455556666, Buyer: true})
 	c.PutAccount(metering.Account{ID: buyerB, AccountID: 555566667777, Buyer: true})
-	c.PutProduct(metering.Product{ID: legacy, Seller: acme, Code: "legacy001", ProductID: "prod-legacy001", Type: metering.SaaS, Dimensions: []string{"users", "gb"}})
-	c.PutProduct(metering.Product{ID: concurrent, Seller: acme, Code: "concurrent1", ProductID: "prod-concurrent1", Type: metering.SaaS, Concurrent: true, Dimensions: []string{"requests"}})
-	c.PutProduct(metering.Product{ID: concurrent2, Seller: acme, Code: "concurrent2", ProductID: "prod-concurrent2", Type: metering.SaaS, Concurrent: true, Dimensions: []string{"requests"}})
-	c.PutProduct(metering.Product{ID: container, Seller: acme, Code: "container01", ProductID: "prod-container01", Type: metering.Container, Dimensions: []string{"vcpu_hours", "jobs"}})
-	c.PutProduct(metering.Product{ID: alien, Seller: borealis, Code: "alien00001", ProductID: "prod-alien00001", Type: metering.SaaS, Concurrent: true, Dimensions: []string{"requests"}})
+	c.PutProduct(metered(metering.Product{ID: legacy, Seller: acme, Code: "legacy001", ProductID: "prod-legacy001", Type: metering.SaaS}, "users", "gb"))
+	c.PutProduct(metered(metering.Product{ID: concurrent, Seller: acme, Code: "concurrent1", ProductID: "prod-concurrent1", Type: metering.SaaS, Concurrent: true}, "requests"))
+	c.PutProduct(metered(metering.Product{ID: concurrent2, Seller: acme, Code: "concurrent2", ProductID: "prod-concurrent2", Type: metering.SaaS, Concurrent: true}, "requests"))
+	c.PutProduct(metered(metering.Product{ID: container, Seller: acme, Code: "container01", ProductID: "prod-container01", Type: metering.Container}, "vcpu_hours", "jobs"))
+	c.PutProduct(metered(metering.Product{ID: alien, Seller: borealis, Code: "alien00001", ProductID: "prod-alien00001", Type: metering.SaaS, Concurrent: true}, "requests"))
 	c.PutAgreement(metering.Agreement{ID: licenceA, Product: concurrent, Buyer: buyerA, AgreementID: "agmt-1", LicenseARN: arn + "1", Start: began})
 	c.PutAgreement(metering.Agreement{ID: licenceA2, Product: concurrent2, Buyer: buyerA, AgreementID: "agmt-2", LicenseARN: arn + "2", Start: began})
 	c.PutAgreement(metering.Agreement{ID: licenceB2, Product: concurrent2, Buyer: buyerB, AgreementID: "agmt-3", LicenseARN: arn + "3", Start: began})
@@ -375,7 +383,7 @@ func TestAdmitMeterRefuses(t *testing.T) {
 		{"the seller without an agreement, preview off", acmesTask, "us-east-1", func(*metering.Meter) {}, metering.CustomerNotEntitled, []string{"111122223333"}},
 	} {
 		m := market(t, "publisher-preview=false")
-		m.PutProduct(metering.Product{ID: 6, Seller: borealis, Code: "other00001", ProductID: "prod-other", Type: metering.Container, Dimensions: []string{"x"}})
+		m.PutProduct(metered(metering.Product{ID: 6, Seller: borealis, Code: "other00001", ProductID: "prod-other", Type: metering.Container}, "x"))
 		in := meterOf(t)
 		c.change(in)
 		_, err := m.AdmitMeter(in, m.Workload(c.workload), m.RegionNamed(c.region).ID, at(t, noon))
@@ -467,7 +475,7 @@ func TestUsageLiesInAnAgreement(t *testing.T) {
 		{"by the publisher", nil, 2 * hour, nil, acmesTask, metering.Internal},
 	} {
 		m := market(t)
-		m.PutProduct(metering.Product{ID: 6, Seller: acme, Code: "other00001", ProductID: "prod-other", Type: metering.Container, Dimensions: []string{"jobs"}})
+		m.PutProduct(metered(metering.Product{ID: 6, Seller: acme, Code: "other00001", ProductID: "prod-other", Type: metering.Container}, "jobs"))
 		now := at(t, noon)
 		for i, s := range c.agreements {
 			a := metering.Agreement{ID: uint32(10 + i), Product: 6, Buyer: buyerA, AgreementID: fmt.Sprint("other-", i), LicenseARN: fmt.Sprint(arn, "other-", i), Start: now.Add(-s.start)}

@@ -92,14 +92,52 @@ type Product struct {
 	Title      string
 	Type       ProductType
 	Concurrent bool     // a Concurrent-Agreements product: LicenseArn only (metering-api 0.1, 2026-06-01)
-	Dimensions []string // API names; a dimension's number is its place plus one, so names are only ever appended
 	Regions    []Region // where it may be metered; empty means in every enabled region
+
+	dimensions    []Dimension // by their N - 1
+	dimensionKeys []string    // theirs
 }
 
-// Dimension returns the number of the dimension, 1 and up. Names are case-sensitive (metering-api 1.8).
-func (p *Product) Dimension(name string) (uint16, bool) {
-	for i, d := range p.Dimensions {
-		if d == name {
+// Dimension is what a product is priced and metered by. Usage records are stored with its number, so that dimensions are
+// added to a product, and never renamed or removed.
+type Dimension struct {
+	Product     uint32
+	N           uint16 // its place among the product's, from 1
+	Key         string // API name, case-sensitive (metering-api 1.8)
+	Name        string
+	Description string
+	Unit        string
+	Type        DimensionType
+}
+
+// DimensionType says whether a dimension is bought or used.
+type DimensionType uint8
+
+// The types of dimensions, as AddDimensions of the AWS Marketplace Catalog API has them. Their numbers are stored and
+// never change.
+const (
+	Entitled          DimensionType = 1 + iota // bought in an agreement
+	ExternallyMetered                          // used, and metered by the seller
+)
+
+// WithDimension returns the product with a dimension more, whose number follows those of the others, or with one in the
+// place of that which has its number. Slices that Dimensions and DimensionKeys have returned stay as they are.
+func (p Product) WithDimension(d Dimension) Product {
+	p.dimensions = put(slices.Clone(p.dimensions), uint32(d.N), d)
+	p.dimensionKeys = put(slices.Clone(p.dimensionKeys), uint32(d.N), d.Key)
+	return p
+}
+
+// Dimensions returns the product's dimensions by their numbers.
+func (p *Product) Dimensions() []Dimension { return p.dimensions }
+
+// DimensionKeys returns the API names of the product's dimensions by their numbers; nil if it has none.
+func (p *Product) DimensionKeys() []string { return p.dimensionKeys }
+
+// Dimension returns the number of the dimension of an API name.
+func (p *Product) Dimension(key string) (n uint16, ok bool) {
+	for i, k := range p.dimensionKeys {
+		if k == key {
 			return uint16(i + 1), true
 		}
 	}
@@ -313,7 +351,7 @@ func (c *Catalog) Reserve(accounts, customers, agreements int) {
 }
 
 // Put adds or replaces a row that a pointer points to, of which the catalogue keeps a copy: a [RegionInfo], [Account],
-// [Product], [PublicKey], [Agreement], [Customer] or [Workload]. It reports whether the catalogue keeps such rows.
+// [Product], [Dimension], [PublicKey], [Agreement], [Customer] or [Workload]. It reports whether the catalogue keeps such rows.
 func (c *Catalog) Put(row any) bool {
 	switch r := row.(type) {
 	case *RegionInfo:
@@ -322,6 +360,8 @@ func (c *Catalog) Put(row any) bool {
 		c.PutAccount(*r)
 	case *Product:
 		c.PutProduct(*r)
+	case *Dimension:
+		c.PutDimension(*r)
 	case *PublicKey:
 		c.PutPublicKey(*r)
 	case *Agreement:
@@ -374,10 +414,24 @@ func (c *Catalog) PutProduct(p Product) {
 	if old := c.Product(p.ID); old != nil {
 		forget(c.productByCode, old.Code, p.ID)
 		forget(c.productByID, old.ProductID, p.ID)
+		p.dimensions, p.dimensionKeys = old.dimensions, old.dimensionKeys
 	}
 	c.products = put(c.products, p.ID, p)
 	c.productByCode[p.Code] = p.ID
 	c.productByID[p.ProductID] = p.ID
+}
+
+// PutDimension adds or replaces a dimension of a product that is there. Dimensions are added in the order of their
+// numbers.
+func (c *Catalog) PutDimension(d Dimension) {
+	p := c.Product(d.Product)
+	switch n := int(d.N); {
+	case p == nil || n <= len(p.dimensions) && p.dimensions[n-1] == d:
+	case n == len(p.dimensions)+1: // slices that were returned do not show what stands behind their ends
+		p.dimensions, p.dimensionKeys = append(p.dimensions, d), append(p.dimensionKeys, d.Key)
+	default:
+		*p = p.WithDimension(d)
+	}
 }
 
 // PutAgreement adds or replaces an agreement. Agreements are added in the order of their numbers, and stay their

@@ -10,6 +10,14 @@ import (
 	"pgregory.net/rapid"
 )
 
+// metered returns the product with dimensions of the given API names.
+func metered(p Product, keys ...string) Product {
+	for i, key := range keys {
+		p = p.WithDimension(Dimension{Product: p.ID, N: uint16(i + 1), Key: key, Type: ExternallyMetered})
+	}
+	return p
+}
+
 // TestStandings admits records with standings and without: there must be no difference but speed.
 func TestStandings(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -19,8 +27,8 @@ func TestStandings(t *testing.T) {
 			c.PutRegion(r)
 		}
 		c.PutAccount(Account{ID: 1, AccountID: 111122223333, Seller: true})
-		c.PutProduct(Product{ID: 1, Seller: 1, Code: "one", ProductID: "prod-1", Type: SaaS, Dimensions: []string{"users"}})
-		c.PutProduct(Product{ID: 2, Seller: 1, Code: "two", ProductID: "prod-2", Type: SaaS, Dimensions: []string{"users"}})
+		c.PutProduct(metered(Product{ID: 1, Seller: 1, Code: "one", ProductID: "prod-1", Type: SaaS}, "users"))
+		c.PutProduct(metered(Product{ID: 2, Seller: 1, Code: "two", ProductID: "prod-2", Type: SaaS}, "users"))
 		account := func(buyer uint32) Account {
 			return Account{ID: buyer, AccountID: 222200000000 + uint64(buyer), Buyer: true, Suspended: rapid.IntRange(0, 5).Draw(t, "suspended") == 0}
 		}

@@ -73,27 +73,57 @@ func (r *Reader) Load(known Revision, f func(row any) error) (latest Revision, e
 	if known.N > 0 {
 		where, args = " WHERE changed > $1", []any{known.N}
 	}
+	lists, listed, err := r.productLists(known)
+	if err != nil {
+		return latest, err
+	}
 	for _, k := range kinds {
-		if k.apart {
+		switch {
+		case k.apart:
 			continue
+		case listed && k == kindOfRow((*metering.Dimension)(nil)):
+			err = eachOf(lists, f)
+		default:
+			next := counter{k: k, all: known.N == 0}
+			err = r.rows(k.table, k.selection()+where+" ORDER BY "+strings.Join(k.key, ", "), most, func(s *row) error {
+				if err := next.check(s); err != nil {
+					return err
+				}
+				v, err := k.read(s)
+				if err != nil {
+					return err
+				}
+				return f(v)
+			}, args...)
 		}
-		next := int64(1)
-		err := r.rows(k.table, k.selection()+where+" ORDER BY "+strings.Join(k.key, ", "), most, func(s *row) error {
-			if id := s.ColumnInt64(0); k.numbered && known.N == 0 && id != next {
-				return fmt.Errorf("it should be %d: rows have been lost or added", next)
-			}
-			next++
-			v, err := k.read(s)
-			if err != nil {
-				return err
-			}
-			return f(v)
-		}, args...)
 		if err != nil {
 			return latest, err
 		}
 	}
 	return latest, nil
+}
+
+// counter refuses gaps among rows that are counted from 1, all of them or those of one thing, in the order of their keys.
+type counter struct {
+	k   *kind
+	all bool // whether all rows are read
+	of  int64
+	n   int64
+}
+
+func (c *counter) check(s *row) error {
+	column, what := 0, "it"
+	if c.k.counted {
+		column, what = 1, c.k.columns[1]
+		if of := s.ColumnInt64(0); of != c.of {
+			c.of, c.n = of, 0
+		}
+	}
+	c.n++
+	if n := s.ColumnInt64(column); c.all && (c.k.numbered || c.k.counted) && n != c.n {
+		return fmt.Errorf("%s should be %d: rows have been lost or added", what, c.n)
+	}
+	return nil
 }
 
 // most returns the largest number of each table whose rows are numbered.

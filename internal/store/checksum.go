@@ -53,14 +53,3 @@ func (c *Checksum) add(table string, columns []string, values []any) {
 	hash := sha256.Sum256(b)
 	subtle.XORBytes(c[:], c[:], hash[:])
 }
-
-// Checksum returns the checksum of the rows that are there.
-func (r *Reader) Checksum() (sum Checksum, err error) {
-	sum = emptyCatalogue
-	_, err = r.Load(Revision{}, func(row any) error {
-		k := kindOfRow(row)
-		sum.add(k.table, k.columns, k.values(row))
-		return nil
-	})
-	return sum, err
-}

@@ -384,7 +384,7 @@ func TestRevisions(t *testing.T) {
 		err := act(0, func(tx *Tx) error {
 			return errors.Join(tx.Put(&metering.RegionInfo{ID: 1, Name: "us-east-1", Enabled: true}),
 				tx.Put(&metering.Account{ID: 1, AccountID: 111122223333, Seller: true}), tx.Put(&metering.Account{ID: 2, AccountID: 7, Buyer: true}),
-				tx.Put(&metering.Product{ID: 1, Seller: 1, Code: "p", ProductID: "prod-1", Type: metering.SaaS, Dimensions: []string{"users"}, Regions: []metering.Region{1}}))
+				tx.Put(&metering.Product{ID: 1, Seller: 1, Code: "p", ProductID: "prod-1", Type: metering.SaaS, Regions: []metering.Region{1}}))
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -148,7 +148,19 @@ func copyHistory(r *Reader, tx *Tx, known Revision) error {
 	if err := tx.exec("DELETE FROM revision WHERE n >= $1", from); err != nil { // that a new copy was made with
 		return err
 	}
-	return r.revisions(from, tx.putRevision)
+	latest, err := r.revision(Revision{})
+	if err != nil {
+		return err
+	}
+	if err := r.restate(&latest); err != nil {
+		return err
+	}
+	return r.revisions(from, func(v Revision) error {
+		if v.N == latest.N {
+			v.Sum = latest.Sum
+		}
+		return tx.putRevision(v)
+	})
 }
 
 // copyTokens copies registrations and tokens of both kinds, all of them each time, for they change.

@@ -53,7 +53,8 @@ func furnished(t *testing.T, location string) Store {
 		return errors.Join(tx.Window(Window{}), revise(tx, 0, func() error {
 			return errors.Join(tx.Put(&metering.Account{ID: 1, AccountID: 7, Seller: true}), tx.Put(&metering.Account{ID: 2, AccountID: 8}),
 				tx.Put(&Principal{ID: 1, Account: 1, Kind: 1, Name: "u"}), tx.Put(&metering.Customer{Seller: 1, Buyer: 2, Identifier: "x"}),
-				tx.Put(&metering.Product{ID: 1, Seller: 1, Code: "p", ProductID: "q", Type: metering.SaaS, Dimensions: []string{"d"}}),
+				tx.Put(&metering.Product{ID: 1, Seller: 1, Code: "p", ProductID: "q", Type: metering.SaaS}),
+				tx.Put(&metering.Dimension{Product: 1, N: 1, Key: "d", Type: metering.ExternallyMetered}),
 				tx.Put(&metering.Workload{ID: 1, Account: 2, Platform: metering.EC2, ResourceID: "i", Region: 1, Role: 1}), putWorst(tx))
 		}),
 			tx.Put(&RegistrationToken{ID: [16]byte{9}, Product: 1, Buyer: 2}),
@@ -75,7 +76,8 @@ func putWorst(tx *Tx) (err error) {
 		err = errors.Join(err,
 			tx.Put(&metering.Account{ID: 3 + n, AccountID: 100 + uint64(n), Name: s}), tx.Put(&Principal{ID: 2 + n, Account: 1, Kind: 1, Name: s}),
 			tx.Put(&metering.Customer{Seller: 1, Buyer: 3 + n, Identifier: s}),
-			tx.Put(&metering.Product{ID: 2 + n, Seller: 1, Code: s, ProductID: s, Title: s, Type: metering.SaaS, Dimensions: []string{strings.ToValidUTF8(s, "")}}),
+			tx.Put(&metering.Product{ID: 2 + n, Seller: 1, Code: s, ProductID: s, Title: s, Type: metering.SaaS}),
+			tx.Put(&metering.Dimension{Product: 2 + n, N: 1, Key: s, Name: s, Description: s, Unit: s, Type: metering.Entitled}),
 			tx.Put(&metering.Agreement{ID: 1 + n, Product: 1, Buyer: 3 + n, AgreementID: s, LicenseARN: s}),
 			tx.Put(&metering.Workload{ID: 2 + n, Account: 2, Platform: metering.AgentCore, ResourceID: s, Region: 1, Role: 1}))
 	}

@@ -79,9 +79,17 @@ var kinds = []*kind{
 		text(f, "title", &p.Title)
 		number(f, "type", &p.Type, int64(metering.SaaS), int64(metering.AMI))
 		boolean(f, "concurrent", &p.Concurrent)
-		list(f, "dimensions", &p.Dimensions)
 		references(f, "regions", &p.Regions, "region")
 	}),
+	counted(kindOf("dimension", 2, func(f *fields, d *metering.Dimension) {
+		reference(f, "product", &d.Product, "product")
+		number(f, "n", &d.N, 1, math.MaxUint16)
+		text(f, "dimension_key", &d.Key)
+		text(f, "name", &d.Name)
+		text(f, "description", &d.Description)
+		text(f, "unit", &d.Unit)
+		number(f, "type", &d.Type, int64(metering.Entitled), int64(metering.ExternallyMetered))
+	})),
 	kindOf("public_key", 2, func(f *fields, k *metering.PublicKey) {
 		reference(f, "product", &k.Product, "product")
 		number(f, "version", &k.Version, 1, math.MaxInt32)
@@ -156,6 +164,7 @@ type kind struct {
 	key      []string // the columns of the primary key, which come first
 	upsert   string   // adds a row or replaces the one with its key; the parameters are the row's values
 	numbered bool     // the key is a number, and numbers have no gaps from 1 on
+	counted  bool     // the key is that of what the row belongs to, and a number: those of one thing have no gaps from 1 on
 	apart    bool     // not of the catalogue: such rows note no revision, are not in the checksum, and only read one by one
 
 	of    reflect.Type
@@ -173,6 +182,12 @@ func kindOf[T any](table string, key int, visit func(*fields, *T)) *kind {
 	k.key = k.columns[:key]
 	k.numbered = k.key[0] == "id"
 	k.upsert = k.upsertOf(append(slices.Clone(k.columns), "changed"))
+	return k
+}
+
+// counted has the rows of one thing be counted.
+func counted(k *kind) *kind {
+	k.counted = true
 	return k
 }
 
@@ -281,7 +296,7 @@ func (f *fields) next(column string, value func() any) (n int, reads bool) {
 }
 
 type integer interface {
-	~int32 | ~int64 | ~uint8 | ~uint32 | ~uint64
+	~int32 | ~int64 | ~uint8 | ~uint16 | ~uint32 | ~uint64
 }
 
 // number is a column with a number from least to most.

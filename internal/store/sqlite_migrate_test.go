@@ -23,11 +23,27 @@ func further(t *testing.T, steps ...string) {
 	sqliteSteps = append(slices.Clip(before), steps...)
 }
 
+// asStep4 are statements that have the tables be as before step 5: a product's dimensions are a column of the product.
+func asStep4(db Store) []string {
+	list := "string_agg('\"' || dimension_key || '\"', ',')"
+	if !db.Shared() {
+		list = "group_concat('\"' || dimension_key || '\"')"
+	}
+	return []string{"ALTER TABLE product ADD COLUMN dimensions TEXT NOT NULL DEFAULT ''",
+		"UPDATE product SET dimensions = '[' || coalesce((SELECT " + list + " FROM (SELECT dimension_key FROM dimension d WHERE d.product = product.id ORDER BY n) AS k), '') || ']'",
+		"DROP TABLE dimension", "UPDATE state SET n = 4 WHERE name = 'schema'"}
+}
+
 // asFormat2 makes a ledger one of format 2, which does not count steps. Its tables become those of the first step.
 func asFormat2(t *testing.T, dir string) {
 	t.Helper()
 	db := reopen(t, dir)
 	err := db.Update(func(tx *Tx) error {
+		for _, sql := range asStep4(db) {
+			if err := tx.exec(sql); err != nil {
+				return err
+			}
+		}
 		return errors.Join(tx.exec("DROP TABLE call_hour"), tx.exec("ALTER TABLE call DROP COLUMN client"), tx.exec("ALTER TABLE call DROP COLUMN agent"),
 			tx.exec("ALTER TABLE call DROP COLUMN session"), tx.exec("DROP TABLE revision"), tx.exec("DELETE FROM state WHERE name = $1", "schema"), tx.exec(`UPDATE meta SET value = CAST(json_set(value, '$.format', $1) AS BLOB) WHERE name = 'ledger'`, 2))
 	})
@@ -49,7 +65,8 @@ func TestMigrateSQLite(t *testing.T) {
 	err := db.Update(func(tx *Tx) error {
 		return revise(tx, 0, func() error {
 			return errors.Join(tx.Put(&metering.Account{ID: 1, AccountID: 1, Seller: true}),
-				tx.Put(&metering.Product{ID: 1, Seller: 1, Code: "code", Title: "title", Type: metering.SaaS}))
+				tx.Put(&metering.Product{ID: 1, Seller: 1, Code: "code", Title: "title", Type: metering.SaaS}),
+				tx.Put(&metering.Dimension{Product: 1, N: 1, Key: "users", Type: metering.ExternallyMetered}, &metering.Dimension{Product: 1, N: 2, Key: "gb", Type: metering.ExternallyMetered}))
 		})
 	})
 	if err := errors.Join(err, db.Close()); err != nil {

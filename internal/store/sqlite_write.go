@@ -25,11 +25,13 @@ type sqliteTx struct {
 	waiting                 []*Usage                 // rows of which each one's Seq follows the last one's
 	found                   []*ClientToken           // the answer of ClientTokens
 	statements              map[string]*sqlite3.Stmt // of the catalogue, by their text
+	told                    bool                     // the statement of call has texts that say who called, or none yet
 }
 
 func (tx *sqliteTx) prepare(c *sqlite3.Conn) error {
 	tx.c = c
 	tx.statements = map[string]*sqlite3.Stmt{}
+	tx.told = true
 	for _, p := range []struct {
 		stmt **sqlite3.Stmt
 		sql  string
@@ -291,7 +293,14 @@ func (tx *sqliteTx) AppendCall(c *Call) error {
 	}
 	tx.lastCall = Call{Seq: c.Seq, At: c.At, Request: c.Request}
 	tx.last = &tx.lastCall
-	return errors.Join(s.BindBlob(3, c.Request[:]), s.BindText(8, c.Source), s.BindBlob(12, c.Detail), s.BindText(14, c.Agent), s.BindText(15, c.Session), s.Exec())
+	told := c.Source != "" || c.Agent != "" || c.Session != ""
+	if told || tx.told { // most calls say nothing of who made them, like the one before: then the parameters are as they should be
+		if err := errors.Join(s.BindText(8, c.Source), s.BindText(14, c.Agent), s.BindText(15, c.Session)); err != nil {
+			return err
+		}
+		tx.told = told
+	}
+	return errors.Join(s.BindBlob(3, c.Request[:]), s.BindBlob(12, c.Detail), s.Exec())
 }
 
 func (tx *sqliteTx) PutClientToken(t *ClientToken) error {

@@ -454,7 +454,7 @@ func (v *verifier) checkNumbers(u *store.Usage) bool {
 	}
 	if p := v.catalog.Product(k.Product); p == nil {
 		doubt("usage row %d: product %d does not exist", u.Seq, k.Product)
-	} else if n := len(p.Dimensions); k.Dimension < 1 || int(k.Dimension) > n {
+	} else if n := len(p.Dimensions()); k.Dimension < 1 || int(k.Dimension) > n {
 		doubt("usage row %d: dimension %d does not exist; product %d has %d", u.Seq, k.Dimension, k.Product, n)
 	}
 	if k.Agreement != 0 {
