@@ -85,7 +85,9 @@ func TestCitus(t *testing.T) {
 	for _, m := range c.running {
 		m.Stop(t)
 	}
-	err := errors.Join(servers.Coordinator.Exec("DROP TABLE crash.revision"), servers.Coordinator.Exec("ALTER TABLE crash.writer DROP COLUMN mark"),
+	err := errors.Join(servers.Coordinator.Exec("ALTER TABLE crash.product ADD COLUMN dimensions text NOT NULL DEFAULT '[]'"),
+		servers.Coordinator.Exec("UPDATE crash.product SET dimensions = (SELECT '[' || coalesce(string_agg('\"' || dimension_key || '\"', ',' ORDER BY n), '') || ']' FROM crash.dimension WHERE product = id)"),
+		servers.Coordinator.Exec("DROP TABLE crash.dimension"), servers.Coordinator.Exec("DROP TABLE crash.call_hour"), servers.Coordinator.Exec("DROP TABLE crash.revision"), servers.Coordinator.Exec("ALTER TABLE crash.writer DROP COLUMN mark"),
 		servers.Coordinator.Exec("UPDATE crash.state SET n = 1 WHERE name IN ('schema', 'least')"))
 	if err != nil {
 		t.Fatal(err)

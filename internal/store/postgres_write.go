@@ -198,6 +198,10 @@ func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error
 	return err
 }
 
+// countStatement is the place, from 0, of the statement in which the writer counts itself, among those that [postgresWriter.count]
+// queues.
+const countStatement = 1
+
 // count queues the beginning of a transaction.
 func (w *postgresWriter) count(t *postgresTx) {
 	t.batch.Queue("BEGIN")
@@ -294,10 +298,10 @@ func (w *postgresWriter) ready(ctx context.Context) error {
 	return nil
 }
 
-// planByKeys keeps the planner from reading a whole partition of which it does not know yet that it is large: keys that
-// are looked up come first, and then one row for each. Rows cost so much that it does not read a few more that it
-// thinks are there to spare itself the keys, but not so much work that it pays to compile it or to share it out. $1
-// tells whether that ends with the transaction.
+// planByKeys has the planner look up one row after the other by its key. Left alone it takes a new partition, of which it
+// has no statistics yet, for a small one, and reads all of it. So other ways are switched off, and reading a row is made
+// expensive; with that price the planner would think that compiling the statement or sharing it out among processes pays,
+// so these are switched off too. $1 is true if the settings are to end with the transaction.
 const planByKeys = "SELECT set_config(name, CASE name WHEN 'cpu_tuple_cost' THEN '1000' WHEN 'max_parallel_workers_per_gather' THEN '0' ELSE 'off' END, $1) " +
 	"FROM pg_settings WHERE name IN ('enable_hashjoin', 'enable_mergejoin', 'enable_seqscan', 'jit', 'cpu_tuple_cost', 'max_parallel_workers_per_gather')"
 
@@ -355,7 +359,7 @@ type postgresTx struct {
 	ctx        context.Context
 	conn       *pgx.Conn
 	batch      pgx.Batch
-	counted    func(pgconn.CommandTag) error // looks at the second statement; nil once it has
+	counted    func(pgconn.CommandTag) error // looks at the answer to the statement in which the writer counts itself; nil once it has
 	lastCall   int64
 	run        callRun // of the last call
 	claims     []Claim
@@ -414,14 +418,15 @@ func (t *postgresTx) note(err error) error {
 	return err
 }
 
-// results reads the answers to the statements that were queued, and lets the transaction count itself.
+// results reads the answers to the n statements that were queued. If they are the transaction's first ones, it looks
+// whether the writer has counted itself.
 func (t *postgresTx) results(r pgx.BatchResults, n int) error {
 	for i := range n {
 		tag, err := r.Exec()
 		if err != nil {
 			return err
 		}
-		if counted := t.counted; counted != nil && i == 1 {
+		if counted := t.counted; counted != nil && i == countStatement {
 			t.counted = nil
 			if err := counted(tag); err != nil {
 				return err

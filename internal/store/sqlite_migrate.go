@@ -80,8 +80,12 @@ func migrateSQLite(c *sqlite3.Conn, meta *Meta, log *slog.Logger) error {
 	return nil
 }
 
+// renamed are columns that had another name in older ledgers.
+var renamed = map[string]string{"usage.dimension_region_form": "meter"}
+
 // asKnown has a connection that only reads find the tables of an older ledger as this version knows them, without
-// changing the ledger: a table that is missing as an empty one, a column that is missing with its default. They are
+// changing the ledger: a table that is missing as an empty one, a column that is missing with its default, or with what
+// it was renamed from. They are
 // temporary ones of the connection's own, where SQLite looks for a name first. It is called in the transaction that reads.
 func asKnown(c *sqlite3.Conn) error {
 	if made, err := sqliteSchema(c); err != nil || made == int64(len(sqliteSteps)) {
@@ -110,6 +114,9 @@ func asKnown(c *sqlite3.Conn) error {
 		added := ""
 		for _, column := range known {
 			if _, is := there[column.name]; !is {
+				if before := renamed[name+"."+column.name]; before != "" {
+					column.preset = before
+				}
 				added += fmt.Sprintf(", %s AS %s", column.preset, column.name)
 			}
 		}

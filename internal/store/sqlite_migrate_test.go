@@ -24,14 +24,15 @@ func further(t *testing.T, steps ...string) {
 }
 
 // asStep4 are statements that have the tables be as before step 5: a product's dimensions are a column of the product.
-func asStep4(db Store) []string {
+func asStep4(db Store) (statements []string) {
 	list := "string_agg('\"' || dimension_key || '\"', ',')"
 	if !db.Shared() {
 		list = "group_concat('\"' || dimension_key || '\"')"
+		statements = append(statements, "ALTER TABLE usage RENAME COLUMN dimension_region_form TO meter")
 	}
-	return []string{"ALTER TABLE product ADD COLUMN dimensions TEXT NOT NULL DEFAULT ''",
-		"UPDATE product SET dimensions = '[' || coalesce((SELECT " + list + " FROM (SELECT dimension_key FROM dimension d WHERE d.product = product.id ORDER BY n) AS k), '') || ']'",
-		"DROP TABLE dimension", "UPDATE state SET n = 4 WHERE name = 'schema'"}
+	return append(statements, "ALTER TABLE product ADD COLUMN dimensions TEXT NOT NULL DEFAULT ''",
+		"UPDATE product SET dimensions = '[' || coalesce((SELECT "+list+" FROM (SELECT dimension_key FROM dimension d WHERE d.product = product.id ORDER BY n) AS k), '') || ']'",
+		"DROP TABLE dimension", "UPDATE state SET n = 4 WHERE name = 'schema'")
 }
 
 // asFormat2 makes a ledger one of format 2, which does not count steps. Its tables become those of the first step.

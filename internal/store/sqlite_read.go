@@ -22,7 +22,7 @@ func (r *sqliteReader) query(sql string, row func(columns) error, args ...any) e
 	return query(r.c, sql, func(s *sqlite3.Stmt) error { return row(s) }, args...)
 }
 
-const usageColumns = "SELECT at, product, buyer, holder, meter, quantity, seq, client_token, allocations FROM usage "
+const usageColumns = "SELECT at, product, buyer, holder, dimension_region_form, quantity, seq, client_token, allocations FROM usage "
 
 func scanUsage(s *sqlite3.Stmt, u *Usage) {
 	*u = Usage{Seq: s.ColumnInt64(6)}
@@ -35,7 +35,7 @@ func scanUsage(s *sqlite3.Stmt, u *Usage) {
 	}
 }
 
-// scanNumbers reads at, product, buyer, holder, meter and quantity.
+// scanNumbers reads at, product, buyer, holder, dimension_region_form and quantity.
 func scanNumbers(s *sqlite3.Stmt, u *Usage) {
 	u.Timestamp = metering.Instant(s.ColumnInt64(0))
 	u.Hour = u.Timestamp.Hour()
@@ -45,8 +45,8 @@ func scanNumbers(s *sqlite3.Stmt, u *Usage) {
 	} else {
 		u.Key.Workload = uint32(-holder)
 	}
-	meter := s.ColumnInt64(4)
-	u.Key.Dimension, u.Key.Region, u.Form = uint16(meter>>16), metering.Region(meter>>8), metering.Form(meter)
+	packed := s.ColumnInt64(4)
+	u.Key.Dimension, u.Key.Region, u.Form = uint16(packed>>16), metering.Region(packed>>8), metering.Form(packed)
 	u.Quantity = int32(s.ColumnInt64(5))
 }
 
@@ -87,7 +87,7 @@ const scannedRows = 512
 func (r *sqliteReader) rows(from string, take func([]keyRow) error, args ...any) error {
 	var u Usage
 	var some []keyRow
-	err := query(r.c, "SELECT at, product, buyer, holder, meter, quantity FROM "+from+" AND client_token IS NULL", func(s *sqlite3.Stmt) error {
+	err := query(r.c, "SELECT at, product, buyer, holder, dimension_region_form, quantity FROM "+from+" AND client_token IS NULL", func(s *sqlite3.Stmt) error {
 		scanNumbers(s, &u)
 		if some = append(some, keyRow{u.Hour, pack(&u.Key), u.Quantity}); len(some) < scannedRows {
 			return nil
@@ -210,7 +210,7 @@ func (f *UsageFilter) where() (sql string, args []any) {
 		sql   string
 		value int64
 	}{
-		{" AND meter >> 8 & 255 = $", int64(f.Region)}, {" AND product = $", int64(f.Product)}, {" AND buyer = $", int64(f.Buyer)}, {" AND holder = $", int64(f.Agreement)},
+		{" AND dimension_region_form >> 8 & 255 = $", int64(f.Region)}, {" AND product = $", int64(f.Product)}, {" AND buyer = $", int64(f.Buyer)}, {" AND holder = $", int64(f.Agreement)},
 		{" AND at >= $", int64(f.From)}, {" AND at < $", int64(f.To)},
 	} {
 		if c.value != 0 {
@@ -362,8 +362,8 @@ func (r *sqliteReader) checkNumbers(problem func(format string, args ...any)) er
 		columns []column
 	}{
 		{"usage", []column{{"seq", "", 1, math.MaxInt64}, {"at", "", 1, int64(metering.Hour(math.MaxInt32).Start())}, {"product", "", 1, math.MaxUint32},
-			{"buyer", "", 1, math.MaxUint32}, {"holder", "", -math.MaxUint32, math.MaxUint32}, {"dimension", "meter >> 16", 1, math.MaxUint16},
-			{"region", "meter >> 8 & 255", 1, math.MaxUint8}, {"form", "meter & 255", int64(metering.ByCustomerIdentifier), int64(metering.ByWorkload)},
+			{"buyer", "", 1, math.MaxUint32}, {"holder", "", -math.MaxUint32, math.MaxUint32}, {"dimension", "dimension_region_form >> 16", 1, math.MaxUint16},
+			{"region", "dimension_region_form >> 8 & 255", 1, math.MaxUint8}, {"form", "dimension_region_form & 255", int64(metering.ByCustomerIdentifier), int64(metering.ByWorkload)},
 			{"quantity", "", 0, math.MaxInt32}}},
 		{"call", []column{{"seq", "", 1, math.MaxInt64}, {"length(request)", "", 16, 16}, {"operation", "", 1, math.MaxUint8}, {"principal", "", 0, math.MaxUint32},
 			{"access_key", "", 0, math.MaxUint32}, {"workload", "", 0, math.MaxUint32}, {"client", "", 0, math.MaxInt64}, {"region", "", 0, math.MaxUint8},

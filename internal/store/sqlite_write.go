@@ -54,7 +54,7 @@ func (tx *sqliteTx) prepare(c *sqlite3.Conn) error {
 	}
 	for i, rows := range nextRows {
 		const row = "(?,?,?,?,?,?)"
-		s, _, err := c.PrepareFlags("INSERT INTO usage (at, product, buyer, holder, meter, quantity) VALUES "+strings.Repeat(row+",", rows-1)+row, sqlite3.PREPARE_PERSISTENT)
+		s, _, err := c.PrepareFlags("INSERT INTO usage (at, product, buyer, holder, dimension_region_form, quantity) VALUES "+strings.Repeat(row+",", rows-1)+row, sqlite3.PREPARE_PERSISTENT)
 		if err != nil {
 			return err
 		}
@@ -63,11 +63,12 @@ func (tx *sqliteTx) prepare(c *sqlite3.Conn) error {
 	return nil
 }
 
-// nextRows are how many rows statements write that leave it to SQLite to number them, by one more than the last row.
-// That costs half of writing them one by one with their numbers.
+// nextRows are the numbers of rows that statements write which leave seq out: SQLite numbers each row by one more than
+// the last one, as it should be for the records of a call that follow each other. That costs half of writing the rows one
+// by one with their numbers.
 var nextRows = [...]int{metering.MaxUsageRecords - 1, 8, 1}
 
-const insertUsage = "INSERT INTO usage (seq, at, product, buyer, holder, meter, quantity, client_token, allocations) VALUES "
+const insertUsage = "INSERT INTO usage (seq, at, product, buyer, holder, dimension_region_form, quantity, client_token, allocations) VALUES "
 
 // exec runs a statement that is kept prepared.
 func (tx *sqliteTx) exec(sql string, args ...any) error {
@@ -168,8 +169,9 @@ func (tx *sqliteTx) Claim(claims []Claim) error {
 	return tx.flush()
 }
 
-// listLate lists the rows whose keys the files of their hours will not have, as runs of one hour and call. Rows of a run
-// that are not stored do no harm, but it would be for nothing if none is.
+// listLate enters into table late which rows are of hours whose keys are in a file already: the file does not have their
+// keys, so a start must read these rows. What is entered is a range for each call and hour, from the first claim to the
+// last one. Claims in a range that are not stored do no harm; a range in which none is stored is left out.
 func (tx *sqliteTx) listLate(claims []Claim) error {
 	for i := 0; i < len(claims); {
 		first := &claims[i]

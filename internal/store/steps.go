@@ -34,7 +34,7 @@ func (r *Reader) fillCallHours(exec func(sql string, args ...any) error) error {
 	})
 	for i := range begins {
 		if err == nil {
-			err = exec(insertCallHour, begins[i].Seq, int64(begins[i].At.Hour()))
+			err = exec(insertCallHour+" ON CONFLICT (first) DO NOTHING", begins[i].Seq, int64(begins[i].At.Hour()))
 		}
 	}
 	return err
