@@ -24,9 +24,13 @@ func Act[R any](ctx context.Context, l *Ledger, op Operator, act market.Act[R]) 
 	var find market.Find[R]
 	var refusal error // in planning
 	err := l.exclusively(ctx, func() (err *metering.Error) {
-		p := market.NewPlan(l.view(), l.cfg.Random, func(id [16]byte) (*store.RegistrationToken, error) { return l.storedToken(ctx, id) })
+		p := market.NewPlan(l.view(op), l.cfg.Random, func(id [16]byte) (*store.RegistrationToken, error) { return l.storedToken(ctx, id) })
 		defer func() { *p = market.Plan{} }() // the committer holds on to the last act, and a plan can be large
-		if find, err = act(p); err != nil {
+		find, err = act(p)
+		if denied := p.Denied(); denied != nil {
+			return denied
+		}
+		if err != nil {
 			refusal = p.Refusal(err)
 			return err
 		}
@@ -42,7 +46,14 @@ func Act[R any](ctx context.Context, l *Ledger, op Operator, act market.Act[R]) 
 	case find == nil:
 		return none, nil
 	}
-	return Find(ctx, l, op, find)
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	v := l.view(op)
+	found, err := find(&v) // open to whom the act was open to
+	if err != nil {
+		return none, err
+	}
+	return found, nil
 }
 
 // clipped bounds the text of an audit row.
@@ -54,8 +65,10 @@ func clipped(summary string) string {
 	return summary
 }
 
-// view is the marketplace as it is now. The caller holds l.mu, or l.administration while it plans.
-func (l *Ledger) view() market.View { return market.View{State: l.market, Now: l.clock.now()} }
+// view is the marketplace as the operator sees it now. The caller holds l.mu, or l.administration while it plans.
+func (l *Ledger) view(op Operator) market.View {
+	return market.View{State: l.market, Now: l.clock.now(), Scope: op.scope}
+}
 
 // Find reads one thing of the marketplace.
 func Find[R any](_ context.Context, l *Ledger, op Operator, find market.Find[R]) (R, error) {
@@ -65,8 +78,11 @@ func Find[R any](_ context.Context, l *Ledger, op Operator, find market.Find[R])
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	v := l.view()
+	v := l.view(op)
 	found, err := find(&v)
+	if denied := v.Denied(); denied != nil {
+		return none, denied
+	}
 	if err != nil {
 		return none, err
 	}
@@ -103,10 +119,13 @@ func fill(ctx context.Context, l *Ledger, op Operator, page market.Filler) error
 			return err
 		}
 		l.mu.RLock()
-		v := l.view()
+		v := l.view(op)
 		var err *metering.Error
 		finished, err = page.Fill(&v, maxLook)
 		l.mu.RUnlock()
+		if denied := v.Denied(); denied != nil {
+			return denied
+		}
 		if err != nil {
 			return err
 		}
@@ -126,7 +145,7 @@ func (l *Ledger) tokenVerbs() []Verb {
 // marketplace is not locked.
 func (l *Ledger) Tokens(ctx context.Context, op Operator, after string, limit int) (adminapi.Page[adminapi.Token], error) {
 	page := adminapi.Page[adminapi.Token]{Items: []adminapi.Token{}}
-	if err := op.check(l); err != nil {
+	if err := op.checkAll(l); err != nil {
 		return page, err
 	}
 	limit, refusal := market.PageLimit(limit)
@@ -153,7 +172,7 @@ func (l *Ledger) Tokens(ctx context.Context, op Operator, after string, limit in
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	v := l.view()
+	v := l.view(op)
 	shown, known := v.Tokens(found[:min(len(found), limit)])
 	if !known {
 		return page, errAhead
@@ -237,7 +256,7 @@ func (l *Ledger) ChangeClock(ctx context.Context, op Operator, in adminapi.Clock
 }
 
 func (l *Ledger) changeClock(ctx context.Context, op Operator, in adminapi.ClockChange) *metering.Error {
-	if err := op.check(l); err != nil {
+	if err := op.checkAll(l); err != nil {
 		return err
 	}
 	if !l.Sandbox() {
@@ -299,7 +318,7 @@ func (l *Ledger) changeClock(ctx context.Context, op Operator, in adminapi.Clock
 // it after it was wrong: ledger time is the clock's from then on. Where it goes back, records are judged by the windows
 // of that time again, and ClientTokens that were forgotten meanwhile stay so. Otherwise it is a Conflict.
 func (l *Ledger) AcceptClock(ctx context.Context, op Operator) (adminapi.Clock, error) {
-	if err := op.check(l); err != nil {
+	if err := op.checkAll(l); err != nil {
 		return adminapi.Clock{}, err
 	}
 	if l.Sandbox() {

@@ -22,7 +22,7 @@ func resultStatus(o metering.Outcome) string {
 // user's or role's ARN (of a session, the role's), the name of the admin token, or "local". An id that is not
 // known is NotFound: calls that were not authenticated, or were throttled, are not audited.
 func (l *Ledger) CallRecord(ctx context.Context, op Operator, requestID string) (adminapi.Call, error) {
-	if err := op.check(l); err != nil {
+	if err := op.checkAll(l); err != nil {
 		return adminapi.Call{}, err
 	}
 	id, err := uuid.Parse(requestID)

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"encoding/json"
+	"github.com/meterd/meterd/internal/market"
 
 	"github.com/google/uuid"
 	"github.com/meterd/meterd/internal/metering"
@@ -16,6 +17,7 @@ type Operator struct {
 	token  uint32 // id of the admin token; 0 for the owning process
 	source string
 	agent  string
+	scope  market.Scope // the zero value is everything
 }
 
 // Operator returns the operator that the bearer token stands for, who calls from a network address with a user agent;
@@ -155,6 +157,23 @@ func (k lock) tryLock() bool {
 
 func (k lock) unlock() { <-k }
 
+// Within returns the same operator, bound to a scope. One that is bound cannot be bound to another.
+func (op Operator) Within(scope market.Scope) Operator {
+	if op.scope == (market.Scope{}) {
+		op.scope = scope
+	}
+	return op
+}
+
+// checkAll is check for what only the operator of the marketplace may do.
+func (op Operator) checkAll(l *Ledger) *metering.Error {
+	if err := op.check(l); err != nil {
+		return err
+	}
+	v := market.View{Scope: op.scope}
+	return v.Denied()
+}
+
 func (op Operator) check(l *Ledger) *metering.Error {
 	if op.ledger != l || l == nil {
 		return metering.Errorf(metering.AccessDenied, "Only an operator may do this.")
@@ -174,4 +193,15 @@ func (l *Ledger) moveClock(ctx context.Context, op Operator, summary string, s c
 		enter: func() { l.clock.set(s) },
 		at:    func() metering.Instant { return l.clock.at(s) },
 	})
+}
+
+// Scope returns the scope of a seller's or buyer's operator, who acts for the account of the given 12 digits.
+func (l *Ledger) Scope(of market.Party, accountID string) (market.Scope, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	scope, err := l.market.InScope(of, accountID)
+	if err != nil {
+		return market.Scope{}, err
+	}
+	return scope, nil
 }

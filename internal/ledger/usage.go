@@ -47,7 +47,7 @@ func (l *Ledger) Usage(ctx context.Context, op Operator, f adminapi.UsageFilter,
 	if bad != nil {
 		return page, bad
 	}
-	m, bad := l.match(&f)
+	m, bad := l.match(op, &f)
 	if bad != nil {
 		return page, bad
 	}
@@ -127,6 +127,7 @@ type match struct {
 	dimensions map[uint32]uint16     // :: product → the dimension's number; nil for all
 	customers  map[customer]struct{} // nil for all
 	workloads  map[uint32]struct{}   // nil for all
+	products   map[uint32]struct{}   // those of the seller whose operator asks; nil for all
 }
 
 type customer struct{ product, buyer uint32 }
@@ -135,6 +136,11 @@ func (m *match) takes(u *store.Usage) bool {
 	k := &u.Key
 	if m.dimensions != nil && m.dimensions[k.Product] != k.Dimension {
 		return false
+	}
+	if m.products != nil {
+		if _, ok := m.products[k.Product]; !ok {
+			return false
+		}
 	}
 	if m.customers != nil {
 		if _, ok := m.customers[customer{k.Product, k.Buyer}]; !ok {
@@ -149,8 +155,8 @@ func (m *match) takes(u *store.Usage) bool {
 	return true
 }
 
-// match resolves the filter's names.
-func (l *Ledger) match(f *adminapi.UsageFilter) (*match, *metering.Error) {
+// match resolves the filter's names, and narrows it to what is in the operator's scope: names that are not are not known.
+func (l *Ledger) match(op Operator, f *adminapi.UsageFilter) (*match, *metering.Error) {
 	m := &match{UsageFilter: store.UsageFilter{FirstHour: -1 << 31, LastHour: 1<<31 - 1}}
 	unknown := func(member, name, mend string) (*match, *metering.Error) {
 		return nil, notFound("%s: there is none %q; send %s", member, name, mend)
@@ -168,17 +174,17 @@ func (l *Ledger) match(f *adminapi.UsageFilter) (*match, *metering.Error) {
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	c := l.market
+	c, v := l.market, l.view(op)
 	if f.ProductCode != "" {
 		p := c.ProductByCode(f.ProductCode)
-		if p == nil {
+		if p == nil || !v.Scope.Sells(p.Seller) {
 			return unknown("product_code", f.ProductCode, "a product code, not a title or a product id")
 		}
 		m.Product = p.ID
 	}
 	if f.LicenseARN != "" {
 		a := c.AgreementByLicense(f.LicenseARN)
-		if a == nil {
+		if a == nil || !v.Has(a) {
 			return unknown("license_arn", f.LicenseARN, "the licence ARN of an agreement")
 		}
 		m.Agreement = a.ID
@@ -188,7 +194,7 @@ func (l *Ledger) match(f *adminapi.UsageFilter) (*match, *metering.Error) {
 		if n, ok := metering.ParseAccountID(f.CustomerAWSAccountID); ok {
 			a = c.AccountByID(n)
 		}
-		if a == nil {
+		if a == nil || !v.Knows(a.ID) {
 			return unknown("customer_aws_account_id", f.CustomerAWSAccountID, "the 12 digits of a buyer")
 		}
 		m.Buyer = a.ID
@@ -204,7 +210,7 @@ func (l *Ledger) match(f *adminapi.UsageFilter) (*match, *metering.Error) {
 		m.customers = map[customer]struct{}{}
 		for i := range c.Products() {
 			p := &c.Products()[i]
-			if buyer := c.Customer(p.Seller, f.CustomerIdentifier); buyer != nil {
+			if buyer := c.Customer(p.Seller, f.CustomerIdentifier); buyer != nil && v.Scope.Sells(p.Seller) && v.Knows(buyer.ID) {
 				m.customers[customer{p.ID, buyer.ID}] = struct{}{}
 			}
 		}
@@ -216,7 +222,7 @@ func (l *Ledger) match(f *adminapi.UsageFilter) (*match, *metering.Error) {
 		m.dimensions = map[uint32]uint16{}
 		for i := range c.Products() {
 			p := &c.Products()[i]
-			if d, ok := p.Dimension(f.Dimension); ok && (m.Product == 0 || m.Product == p.ID) {
+			if d, ok := p.Dimension(f.Dimension); ok && v.Scope.Sells(p.Seller) && (m.Product == 0 || m.Product == p.ID) {
 				m.dimensions[p.ID] = d
 			}
 		}
@@ -227,13 +233,24 @@ func (l *Ledger) match(f *adminapi.UsageFilter) (*match, *metering.Error) {
 	if f.Workload != "" {
 		m.workloads = map[uint32]struct{}{}
 		for i := range c.Workloads() {
-			if w := &c.Workloads()[i]; w.ResourceID == f.Workload {
+			if w := &c.Workloads()[i]; w.ResourceID == f.Workload && (v.Scope.Of != market.ForBuyer || v.Scope.Covers(w.Account)) {
 				m.workloads[w.ID] = struct{}{}
 			}
 		}
-		if len(m.workloads) == 0 {
+		if len(m.workloads) == 0 && v.Scope.Of != market.ForSeller { // whom it does not concern which there are
 			return unknown("workload", f.Workload, "a resource id such as i-0123456789abcdef0")
 		}
+	}
+	switch v.Scope.Of {
+	case market.ForSeller:
+		m.products = map[uint32]struct{}{}
+		for i := range c.Products() {
+			if p := &c.Products()[i]; v.Scope.Sells(p.Seller) {
+				m.products[p.ID] = struct{}{}
+			}
+		}
+	case market.ForBuyer:
+		m.Buyer = v.Scope.Account
 	}
 	return m, nil
 }
@@ -352,7 +369,7 @@ func (l *Ledger) UsageSums(ctx context.Context, op Operator, f adminapi.UsageFil
 			groups = append(groups, groupings[name])
 		}
 	}
-	m, bad := l.match(&f)
+	m, bad := l.match(op, &f)
 	if bad != nil {
 		return none, bad
 	}

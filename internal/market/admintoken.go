@@ -54,7 +54,7 @@ func adminShape(t *store.AdminToken) adminapi.AdminToken {
 
 // AdminTokens lists the bearer tokens of the admin API, without what they are.
 func AdminTokens(adminapi.Paging) List[adminapi.AdminToken] {
-	return listOf(func(s *State) []store.AdminToken { return s.directory.admins }, func(_ *View, t *store.AdminToken) (adminapi.AdminToken, bool) {
+	return listOf(0, func(s *State) []store.AdminToken { return s.directory.admins }, func(_ *View, t *store.AdminToken) (adminapi.AdminToken, bool) {
 		if t.Deleted {
 			return adminapi.AdminToken{}, false
 		}

@@ -197,7 +197,7 @@ func (p *Plan) checkLegacy(product *metering.Product, a *metering.Agreement) *me
 // CancelAgreement lets an agreement begin to end, now or at a later time: usage from before that is taken for
 // one more hour (metering-api 2.10).
 func CancelAgreement(in adminapi.Cancellation) Act[adminapi.Agreement] {
-	return endAgreement(in.AgreementID, func(p *Plan, a *metering.Agreement) *metering.Error {
+	return endAgreement(in.AgreementID, ForBuyer, func(p *Plan, a *metering.Agreement) *metering.Error {
 		at, err := Instant("at", in.At)
 		switch {
 		case err != nil:
@@ -218,7 +218,7 @@ func CancelAgreement(in adminapi.Cancellation) Act[adminapi.Agreement] {
 
 // EndAgreement ends an agreement at once: no more usage is taken.
 func EndAgreement(of adminapi.AgreementPath) Act[adminapi.Agreement] {
-	return endAgreement(of.AgreementID, func(p *Plan, a *metering.Agreement) *metering.Error {
+	return endAgreement(of.AgreementID, 0, func(p *Plan, a *metering.Agreement) *metering.Error {
 		if a.State(p.Now) == metering.Ended {
 			return conflict("agreement_id: agreement %s has ended already, at %v", of.AgreementID, a.EndedAt)
 		}
@@ -231,10 +231,11 @@ func EndAgreement(of adminapi.AgreementPath) Act[adminapi.Agreement] {
 	})
 }
 
-func endAgreement(agreementID string, change func(*Plan, *metering.Agreement) *metering.Error) Act[adminapi.Agreement] {
+func endAgreement(agreementID string, open Party, change func(*Plan, *metering.Agreement) *metering.Error) Act[adminapi.Agreement] {
 	return func(p *Plan) (Find[adminapi.Agreement], *metering.Error) {
+		p.open(open)
 		a := p.agreement(agreementID)
-		if a == nil {
+		if a == nil || !p.Has(a) {
 			return nil, noAgreement(agreementID)
 		}
 		return Agreement(adminapi.AgreementPath{AgreementID: agreementID}), change(p, p.agreements.change(a.ID))
@@ -248,8 +249,9 @@ func noAgreement(id string) *metering.Error {
 // Agreement returns an agreement.
 func Agreement(of adminapi.AgreementPath) Find[adminapi.Agreement] {
 	return func(v *View) (adminapi.Agreement, *metering.Error) {
+		v.open(ForSeller | ForBuyer)
 		a := v.AgreementByID(of.AgreementID)
-		if a == nil {
+		if a == nil || !v.Has(a) {
 			return adminapi.Agreement{}, noAgreement(of.AgreementID)
 		}
 		return v.agreementShape(a), nil
@@ -266,11 +268,12 @@ func (v *View) agreementShape(a *metering.Agreement) adminapi.Agreement {
 // Agreements lists the agreements that the filter chooses.
 func Agreements(f adminapi.AgreementPaging) List[adminapi.Agreement] {
 	return func(v *View) (none Things[adminapi.Agreement], err *metering.Error) {
+		v.open(ForSeller | ForBuyer)
 		var product, buyer uint32
 		if f.ProductCode != "" {
 			found := v.ProductByCode(f.ProductCode)
-			if found == nil {
-				return none, noProduct("product_code", f.ProductCode, v.ProductByID(f.ProductCode))
+			if found == nil || !v.Scope.Sells(found.Seller) {
+				return none, noProduct("product_code", f.ProductCode, v.productOfID(f.ProductCode))
 			}
 			product = found.ID
 		}
@@ -280,13 +283,13 @@ func Agreements(f adminapi.AgreementPaging) List[adminapi.Agreement] {
 				return none, err
 			}
 			found := v.AccountByID(n)
-			if found == nil || !found.Buyer {
+			if found == nil || !found.Buyer || !v.Knows(found.ID) {
 				return none, noBuyer("buyer_account_id", f.BuyerAccountID)
 			}
 			buyer = found.ID
 		}
-		return listOf((*State).Agreements, func(v *View, a *metering.Agreement) (adminapi.Agreement, bool) {
-			if product != 0 && a.Product != product || buyer != 0 && a.Buyer != buyer || f.Status != "" && a.State(v.Now).String() != f.Status {
+		return listOf(ForSeller|ForBuyer, (*State).Agreements, func(v *View, a *metering.Agreement) (adminapi.Agreement, bool) {
+			if !v.Has(a) || product != 0 && a.Product != product || buyer != 0 && a.Buyer != buyer || f.Status != "" && a.State(v.Now).String() != f.Status {
 				return adminapi.Agreement{}, false
 			}
 			return v.agreementShape(a), true

@@ -92,7 +92,9 @@ func (s *State) derive(parts ...string) []byte {
 // View is the marketplace as it is seen at some time.
 type View struct {
 	*State
-	Now metering.Instant // by the ledger clock
+	Now    metering.Instant // by the ledger clock
+	Scope  Scope            // of who sees it
+	opened Party
 }
 
 // Find reads one thing.
@@ -117,9 +119,10 @@ type Things[R any] struct {
 	show func(i int) (R, bool) // shows one of them, unless it is not wanted
 }
 
-// listOf lists those of all that item wants.
-func listOf[T, R any](all func(*State) []T, item func(*View, *T) (R, bool)) List[R] {
+// listOf lists those of all that item wants, for the operator of the marketplace and the parties that it is open to.
+func listOf[T, R any](open Party, all func(*State) []T, item func(*View, *T) (R, bool)) List[R] {
 	return func(v *View) (Things[R], *metering.Error) {
+		v.open(open)
 		things := all(v.State)
 		return Things[R]{len(things), func(i int) (R, bool) { return item(v, &things[i]) }}, nil
 	}
@@ -127,10 +130,11 @@ func listOf[T, R any](all func(*State) []T, item func(*View, *T) (R, bool)) List
 
 // listOfAccount lists those of all that item wants, of one account if one is given. What is no account id is refused: of
 // that there is nothing, which is no answer to who has misspelt it.
-func listOfAccount[T, R any](field, accountID string, all func(*State) []T, of func(*T) uint32, item func(*View, *T) (R, bool)) List[R] {
+func listOfAccount[T, R any](open Party, field, accountID string, all func(*State) []T, of func(*T) uint32, item func(*View, *T) (R, bool)) List[R] {
 	return func(v *View) (none Things[R], err *metering.Error) {
+		v.open(open)
 		if accountID == "" {
-			return listOf(all, item)(v)
+			return listOf(open, all, item)(v)
 		}
 		n, err := parseAccount(field, accountID)
 		if err != nil {
@@ -140,7 +144,7 @@ func listOfAccount[T, R any](field, accountID string, all func(*State) []T, of f
 		if account == nil {
 			return none, nil
 		}
-		return listOf(all, func(v *View, t *T) (r R, wanted bool) {
+		return listOf(open, all, func(v *View, t *T) (r R, wanted bool) {
 			if of(t) != account.ID {
 				return r, false
 			}

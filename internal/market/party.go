@@ -67,9 +67,10 @@ func (p *Plan) addParty(accountID, name string, role func(*metering.Account) *bo
 // Seller returns a seller.
 func Seller(of adminapi.AccountPath) Find[adminapi.Seller] {
 	return func(v *View) (adminapi.Seller, *metering.Error) {
+		v.open(ForSeller | ForBuyer)
 		n, _ := metering.ParseAccountID(of.AccountID)
 		a := v.AccountByID(n)
-		if a == nil || !a.Seller {
+		if a == nil || !a.Seller || !v.Scope.Sells(a.ID) {
 			return adminapi.Seller{}, noSeller("account_id", of.AccountID)
 		}
 		return sellerShape(a), nil
@@ -86,8 +87,8 @@ func noSeller(field, id string) *metering.Error {
 
 // Sellers lists the sellers.
 func Sellers(adminapi.Paging) List[adminapi.Seller] {
-	return listOf((*State).Accounts, func(_ *View, a *metering.Account) (adminapi.Seller, bool) {
-		if !a.Seller {
+	return listOf(ForSeller|ForBuyer, (*State).Accounts, func(v *View, a *metering.Account) (adminapi.Seller, bool) {
+		if !a.Seller || !v.Scope.Sells(a.ID) {
 			return adminapi.Seller{}, false
 		}
 		return sellerShape(a), true
@@ -255,9 +256,10 @@ func ChangeBuyer(in adminapi.BuyerChange) Act[adminapi.Buyer] {
 // Buyer returns a buyer, with its customer identifiers.
 func Buyer(of adminapi.AccountPath) Find[adminapi.Buyer] {
 	return func(v *View) (adminapi.Buyer, *metering.Error) {
+		v.open(ForSeller | ForBuyer)
 		n, _ := metering.ParseAccountID(of.AccountID)
 		a := v.AccountByID(n)
-		if a == nil || !a.Buyer {
+		if a == nil || !a.Buyer || !v.Knows(a.ID) {
 			return adminapi.Buyer{}, noBuyer("account_id", of.AccountID)
 		}
 		return v.buyerShape(a), nil
@@ -267,6 +269,9 @@ func Buyer(of adminapi.AccountPath) Find[adminapi.Buyer] {
 func (v *View) buyerShape(a *metering.Account) adminapi.Buyer {
 	b := adminapi.Buyer{AccountID: metering.FormatAccountID(a.AccountID), Name: a.Name, Suspended: a.Suspended}
 	for _, c := range v.Customers(a.ID) {
+		if !v.Scope.Sells(c.Seller) {
+			continue // how other sellers know the buyer
+		}
 		b.Identifiers = append(b.Identifiers, adminapi.CustomerIdentity{SellerAccountID: v.digits(c.Seller), CustomerIdentifier: c.Identifier})
 	}
 	return b
@@ -274,8 +279,8 @@ func (v *View) buyerShape(a *metering.Account) adminapi.Buyer {
 
 // Buyers lists the buyers.
 func Buyers(adminapi.Paging) List[adminapi.Buyer] {
-	return listOf((*State).Accounts, func(v *View, a *metering.Account) (adminapi.Buyer, bool) {
-		if !a.Buyer {
+	return listOf(ForSeller|ForBuyer, (*State).Accounts, func(v *View, a *metering.Account) (adminapi.Buyer, bool) {
+		if !a.Buyer || !v.Knows(a.ID) {
 			return adminapi.Buyer{}, false
 		}
 		return v.buyerShape(a), true

@@ -193,7 +193,7 @@ func (v *View) principalShape(q *store.Principal) adminapi.Principal {
 
 // Principals lists the users or roles, of one account if one is given.
 func Principals(kind iam.Kind, of adminapi.AccountPaging) List[adminapi.Principal] {
-	return listOfAccount("account_id", of.AccountID, func(s *State) []store.Principal { return s.directory.principals }, func(q *store.Principal) uint32 { return q.Account },
+	return listOfAccount(0, "account_id", of.AccountID, func(s *State) []store.Principal { return s.directory.principals }, func(q *store.Principal) uint32 { return q.Account },
 		func(v *View, q *store.Principal) (adminapi.Principal, bool) {
 			if q.Deleted || q.Kind != kind {
 				return adminapi.Principal{}, false

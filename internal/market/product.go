@@ -246,7 +246,7 @@ func (p *Plan) addDimension(product metering.Product, n int, key string) meterin
 func AddDimension(in adminapi.NewDimension) Act[adminapi.Product] {
 	return func(p *Plan) (Find[adminapi.Product], *metering.Error) {
 		p.Summary = "add dimension " + in.Dimension + " to product " + in.ProductCode
-		product, err := p.productNamed("product_code", in.ProductCode)
+		product, err := p.ownProduct(in.ProductCode)
 		if err != nil {
 			return nil, err
 		}
@@ -268,12 +268,31 @@ func AddDimension(in adminapi.NewDimension) Act[adminapi.Product] {
 // Product returns a product, with its public keys.
 func Product(of adminapi.ProductPath) Find[adminapi.Product] {
 	return func(v *View) (adminapi.Product, *metering.Error) {
+		v.open(ForSeller | ForBuyer)
 		product := v.ProductByCode(of.ProductCode)
-		if product == nil {
-			return adminapi.Product{}, noProduct("product_code", of.ProductCode, v.ProductByID(of.ProductCode))
+		if product == nil || !v.Scope.Sells(product.Seller) {
+			return adminapi.Product{}, noProduct("product_code", of.ProductCode, v.productOfID(of.ProductCode))
 		}
 		return v.productShape(product), nil
 	}
+}
+
+// productOfID returns the product in the scope of the product id, or nil.
+func (v *View) productOfID(id string) *metering.Product {
+	if p := v.ProductByID(id); p != nil && v.Scope.Sells(p.Seller) {
+		return p
+	}
+	return nil
+}
+
+// ownProduct opens an act on a product to its seller, and returns the product of the code.
+func (p *Plan) ownProduct(code string) (*metering.Product, *metering.Error) {
+	p.open(ForSeller)
+	product := p.product(code)
+	if product == nil || !p.Scope.Sells(product.Seller) {
+		return nil, noProduct("product_code", code, p.View.productOfID(code))
+	}
+	return product, nil
 }
 
 func (v *View) productShape(p *metering.Product) adminapi.Product {
@@ -290,6 +309,11 @@ func (v *View) productShape(p *metering.Product) adminapi.Product {
 
 // Products lists the products, of one seller if an account is given.
 func Products(of adminapi.ProductPaging) List[adminapi.Product] {
-	return listOfAccount("seller_account_id", of.SellerAccountID, (*State).Products, func(p *metering.Product) uint32 { return p.Seller },
-		func(v *View, p *metering.Product) (adminapi.Product, bool) { return v.productShape(p), true })
+	return listOfAccount(ForSeller|ForBuyer, "seller_account_id", of.SellerAccountID, (*State).Products, func(p *metering.Product) uint32 { return p.Seller },
+		func(v *View, p *metering.Product) (adminapi.Product, bool) {
+			if !v.Scope.Sells(p.Seller) {
+				return adminapi.Product{}, false
+			}
+			return v.productShape(p), true
+		})
 }

@@ -122,7 +122,7 @@ func (p *Plan) makePublicKey(product uint32, version int32) *metering.Error {
 // replaced now; it goes on signing for software that still asks for it (metering-api 2.7).
 func RotatePublicKey(of adminapi.ProductPath) Act[adminapi.PublicKey] {
 	return func(p *Plan) (Find[adminapi.PublicKey], *metering.Error) {
-		product, err := p.productNamed("product_code", of.ProductCode)
+		product, err := p.ownProduct(of.ProductCode)
 		if err != nil {
 			return nil, err
 		}
@@ -144,7 +144,7 @@ func RotatePublicKey(of adminapi.ProductPath) Act[adminapi.PublicKey] {
 func ExpirePublicKey(of adminapi.PublicKeyPath) Act[adminapi.PublicKey] {
 	return func(p *Plan) (Find[adminapi.PublicKey], *metering.Error) {
 		p.Summary = fmt.Sprintf("expire public key version %d of product %s", of.Version, of.ProductCode)
-		product, err := p.productNamed("product_code", of.ProductCode)
+		product, err := p.ownProduct(of.ProductCode)
 		if err != nil {
 			return nil, err
 		}

@@ -70,6 +70,7 @@ func noRegion(field, name string) *metering.Error {
 
 func regionNamed(name string) Find[adminapi.Region] {
 	return func(v *View) (adminapi.Region, *metering.Error) {
+		v.open(ForSeller | ForBuyer)
 		r := v.RegionNamed(name)
 		if r == nil {
 			return adminapi.Region{}, noRegion("name", name)
@@ -84,5 +85,5 @@ func regionShape(r *metering.RegionInfo) adminapi.Region {
 
 // Regions lists the regions that signatures may name.
 func Regions(adminapi.Paging) List[adminapi.Region] {
-	return listOf((*State).Regions, func(_ *View, r *metering.RegionInfo) (adminapi.Region, bool) { return regionShape(r), true })
+	return listOf(ForSeller|ForBuyer, (*State).Regions, func(_ *View, r *metering.RegionInfo) (adminapi.Region, bool) { return regionShape(r), true })
 }

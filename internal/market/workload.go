@@ -186,7 +186,7 @@ func (p *Plan) sameRole(id uint32, in *adminapi.Workload) *metering.Error {
 
 // Workloads lists the workloads, of one account if one is given.
 func Workloads(of adminapi.AccountPaging) List[adminapi.Workload] {
-	return listOfAccount("account_id", of.AccountID, (*State).Workloads, func(w *metering.Workload) uint32 { return w.Account },
+	return listOfAccount(0, "account_id", of.AccountID, (*State).Workloads, func(w *metering.Workload) uint32 { return w.Account },
 		func(v *View, w *metering.Workload) (adminapi.Workload, bool) {
 			return adminapi.Workload{AccountID: v.digits(w.Account), Platform: w.Platform.String(), ResourceID: w.ResourceID,
 				Region: v.Catalog.Region(w.Region).Name, Role: v.directory.principals[w.Role-1].Name}, true

@@ -133,7 +133,7 @@ func (a *admin) authenticate(next http.Handler) http.Handler {
 				realm = adminapi.SandboxRealm
 			}
 			w.Header().Set("WWW-Authenticate", adminapi.Challenge(realm))
-			a.problem(http.MethodGet, err).write(w) // nothing was tried yet
+			newProblem(http.StatusUnauthorized, err.Message).write(w)
 			return
 		}
 		connOf(r).prove()

@@ -59,7 +59,7 @@ func (a *admin) problem(method string, err error) *problem {
 		case metering.Conflict:
 			return newProblem(http.StatusConflict, refusal.Message)
 		case metering.AccessDenied:
-			return newProblem(http.StatusUnauthorized, refusal.Message)
+			return newProblem(http.StatusForbidden, refusal.Message)
 		case metering.Throttling:
 			return newProblem(http.StatusServiceUnavailable, refusal.Message)
 		default:

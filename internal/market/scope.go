@@ -1,0 +1,76 @@
+package market
+
+import "github.com/meterd/meterd/internal/metering"
+
+// Scope is what an operator may see and change. The zero Scope is that of who operates the marketplace: everything.
+type Scope struct {
+	Of      Party
+	Account uint32 // of the party: the id of its row; 0 for the operator
+}
+
+// Party is for whom an operator acts. Parties are bits, so that an act can be open to several.
+type Party uint8
+
+// The parties besides the operator of the marketplace, to whom everything is open.
+const (
+	ForSeller Party = 1 << iota
+	ForBuyer
+)
+
+// open opens an act or a read to the operators of parties. It comes first in each that is not for the operator of the
+// marketplace alone, and what belongs to an account is then looked at with Covers. What is not opened is refused to
+// them, whatever it says: see [View.Denied].
+func (v *View) open(to Party) { v.opened |= to }
+
+// Denied refuses an act or a read that has been made, unless it has been opened to the scope.
+func (v *View) Denied() *metering.Error {
+	if v.Scope.Of&^v.opened == 0 {
+		return nil
+	}
+	return metering.Errorf(metering.AccessDenied, "The token is a %s's, which may not do this: use one of the operator of the marketplace.", v.Scope.Of)
+}
+
+func (p Party) String() string {
+	if p == ForBuyer {
+		return "buyer"
+	}
+	return "seller"
+}
+
+// Covers reports whether what belongs to the account is in the scope.
+func (s Scope) Covers(account uint32) bool { return s.Of == 0 || s.Account == account }
+
+// Sells reports whether products of the seller are in the scope. To buyers all are: they are what can be bought.
+func (s Scope) Sells(seller uint32) bool { return s.Of != ForSeller || s.Account == seller }
+
+// Has reports whether the agreement is in the scope: a seller's are those for its products.
+func (v *View) Has(a *metering.Agreement) bool {
+	if v.Scope.Of == ForSeller {
+		return v.Scope.Account == v.Product(a.Product).Seller
+	}
+	return v.Scope.Covers(a.Buyer)
+}
+
+// Knows reports whether the buyer is in the scope: a seller's are those that have an identifier with it.
+func (v *View) Knows(buyer uint32) bool {
+	if v.Scope.Of == ForSeller {
+		return v.CustomerIdentifier(v.Scope.Account, buyer) != ""
+	}
+	return v.Scope.Covers(buyer)
+}
+
+// InScope returns the scope of a seller's or buyer's operator, who acts for the account of the given 12 digits.
+func (s *State) InScope(of Party, accountID string) (Scope, *metering.Error) {
+	n, err := parseAccount("account_id", accountID)
+	if err != nil {
+		return Scope{}, err
+	}
+	a := s.AccountByID(n)
+	switch {
+	case of == ForSeller && (a == nil || !a.Seller):
+		return Scope{}, noSeller("account_id", accountID)
+	case of == ForBuyer && (a == nil || !a.Buyer):
+		return Scope{}, noBuyer("account_id", accountID)
+	}
+	return Scope{of, a.ID}, nil
+}
