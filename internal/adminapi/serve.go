@@ -1,10 +1,16 @@
 package adminapi
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"reflect"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -12,12 +18,12 @@ import (
 // Served is a verb with the act that it asks for, to be done for an Op, an operator.
 type Served[Op any] struct {
 	Info
-	mount func(Host[Op])
+	act func(ctx context.Context, op Op, in any) (out any, err error) // in is a pointer to what the verb takes
 }
 
 // Host is the server that verbs are added to.
 type Host[Op any] struct {
-	API      huma.API
+	API      huma.API                                              // which itself refuses query parameters that an operation does not have
 	Operator func(context.Context) Op                              // who asks
 	Refusal  func(method string, err error) huma.StatusError       // the answer to an act that failed
 	Table    func(ctx huma.Context, method string, answer Tabular) // answers in JSON or CSV, as the client likes
@@ -31,85 +37,176 @@ type Tabular interface {
 
 // Bind makes an act what the verb asks for.
 func Bind[Op, In, Out any](v Verb[In, Out], act func(context.Context, Op, In) (Out, error)) Served[Op] {
-	return Served[Op]{v.Info, func(h Host[Op]) {
-		do := func(ctx context.Context, in In) (Out, error) {
-			out, err := act(ctx, h.Operator(ctx), in)
-			if err != nil {
-				return out, h.Refusal(v.Method, err)
-			}
-			return out, nil
-		}
-		operation := v.Operation()
-		if !v.hasBody() {
-			register(h, &v.Info, operation, func(ctx context.Context, in *In) (Out, error) { return do(ctx, *in) })
-			return
-		}
-		operation.RequestBody = &huma.RequestBody{Required: !v.BodyOptional}
-		schemas := h.API.OpenAPI().Components.Schemas
-		for _, m := range v.members("path") {
-			operation.Parameters = append(operation.Parameters, &huma.Param{Name: m.name, In: "path", Required: true,
-				Description: m.field.Tag.Get("doc"), Schema: huma.SchemaFromField(schemas, m.field, "")})
-		}
-		register(h, &v.Info, operation, func(ctx context.Context, in *withBody[In]) (Out, error) { return do(ctx, *in.Body) })
-	}}
+	return Served[Op]{v.Info, func(ctx context.Context, op Op, in any) (any, error) { return act(ctx, op, *in.(*In)) }}
 }
 
 // Serve adds the verb to a server.
-func (s Served[Op]) Serve(h Host[Op]) { s.mount(h) }
+func (s Served[Op]) Serve(h Host[Op]) {
+	v := &serving{Info: s.Info, api: h.API, refusal: h.Refusal, table: h.Table}
+	v.act = func(ctx context.Context, in any) (any, error) { return s.act(ctx, h.Operator(ctx), in) }
+	v.register()
+}
 
-// withBody is a request with a body. The library knows parameters beside a body, not among its members.
-type withBody[In any] struct{ Body *In }
+// serving is a verb on a server. It goes by the reflection of the verb's types: the library's Register is some sixty
+// functions that are compiled anew for each pair of types that it is given, and as it is, two pairs serve all verbs.
+type serving struct {
+	Info
+	api        huma.API
+	parameters []parameter
+	act        func(ctx context.Context, in any) (out any, err error)
+	refusal    func(method string, err error) huma.StatusError
+	table      func(ctx huma.Context, method string, answer Tabular)
+}
 
-// Resolve reads the parameters in the path, which are texts.
-func (in *withBody[In]) Resolve(ctx huma.Context) []error {
-	if in.Body == nil {
-		in.Body = new(In)
-	}
-	of := Info{in: reflect.TypeFor[In]()}
-	for _, m := range of.members("path") {
-		reflect.ValueOf(in.Body).Elem().FieldByIndex(m.field.Index).SetString(ctx.Param(m.name))
-	}
+// parameter is a member of what a verb takes that is in the path or the query.
+type parameter struct {
+	member
+	in      string // path or query
+	explode bool   // a list is repeated, rather than separated by commas
+	schema  *huma.Schema
+}
+
+// request is a request without a body, as the library hands it on.
+type request struct{ context huma.Context }
+
+// Resolve keeps the request.
+func (r *request) Resolve(ctx huma.Context) []error {
+	r.context = ctx
 	return nil
 }
 
-// register adds an operation of the library's for what is done with a request of type I.
-func register[Op, I, Out any](h Host[Op], v *Info, operation huma.Operation, do func(context.Context, *I) (Out, error)) {
-	var out Out
-	switch any(out).(type) {
-	case None:
-		huma.Register(h.API, operation, func(ctx context.Context, in *I) (*struct{}, error) {
-			_, err := do(ctx, in)
-			return nil, err
-		})
-	case Tabular:
-		schemas := h.API.OpenAPI().Components.Schemas
-		operation.Responses = map[string]*huma.Response{"200": {Description: http.StatusText(http.StatusOK), Content: map[string]*huma.MediaType{
-			"application/json": {Schema: schemas.Schema(reflect.TypeFor[Out](), true, "")},
-			"text/csv":         {Schema: &huma.Schema{Type: huma.TypeString}},
-		}}}
-		huma.Register(h.API, operation, func(ctx context.Context, in *I) (*tabular, error) {
-			out, err := do(ctx, in)
-			if err != nil {
-				return nil, err
-			}
-			return &tabular{Body: func(ctx huma.Context) { h.Table(ctx, v.Method, any(out).(Tabular)) }}, nil
-		})
-	default:
-		huma.Register(h.API, operation, func(ctx context.Context, in *I) (*struct{ Body Out }, error) {
-			out, err := do(ctx, in)
-			if err != nil {
-				return nil, err
-			}
-			return &struct{ Body Out }{out}, nil
-		})
-	}
+// withBody is a request with a body, which the library has checked by its schema. It is nil if it was left out.
+type withBody struct {
+	request
+	Body *json.RawMessage
 }
 
-// tabular is an answer in JSON or CSV.
-type tabular struct {
-	ContentType string `header:"Content-Type"`
-	Link        string `header:"Link" doc:"the next page, RFC 8288"`
-	Body        func(huma.Context)
+// answer is the answer to a request. Body writes all of it.
+type answer struct{ Body func(huma.Context) }
+
+// register adds the verb to the API and its document.
+func (v *serving) register() {
+	schemas := v.api.OpenAPI().Components.Schemas
+	operation := v.Operation()
+	for _, in := range []string{"path", "query"} {
+		for _, m := range v.members(in) {
+			p := parameter{m, in, strings.Contains(m.field.Tag.Get(in), ",explode"), huma.SchemaFromField(schemas, m.field, "")}
+			documented := &huma.Param{Name: m.name, In: in, Required: in == "path", Description: p.schema.Description, Schema: p.schema}
+			if in == "query" {
+				documented.Explode = &p.explode
+			}
+			v.parameters, operation.Parameters = append(v.parameters, p), append(operation.Parameters, documented)
+		}
+	}
+	success := &huma.Response{Description: http.StatusText(v.Status)}
+	if v.out != reflect.TypeFor[None]() {
+		success.Content = map[string]*huma.MediaType{string(JSON): {Schema: schemas.Schema(v.out, true, "")}}
+	}
+	if v.out.Implements(reflect.TypeFor[Tabular]()) {
+		success.Content["text/csv"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+		success.Headers = map[string]*huma.Param{"Content-Type": {Schema: &huma.Schema{Type: huma.TypeString}},
+			"Link": {Schema: &huma.Schema{Type: huma.TypeString, Description: "the next page, RFC 8288"}}}
+	}
+	operation.Responses = map[string]*huma.Response{strconv.Itoa(v.Status): success}
+	if !v.hasBody() {
+		huma.Register(v.api, operation, func(ctx context.Context, r *request) (*answer, error) { return v.answer(ctx, r, nil) })
+		return
+	}
+	operation.RequestBody = &huma.RequestBody{Required: !v.BodyOptional,
+		Content: map[string]*huma.MediaType{string(JSON): {Schema: schemas.Schema(v.in, true, "")}}}
+	huma.Register(v.api, operation, func(ctx context.Context, r *withBody) (*answer, error) { return v.answer(ctx, &r.request, r.Body) })
+}
+
+// answer does what a request asks for.
+func (v *serving) answer(ctx context.Context, r *request, body *json.RawMessage) (*answer, error) {
+	in := reflect.New(v.in)
+	if faults := v.read(r.context, body, in); len(faults) > 0 {
+		return nil, huma.Error422UnprocessableEntity("validation failed", faults...)
+	}
+	out, err := v.act(ctx, in.Interface())
+	if err != nil {
+		return nil, v.refusal(v.Method, err)
+	}
+	switch out := out.(type) {
+	case None:
+		return &answer{func(ctx huma.Context) { ctx.SetStatus(v.Status) }}, nil
+	case Tabular:
+		return &answer{func(ctx huma.Context) { v.table(ctx, v.Method, out) }}, nil
+	}
+	var b bytes.Buffer
+	form, err := v.api.Negotiate(r.context.Header("Accept"))
+	if err == nil {
+		err = v.api.Marshal(&b, form, out)
+	}
+	if err != nil {
+		return nil, v.refusal(v.Method, err)
+	}
+	return &answer{func(ctx huma.Context) {
+		ctx.SetHeader("Content-Type", form)
+		ctx.SetStatus(v.Status)
+		_, _ = ctx.BodyWriter().Write(b.Bytes()) // the client may be gone
+	}}, nil
+}
+
+// read reads what the verb takes from a request, and returns what is wrong with it.
+func (v *serving) read(ctx huma.Context, body *json.RawMessage, in reflect.Value) []error {
+	faults := &huma.ValidateResult{}
+	at := huma.NewPathBuffer(nil, 0)
+	if body != nil {
+		if err := json.Unmarshal(*body, in.Interface()); err != nil {
+			at.Push("body")
+			faults.Add(at, string(*body), err.Error())
+		}
+	}
+	for _, p := range v.parameters {
+		given := ctx.Param(p.name)
+		if p.in == "query" {
+			given = ctx.Query(p.name)
+		}
+		if given = cmp.Or(given, p.field.Tag.Get("default")); given == "" {
+			continue
+		}
+		at.Reset()
+		at.Push(p.in)
+		at.Push(p.name)
+		value, err := p.read(ctx, given, in.Elem().FieldByIndex(p.field.Index))
+		if err != nil {
+			faults.Add(at, given, err.Error())
+			continue
+		}
+		huma.Validate(v.api.OpenAPI().Components.Schemas, p.schema, at, huma.ModeWriteToServer, value, faults)
+	}
+	return faults.Errors
+}
+
+// read reads the parameter into its member, and returns it in the form in which its schema validates it. It is the
+// other way of [text].
+func (p *parameter) read(ctx huma.Context, given string, into reflect.Value) (any, error) {
+	switch member := into.Addr().Interface().(type) {
+	case *time.Time:
+		t, err := time.Parse(time.RFC3339Nano, given)
+		if err != nil {
+			return nil, errors.New("invalid date/time for format " + time.RFC3339Nano)
+		}
+		*member = t
+		return given, nil
+	case *[]string:
+		if *member = strings.Split(given, ","); p.explode {
+			u := ctx.URL()
+			*member = u.Query()[p.name]
+		}
+		return *member, nil
+	}
+	if into.CanInt() {
+		n, err := strconv.ParseInt(given, 10, into.Type().Bits())
+		if err != nil {
+			return nil, errors.New("invalid integer")
+		}
+		into.SetInt(n)
+		return n, nil
+	}
+	into.SetString(given)
+	return given, nil
 }
 
 // Operation describes the verb to the library that serves it. Its id is made of the method and the path.

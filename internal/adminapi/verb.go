@@ -31,7 +31,7 @@ type Info struct {
 
 	BodyOptional bool // a request without a body is one with an empty object
 
-	in reflect.Type
+	in, out reflect.Type
 }
 
 // None is what a verb takes that needs nothing, and what one answers that has nothing to say.
@@ -47,7 +47,7 @@ func Verbs() []Info {
 
 // verb declares a verb.
 func verb[In, Out any](method, path string, status int, summary string, options ...func(*Info)) Verb[In, Out] {
-	v := Verb[In, Out]{Info{Method: method, Path: path, Status: status, Summary: summary, in: reflect.TypeFor[In]()}}
+	v := Verb[In, Out]{Info{Method: method, Path: path, Status: status, Summary: summary, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}}
 	for _, option := range options {
 		option(&v.Info)
 	}

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -60,9 +62,9 @@ func Admin(cfg AdminConfig) http.Handler {
 			},
 			Security: []map[string][]string{{"bearer": {}}},
 		},
-		OpenAPIPath: "/openapi", Formats: huma.DefaultFormats, DefaultFormat: "application/json", RejectUnknownQueryParameters: true,
+		OpenAPIPath: "/openapi", Formats: huma.DefaultFormats, DefaultFormat: "application/json",
 	})
-	a.api.UseMiddleware(a.refuseRepeated)
+	a.api.UseMiddleware(a.refuseParameters)
 	serve(a, market.Verbs(), func(ctx context.Context) market.Desk { return operator(ctx) })
 	serve(a, cfg.Ledger.Verbs(), operator)
 	serve(a, a.verbs(), operator)
@@ -142,15 +144,25 @@ func (a *admin) authenticate(next http.Handler) http.Handler {
 	})
 }
 
-// refuseRepeated refuses query parameters that are given twice: all but the first would be ignored.
-func (a *admin) refuseRepeated(ctx huma.Context, next func(huma.Context)) {
+// refuseParameters refuses query parameters that are given twice, of which all but the first would be ignored, and those
+// that the operation does not have.
+func (a *admin) refuseParameters(ctx huma.Context, next func(huma.Context)) {
 	u := ctx.URL()
-	for name, values := range u.Query() {
-		if len(values) > 1 && name != "by" {
+	query := u.Query()
+	var unknown []error
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if n := len(query[name]); n > 1 && name != "by" {
 			_, w := humago.Unwrap(ctx)
-			newProblem(http.StatusUnprocessableEntity, fmt.Sprintf("%.80s: is given %d times: give it once", name, len(values))).write(w)
+			newProblem(http.StatusUnprocessableEntity, fmt.Sprintf("%.80s: is given %d times: give it once", name, n)).write(w)
 			return
 		}
+		if !slices.ContainsFunc(ctx.Operation().Parameters, func(p *huma.Param) bool { return p.In == "query" && p.Name == name }) {
+			unknown = append(unknown, &huma.ErrorDetail{Location: "query." + name, Message: "unknown query parameter"})
+		}
+	}
+	if len(unknown) > 0 {
+		_ = huma.WriteErr(a.api, ctx, http.StatusUnprocessableEntity, "validation failed", unknown...) // the client may be gone
+		return
 	}
 	next(ctx)
 }

@@ -410,6 +410,9 @@ func TestAdminRefusals(t *testing.T) {
 	}{
 		{"GET", "/v1/sellers?color=red", "", "", 422, "color: unknown query parameter"},
 		{"GET", "/v1/usage?product=x", "", "", 422, "product: unknown query parameter"},
+		{"POST", "/v1/sellers?red&blue", "", "", 422, "blue: unknown query parameter; red: unknown query parameter"},
+		{"POST", "/v1/import?dry_run=true", "{}", "application/json", 422, "dry_run: unknown query parameter"},
+		{"POST", "/v1/products/p/public-keys/4294967297/expire", "", "", 422, "path.version: invalid integer"}, // not version 1
 		{"GET", "/v1/agreements?status=active&status=ended", "", "", 422, "status: is given 2 times"},
 		{"GET", "/v1/agreements?status=over", "", "", 422, "status: expected value to be one of"},
 		{"GET", "/v1/sellers?limit=0", "", "", 422, "limit: expected number >= 1"},
