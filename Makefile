@@ -25,7 +25,7 @@ ON_POSTGRES = ./internal/ledger ./internal/sandbox ./internal/server ./meterdtes
 test: deps check ## run all checks and tests; installs what they need
 	$(GO) test -race -timeout 30m ./...
 	$(GO) test -C deploy -timeout 30m ./...
-	METERD_TEST_POWER_CUTS=1000 $(GO) test -timeout 30m -run '^Test(PowerCut|FailingDisk|FailedSync)$$' ./internal/store
+	METERD_TEST_POWER_CUTS=1000 $(GO) test -timeout 30m -run '^Test((PowerCut|FailingDisk)(Migrating)?|FailedSync)$$' ./internal/store
 	METERD_TEST_STORE=postgres $(GO) test -race -timeout 30m $(ON_POSTGRES)
 	@if test -e .tools/postgresql-18; then set -x; \
 	METERD_TEST_POSTGRES_VERSION=18 METERD_TEST_STORE=postgres $(GO) test -race -timeout 30m -skip '^Test(PowerCut|FailingDisk|FailedSync)' ./internal/store ./meterdtest; fi

@@ -42,3 +42,6 @@ func Upserts() (all []string) {
 	}
 	return all
 }
+
+// Schema returns the last step that was made of a ledger's tables, 0 of format 2.
+func (r *Reader) Schema() (int64, error) { return r.schema() }
