@@ -216,8 +216,11 @@ func TestFilesOverwritten(t *testing.T) {
 				if when == "commit" && tt.commit == "" {
 					return
 				}
+				// A database of an earlier time is a sound one, and its log belongs to it.
 				if again, err := Open(dir, Options{}); err == nil {
-					t.Error("it is opened again, as if nothing were missing", again.Close())
+					if err := again.Close(); tt.name != "older database" || err != nil {
+						t.Error("it is opened again, as if nothing were missing", err)
+					}
 				}
 			})
 		}
