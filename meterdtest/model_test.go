@@ -116,13 +116,13 @@ func (s *model) timestamp(t *rapid.T) time.Time {
 
 func drawQuantity(t *rapid.T) int32 { return rapid.Int32Range(0, 3).Draw(t, "quantity") }
 
-// inWindow tells whether BatchMeterUsage takes a timestamp.
+// inWindow reports whether BatchMeterUsage takes a timestamp.
 func (s *model) inWindow(ts time.Time) bool {
 	closed := (ts.Year() < s.now.Year() || ts.Month() < s.now.Month()) && (s.now.Day() > 1 || s.now.Hour() >= 6)
 	return !closed && ts.After(s.now.Add(-24*time.Hour)) && !ts.After(s.now.Add(5*time.Minute))
 }
 
-// subscribed tells whether usage of P1 by buyer A is taken; before tells that it lies before an agreement.
+// subscribed reports whether usage of P1 by buyer A is taken; before tells that it lies before an agreement.
 func (s *model) subscribed(ts time.Time) (yes, before bool) {
 	for _, a := range s.agreements {
 		switch {
@@ -136,7 +136,7 @@ func (s *model) subscribed(ts time.Time) (yes, before bool) {
 	return false, before
 }
 
-// licensed tells whether usage by a licence is taken, and with which exception it is refused.
+// licensed reports whether usage by a licence is taken, and with which exception it is refused.
 func (s *model) licensed(a *modelAgreement, ts time.Time) (yes bool, refusal string) {
 	ending := !a.ending.IsZero() && !s.now.Before(a.ending)
 	switch {

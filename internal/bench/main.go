@@ -163,12 +163,12 @@ func (o *options) choose(findPostgres func() (string, error)) (chosen []scenario
 
 func comma(r rune) bool { return r == ',' }
 
-// named tells whether a scenario is one of -run.
+// named reports whether a scenario is one of -run.
 func (o *options) named(name string) bool {
 	return slices.Contains(strings.FieldsFunc(o.run, comma), name)
 }
 
-// chosen tells whether a scenario is to be run.
+// chosen reports whether a scenario is to be run.
 func (o *options) chosen(s scenario) bool {
 	switch {
 	case o.named(s.name):

@@ -237,7 +237,7 @@ func (w *writer) load(ctx context.Context, each func()) error {
 	return nil
 }
 
-// send makes one call and judges its answer. It tells whether the call was answered with anything that settles its
+// send makes one call and judges its answer. It reports whether the call was answered with anything that settles its
 // outcome; what is in doubt it notes. The error is an answer that should not have been.
 func (w *writer) send(records []usage) (answered bool, err error) {
 	var fresh []usage // by which the call's outcome can be told
@@ -275,13 +275,13 @@ func (w *writer) send(records []usage) (answered bool, err error) {
 	return true, err
 }
 
-// isInternal tells whether meterd answered that it does not know the outcome.
+// isInternal reports whether meterd answered that it does not know the outcome.
 func isInternal(err error) bool {
 	var e *types.InternalServiceErrorException
 	return errors.As(err, &e)
 }
 
-// isAnswer tells whether the error came from meterd rather than from the connection.
+// isAnswer reports whether the error came from meterd rather than from the connection.
 func isAnswer(err error) bool {
 	var e interface{ ErrorCode() string }
 	return errors.As(err, &e)

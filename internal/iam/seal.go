@@ -48,7 +48,7 @@ func (s Session) Principal() Principal {
 	return Principal{Kind: Role, AccountID: s.AccountID, Name: s.Role, SessionName: s.SessionName}
 }
 
-// Expired tells whether the session is over; it is from ExpiresAt on.
+// Expired reports whether the session is over; it is from ExpiresAt on.
 func (s Session) Expired(now time.Time) bool {
 	return s.ExpiresAt != 0 && now.UnixMilli() >= s.ExpiresAt
 }

@@ -135,7 +135,7 @@ func (k *committer) next() (c *Call, open bool) {
 	return c, open
 }
 
-// joins tells whether the call may be in the group. An act of administration is a group of its own; two calls with
+// joins reports whether the call may be in the group. An act of administration is a group of its own; two calls with
 // one ClientToken are in two, so that the second finds what the first has stored.
 func (k *committer) joins(c *Call) bool {
 	m, ok := c.work.(*meterWork)

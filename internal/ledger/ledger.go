@@ -384,7 +384,7 @@ func (l *Ledger) Close() error {
 	return l.db.Close()
 }
 
-// Sandbox tells whether this is a sandbox ledger.
+// Sandbox reports whether this is a sandbox ledger.
 func (l *Ledger) Sandbox() bool { return l.cfg.Sandbox }
 
 // Now returns the time by the ledger clock.

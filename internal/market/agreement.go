@@ -182,7 +182,7 @@ func (p *Plan) unmatched(a *metering.Agreement, in *adminapi.Agreement) (found *
 	return found
 }
 
-// checkLegacy tells whether the buyer of a legacy product may have the agreement beside those it has: one at a
+// checkLegacy reports whether the buyer of a legacy product may have the agreement beside those it has: one at a
 // time, but it may subscribe again while the last one is ending (metering-api 2.10).
 func (p *Plan) checkLegacy(product *metering.Product, a *metering.Agreement) *metering.Error {
 	for old := p.newestAgreement(a.Product, a.Buyer); old != nil; old = p.before(old) {

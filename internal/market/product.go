@@ -149,7 +149,7 @@ func (p *Plan) checkProduct(in *adminapi.Product) (out metering.Product, err *me
 	return out, p.flaws(found...)
 }
 
-// identifier tells whether s is an identifier with the prefix, as AWS's look.
+// identifier reports whether s is an identifier with the prefix, as AWS's look.
 func identifier(s, prefix string) bool {
 	if len(s) <= len(prefix) || len(s) > maxText || !strings.HasPrefix(s, prefix) {
 		return false

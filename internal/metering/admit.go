@@ -113,7 +113,7 @@ func (c *Catalog) sellersProduct(code string, seller uint32) (*Product, *Error) 
 
 var licenseARN = regexp.MustCompile(`^arn:aws[a-zA-Z-]*:[A-Za-z0-9][A-Za-z0-9_/.-]{0,62}:[A-Za-z0-9_/.-]{0,63}:[A-Za-z0-9_/.-]{0,63}:([A-Za-z0-9][A-Za-z0-9:_/+=,@.-]*)$`)
 
-// ValidLicenseARN tells whether arn has the form of a licence ARN (metering-api 1.7).
+// ValidLicenseARN reports whether arn has the form of a licence ARN (metering-api 1.7).
 func ValidLicenseARN(arn string) bool {
 	m := licenseARN.FindStringSubmatch(arn)
 	return m != nil && len(m[1]) <= 1024
@@ -164,7 +164,7 @@ func (c *Catalog) buyer(r *UsageRecord, i int, seller uint32) (uint32, Form, *Er
 	return 0, ByCustomerAWSAccountID, nil
 }
 
-// licensed tells whether usage stamped ts may be metered on the licence at the time now (metering-api 2.4, 2.10).
+// licensed reports whether usage stamped ts may be metered on the licence at the time now (metering-api 2.4, 2.10).
 func (c *Catalog) licensed(a *Agreement, ts, now Instant) (bool, *Error) {
 	state := a.State(now)
 	switch {
@@ -178,7 +178,7 @@ func (c *Catalog) licensed(a *Agreement, ts, now Instant) (bool, *Error) {
 	return true, nil
 }
 
-// subscribed tells whether usage of the product by the buyer stamped ts may be metered at the time now.
+// subscribed reports whether usage of the product by the buyer stamped ts may be metered at the time now.
 func (c *Catalog) subscribed(product, buyer uint32, ts, now Instant) (bool, *Error) {
 	if buyer == 0 || c.Account(buyer).Suspended {
 		return false, nil

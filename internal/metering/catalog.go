@@ -51,10 +51,10 @@ func ParseAccountID(s string) (uint64, bool) {
 // ledger refuses them.
 const SandboxKeyPrefix = "AKIASANDBOX"
 
-// SandboxAccount tells whether the account is one of the published ones of sandboxes: twelve times the same digit.
+// SandboxAccount reports whether the account is one of the published ones of sandboxes: twelve times the same digit.
 func SandboxAccount(accountID uint64) bool { return accountID%111_111_111_111 == 0 }
 
-// ValidProductCode tells whether code may be a product's code (metering-api 1.7). Product ids are never codes.
+// ValidProductCode reports whether code may be a product's code (metering-api 1.7). Product ids are never codes.
 func ValidProductCode(code string) bool {
 	return code != "" && len(code) <= 255 && validCode(code) && !strings.HasPrefix(code, "prod-")
 }
@@ -502,7 +502,7 @@ func (c *Catalog) PutRegistration(r Registration) {
 	c.registered[pair{r.Workload, r.Product}] = struct{}{}
 }
 
-// Registered tells whether the workload has had a successful call for the product.
+// Registered reports whether the workload has had a successful call for the product.
 func (c *Catalog) Registered(workload, product uint32) bool {
 	_, ok := c.registered[pair{workload, product}]
 	return ok
@@ -601,7 +601,7 @@ func (c *Catalog) Products() []Product     { return c.products }
 func (c *Catalog) Agreements() []Agreement { return c.agreements }
 func (c *Catalog) Workloads() []Workload   { return c.workloads }
 
-// CheckRegion tells whether the operation is offered in the region to a caller on the platform (0 for sellers);
+// CheckRegion reports whether the operation is offered in the region to a caller on the platform (0 for sellers);
 // nil means yes. metering-api 1.6: elsewhere DisabledApiException.
 func (c *Catalog) CheckRegion(id Region, op Operation, p Platform) *Error {
 	const mend = "Sign for and call a region that the service serves, such as us-east-1"

@@ -57,7 +57,7 @@ func monthEnd(i Instant) Instant {
 // openMonths returns the first instant of the earliest month that is not closed at the time now.
 func (s *Settings) openMonths(now Instant) Instant { return monthStart(now.Add(-s.MonthClose)) }
 
-// CheckBatchTimestamp tells whether BatchMeterUsage takes a record stamped ts at the time now; nil means yes.
+// CheckBatchTimestamp reports whether BatchMeterUsage takes a record stamped ts at the time now; nil means yes.
 // The window is 24 hours, with the previous month closed at 06:00 UTC on the 1st, and a little tolerance for
 // clocks ahead of ours (metering-api 2.1, API reference BatchMeterUsage).
 func (s *Settings) CheckBatchTimestamp(ts, now Instant) *Error {
@@ -84,7 +84,7 @@ func (s *Settings) CheckBatchTimestamp(ts, now Instant) *Error {
 // Interval is a span of time, both ends included.
 type Interval struct{ From, To Instant }
 
-// Hold tells whether a moment lies in the interval.
+// Hold reports whether a moment lies in the interval.
 func (w Interval) Hold(ts Instant) bool { return w.From <= ts && ts <= w.To }
 
 // BatchTimestamps returns timestamps that [Settings.CheckBatchTimestamp] takes at the time now, for those who check many.
@@ -100,7 +100,7 @@ func (s *Settings) BatchTimestamps(now Instant) Interval {
 	return w
 }
 
-// CheckMeterTimestamp tells whether MeterUsage takes a record stamped ts at the time now; nil means yes. Records
+// CheckMeterTimestamp reports whether MeterUsage takes a record stamped ts at the time now; nil means yes. Records
 // more than six hours old are refused (metering-api 2.1, API reference MeterUsage).
 func (s *Settings) CheckMeterTimestamp(ts, now Instant) *Error {
 	if err := s.checkFuture(ts, now); err != nil {

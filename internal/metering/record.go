@@ -201,7 +201,7 @@ func checkAmount(i int, dimension, dimensionMember string, quantity int32, quant
 	return nil
 }
 
-// validTag tells whether s consists of the characters that the model's pattern or its prose admits. The pattern's
+// validTag reports whether s consists of the characters that the model's pattern or its prose admits. The pattern's
 // " -=" is a range, so that it admits more than the prose lists; the prose lists the backslash too, which its "\/"
 // seems to mean (metering-api 1.7, pattern trap).
 func validTag(s string) bool {

@@ -122,5 +122,5 @@ func regionOffers(name string, op Operation, p Platform) bool {
 
 var regionName = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)+$`)
 
-// ValidRegionName tells whether name has the form of a region name.
+// ValidRegionName reports whether name has the form of a region name.
 func ValidRegionName(name string) bool { return len(name) <= 32 && regionName.MatchString(name) }

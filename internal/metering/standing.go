@@ -103,7 +103,7 @@ func (s *shard) put(h uint64, v standing) {
 	s.slots[h&(n-1)] = v
 }
 
-// subscribed tells whether usage stamped ts is surely taken at the time now. If it is not, the agreements tell.
+// subscribed reports whether usage stamped ts is surely taken at the time now. If it is not, the agreements tell.
 func (s *standing) subscribed(ts, now Instant) bool {
 	return now.Hour() > s.since && ts.Hour() >= s.since
 }

@@ -153,7 +153,7 @@ func folder(bin string, options []string) (s *Server, err error) {
 	return s, l.Close()
 }
 
-// others tells whether every user may reach the folder.
+// others reports whether every user may reach the folder.
 func others(dir string) bool {
 	dir, err := filepath.EvalSymlinks(dir)
 	for ; err == nil && dir != "/"; dir = filepath.Dir(dir) {

@@ -41,7 +41,7 @@ func insert(t *testing.T, url string, n int) error {
 	return errors.Join(err, results.Close())
 }
 
-// stored tells whether the row is there.
+// stored reports whether the row is there.
 func stored(t *testing.T, s *pgtest.Server, n int) bool {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.URL())

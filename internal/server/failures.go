@@ -35,7 +35,7 @@ func newFailures() *failures {
 	return &failures{seed: maphash.MakeSeed(), addresses: failureTable{}, keys: failureTable{}}
 }
 
-// allow counts a failure, and tells whether it may be answered with its reason. The access key id is the one that the
+// allow counts a failure, and reports whether it may be answered with its reason. The access key id is the one that the
 // request claims, "" if it has none.
 func (f *failures) allow(address, accessKeyID string, now time.Time) bool {
 	f.mu.Lock()

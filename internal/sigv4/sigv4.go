@@ -513,7 +513,7 @@ func checkSignedHeaders(list string) *Error {
 	return nil
 }
 
-// isLowerToken tells whether name is RFC 9110's token without upper-case letters.
+// isLowerToken reports whether name is RFC 9110's token without upper-case letters.
 func isLowerToken(name string) bool {
 	for i := range len(name) {
 		c := name[i]

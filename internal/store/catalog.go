@@ -166,7 +166,7 @@ func (r *Reader) rows(table, sql string, most map[string]int64, f func(*row) err
 	}, args...)
 }
 
-// Registered tells whether the workload has had a successful call for the product.
+// Registered reports whether the workload has had a successful call for the product.
 func (r *Reader) Registered(workload, product uint32) (bool, error) {
 	n, err := r.number("SELECT count(*) FROM registration WHERE workload = $1 AND product = $2", workload, product)
 	return n > 0, err

@@ -233,7 +233,7 @@ func (d *disk) has() string {
 	return d.struck
 }
 
-// spend makes a ledger, opens it, serves, closes it, and opens it once more. It tells whether the ledger was made.
+// spend makes a ledger, opens it, serves, closes it, and opens it once more. It reports whether the ledger was made.
 // Errors are allowed once the disk has failed.
 func spend(d *disk, m *merchant) (made bool, err error) {
 	allow := func(err error) error {

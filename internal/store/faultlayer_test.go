@@ -190,7 +190,7 @@ func (d *disk) enter(phase string) {
 	d.phase = phase
 }
 
-// off tells whether the power is cut.
+// off reports whether the power is cut.
 func (d *disk) off() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

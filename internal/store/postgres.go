@@ -114,7 +114,7 @@ func onePostgres(url string, f func(context.Context, *pgx.Conn) error) error {
 	return errors.Join(f(ctx, conn), conn.Close(ctx))
 }
 
-// hasLedger tells whether there is a whole ledger: its last step of creation is the row of meta.
+// hasLedger reports whether there is a whole ledger: its last step of creation is the row of meta.
 func hasLedger(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	_, err := readPostgresMeta(ctx, conn)
 	if errors.Is(err, ErrNotExist) {
@@ -311,7 +311,7 @@ func (db *postgresStore) Writers() []Writer {
 	return writers
 }
 
-// Pulse asks over the pool, so it also tells whether views can be had. Its Last is that of the time of opening.
+// Pulse asks over the pool, so it also reports whether views can be had. Its Last is that of the time of opening.
 // Where tables are spread over several machines, all of them have to answer.
 func (db *postgresStore) Pulse(ctx context.Context, known Revision) (Pulse, error) {
 	ctx, cancel := db.within(ctx, pulsePatience)
@@ -401,7 +401,7 @@ func sealedTo(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// passing tells whether a statement may succeed when it is tried again, maybe on another connection.
+// passing reports whether a statement may succeed when it is tried again, maybe on another connection.
 func passing(err error) bool {
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {

@@ -100,7 +100,7 @@ func atWorker(ctx context.Context, conn onConn) (is bool, err error) {
 	return is, err
 }
 
-// partitioned tells whether usage has partitions. It has none where the database spreads rows in its own way.
+// partitioned reports whether usage has partitions. It has none where the database spreads rows in its own way.
 func (db *postgresStore) partitioned(ctx context.Context) (is bool, err error) {
 	err = db.pool.QueryRow(ctx, "SELECT relkind = 'p' FROM pg_class WHERE oid = 'usage'::regclass").Scan(&is)
 	return is, err

@@ -82,7 +82,7 @@ func (l *lease) release(ctx context.Context, conn onConn) error {
 	return err
 }
 
-// refusedWith tells whether the database has refused a statement with one of the codes.
+// refusedWith reports whether the database has refused a statement with one of the codes.
 func refusedWith(err error, codes ...string) bool {
 	var refused *pgconn.PgError
 	return errors.As(err, &refused) && slices.Contains(codes, refused.Code)

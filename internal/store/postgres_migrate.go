@@ -174,7 +174,7 @@ func (m migration) make(ctx context.Context, conn *pgx.Conn, lease *lease, numbe
 	})
 }
 
-// alreadyMade tells whether another connection has made the same thing at the same time: IF NOT EXISTS does not
+// alreadyMade reports whether another connection has made the same thing at the same time: IF NOT EXISTS does not
 // look at what is not committed.
 func alreadyMade(err error) bool {
 	return refusedWith(err, "42P07", "42P06", "42710", "42701") || refusedWith(err, "23505") && strings.Contains(err.Error(), "pg_")

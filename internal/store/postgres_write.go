@@ -470,7 +470,7 @@ func (t *postgresTx) commit() error {
 	return results.Close()
 }
 
-// refusedAt tells whether an error of the last statements means that nothing has been committed: if the server has
+// refusedAt reports whether an error of the last statements means that nothing has been committed: if the server has
 // refused one before COMMIT, which it has then skipped, or COMMIT itself in so many words.
 func refusedAt(err error, beforeCommit bool) bool {
 	var refused *pgconn.PgError
@@ -480,7 +480,7 @@ func refusedAt(err error, beforeCommit bool) bool {
 	return beforeCommit || refused.SeverityUnlocalized == "ERROR" && refused.Code != "40003" && refused.Code[:2] != "08"
 }
 
-// inDoubt tells whether the transaction may have become durable although commit has failed.
+// inDoubt reports whether the transaction may have become durable although commit has failed.
 func (t *postgresTx) inDoubt() bool { return t.sent && !t.refused }
 
 func (t *postgresTx) revise(known int64) error {
@@ -542,7 +542,7 @@ func (t *postgresTx) queueRegistrations() {
 	}
 }
 
-// putTokens stores all of them in one statement, whose count tells whether another writer was quicker. That must be
+// putTokens stores all of them in one statement, whose count reports whether another writer was quicker. That must be
 // known before COMMIT is sent. The time that it compares with, which changes once an hour, is part of the text: Citus
 // takes no parameters behind ON CONFLICT.
 func (t *postgresTx) putTokens() error {

@@ -185,7 +185,7 @@ func open(dir string, crew []*merchant) (s *shop, err error) {
 // wrong is an answer that breaks a promise.
 func wrong(format string, args ...any) error { return fmt.Errorf("wrong answer: "+format, args...) }
 
-// step makes one call of any kind. It tells whether that was answered; the error is an answer that is wrong.
+// step makes one call of any kind. It reports whether that was answered; the error is an answer that is wrong.
 func (m *merchant) step(s *shop) (answered bool, err error) {
 	switch draw := m.rand.IntN(12); {
 	case draw < 5:
@@ -347,7 +347,7 @@ func verified(dir string, merchants []*merchant) error {
 }
 
 // hold holds the ledger in the folder to what was acknowledged. The folder is used without a disk, by one process after
-// another. made tells whether the ledger was made, by what was said.
+// another. made reports whether the ledger was made, by what was said.
 func hold(dir string, merchants []*merchant, made bool, r *rand.Rand) error {
 	there, err := store.Exists(dir)
 	switch {

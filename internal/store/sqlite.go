@@ -577,7 +577,7 @@ func (db *sqliteStore) checkpoints() {
 	}
 }
 
-// checkpointDue tells whether the write-ahead log has grown enough for a checkpoint.
+// checkpointDue reports whether the write-ahead log has grown enough for a checkpoint.
 func (db *sqliteStore) checkpointDue() bool {
 	return db.walPages.Load() > db.checked.Load()+walBackground || db.unsaid.Load() > 0
 }
@@ -624,7 +624,7 @@ func (db *sqliteStore) unread() bool {
 	return lock(db.folder, tryAlone) == nil
 }
 
-// checkpoint tells whether it ran, which it does not while another connection makes one, and how many pages of the
+// checkpoint reports whether it ran, which it does not while another connection makes one, and how many pages of the
 // log have been copied by now.
 func checkpoint(c *sqlite3.Conn) (ran bool, copied int64, err error) {
 	err = query(c, "PRAGMA wal_checkpoint(PASSIVE)", func(s *sqlite3.Stmt) error {
@@ -681,7 +681,7 @@ func (db *sqliteStore) reader() (*sqliteReader, error) {
 	return &sqliteReader{c}, nil
 }
 
-// view runs f in a transaction. sound tells whether that began and ended as it should.
+// view runs f in a transaction. sound reports whether that began and ended as it should.
 func (r *sqliteReader) view(f func(*Reader) error) (sound bool, err error) {
 	if err := r.c.Exec("BEGIN"); err != nil {
 		return false, err

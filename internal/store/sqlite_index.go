@@ -303,7 +303,7 @@ func (x *index) load(r *sqliteReader, w Window) error {
 	return err
 }
 
-// late tells whether a key of the hour that is granted now is not in the hour's file, or will not be: the rows of such
+// late reports whether a key of the hour that is granted now is not in the hour's file, or will not be: the rows of such
 // keys are listed, so that the next start finds them.
 func (x *index) late(h metering.Hour) bool {
 	o := x.hours[h]

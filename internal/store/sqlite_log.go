@@ -243,7 +243,7 @@ type log struct {
 	before  [2]checksum // either may be what the next frame's continues: the one stored last, and the one that should be
 }
 
-// begin reads the header and tells whether it is good.
+// begin reads the header and reports whether it is good.
 func (l *log) begin() (sound bool, err error) {
 	b := l.frame[:logHeader]
 	if _, err := io.ReadFull(l.r, b); err != nil {

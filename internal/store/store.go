@@ -110,7 +110,7 @@ type Options struct {
 type Store interface {
 	Meta() Meta
 
-	// Shared tells whether other processes may write to the ledger at the same time.
+	// Shared reports whether other processes may write to the ledger at the same time.
 	Shared() bool
 
 	// Writers returns where transactions are committed. One goroutine at a time may use each. If there are several,
@@ -369,7 +369,7 @@ func Read(location string, f func(*Reader, Meta) error) error {
 	return readSQLite(location, f)
 }
 
-// Exists tells whether the location holds a ledger. An error means that this cannot be told.
+// Exists reports whether the location holds a ledger. An error means that this cannot be told.
 func Exists(location string) (bool, error) {
 	if IsURL(location) {
 		return existsPostgres(location)

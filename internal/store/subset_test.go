@@ -432,7 +432,7 @@ var pgxCalls = map[string]string{"CopyFrom": "copy", "WaitForNotification": "not
 	"pgx.Deferrable": "deferrable", "QueryExecModeSimpleProtocol": "simple protocol", "conn.PgConn": "simple protocol",
 	"tx.Begin": "savepoint", "tx.BeginTx": "savepoint"}
 
-// visit takes a node of the syntax and tells whether to go on to what is in it.
+// visit takes a node of the syntax and reports whether to go on to what is in it.
 func (s *goSource) visit(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.ImportSpec:
