@@ -87,8 +87,8 @@ type Interval struct{ From, To Instant }
 // Hold reports whether a moment lies in the interval.
 func (w Interval) Hold(ts Instant) bool { return w.From <= ts && ts <= w.To }
 
-// BatchTimestamps returns timestamps that [Settings.CheckBatchTimestamp] takes at the time now, for those who check many.
-// With MonthGrace it may take others too.
+// BatchTimestamps returns timestamps that [Settings.CheckBatchTimestamp] takes at the time now, for callers that
+// check many records. With MonthGrace, timestamps outside the interval may be taken too.
 func (s *Settings) BatchTimestamps(now Instant) Interval {
 	w := Interval{To: now.Add(s.FutureTolerance)}
 	if s.WindowFromHour {
@@ -119,8 +119,8 @@ func (s *Settings) checkFuture(ts, now Instant) *Error {
 	return nil
 }
 
-// OpenHours returns the first and the last hour that a record accepted at the time now may belong to. It bounds
-// the records that must be known to decide duplicates.
+// OpenHours returns the first and the last hour that a record accepted at the time now may belong to. The records of
+// these hours must be known to decide duplicates.
 func (s *Settings) OpenHours(now Instant) (first, last Hour) {
 	window := max(s.BatchWindow, s.MeterWindow)
 	if s.MonthGrace {

@@ -62,7 +62,7 @@ func Kinds() []Kind {
 	return all
 }
 
-// Error is a refusal: why, and a sentence for the caller that names the field, the rule and the mend.
+// Error is a refusal: its kind, and a sentence for the caller that names the field, the rule and how to mend it.
 type Error struct {
 	Kind    Kind
 	Message string

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Service is a service of AWS's whose operations are served.
+// Service is one of AWS's services whose operations are served here.
 type Service uint8
 
 // The services. Zero is none.
@@ -18,11 +18,11 @@ type ServiceInfo struct {
 	Name         string     // as AWS writes it
 	SigningName  string     // the service in a signature's credential scope (metering-api 1.1)
 	TargetPrefix string     // what an X-Amz-Target header has before the operation's name
-	Protocols    []Protocol // that it is served in
-	EventSource  string     // of its events in CloudTrail (metering-api 3.6)
+	Protocols    []Protocol // in which it is served
+	EventSource  string     // the event source of its events in CloudTrail (metering-api 3.6)
 }
 
-// Protocol is a protocol of AWS's that requests and answers are written in.
+// Protocol is one of AWS's protocols for requests and answers.
 type Protocol struct {
 	Name        string
 	ContentType string // of its requests and answers
@@ -47,7 +47,7 @@ func listServices() (all []Service) {
 	return all
 }
 
-// Info returns what is known of the service; nothing of a number that is no service's.
+// Info returns what is known of the service. For a number that is no service's it returns an empty ServiceInfo.
 func (s Service) Info() *ServiceInfo {
 	if int(s) < len(services) {
 		return &services[s]
@@ -55,7 +55,7 @@ func (s Service) Info() *ServiceInfo {
 	return &services[0]
 }
 
-// SigningNames returns what the credential scopes of signatures may name as their service.
+// SigningNames returns the service names that the credential scope of a signature may have.
 func SigningNames() (names []string) {
 	for _, s := range Services {
 		if name := s.Info().SigningName; !slices.Contains(names, name) {
@@ -65,7 +65,7 @@ func SigningNames() (names []string) {
 	return names
 }
 
-// Operation is an operation of a service, or administration, which is no service's.
+// Operation is an operation of a service, or Administration, which belongs to no service.
 type Operation uint8
 
 // The operations. Their numbers are stored in audit rows and registrations and never change; a new one takes the next
@@ -83,15 +83,15 @@ type OperationInfo struct {
 	Name       string  // as AWS writes it
 	Service    Service // 0 for administration
 	Action     string  // the IAM action that permits it
-	Writes     bool    // whether it changes anything, by CloudTrail's readOnly
+	Writes     bool    // whether it changes anything, as CloudTrail's readOnly counts it
 	Quota      int     // AWS's limit in calls a second for each account and region (metering-api 2.9); 0 if it publishes none
 	UsageRows  int     // usage records that a call stores at most
-	BySellers  bool    // called with a seller's own keys, so offered in other regions than what workloads call (metering-api 1.6)
-	SecretBody bool    // it may hold what is good elsewhere, and stays out of the audit
+	BySellers  bool    // called with a seller's own keys; such operations are offered in other regions than those for workloads (metering-api 1.6)
+	SecretBody bool    // the body may hold a secret that is valid elsewhere, and so stays out of the audit
 }
 
-// operations is the one table of operations. Routing, permissions, limits, metrics, audit, verify and the documentation
-// read it; what an operation does is its handler in package server.
+// operations is the one table of operations. Routing, permissions, limits, metrics, audit, verify and the
+// documentation read it; only the handlers, which do what an operation is for, are in package server.
 var operations = [...]OperationInfo{
 	BatchMeterUsage: {Name: "BatchMeterUsage", Service: MeteringService, Action: "aws-marketplace:BatchMeterUsage",
 		Writes: true, Quota: 10, UsageRows: MaxUsageRecords, BySellers: true},
@@ -104,7 +104,7 @@ var operations = [...]OperationInfo{
 	Administration: {Name: "Administration", Writes: true},
 }
 
-// OperationNumbers is how long an array must be that is indexed by operations.
+// OperationNumbers is the length of an array that is indexed by operations.
 const OperationNumbers = len(operations)
 
 // Operations lists the operations of the services, by number.
@@ -119,7 +119,7 @@ func listOperations() (all []Operation) {
 	return all
 }
 
-// Info returns what is known of the operation; nothing of a number that is no operation's.
+// Info returns what is known of the operation. For a number that is no operation's it returns an empty OperationInfo.
 func (op Operation) Info() *OperationInfo {
 	if int(op) < len(operations) {
 		return &operations[op]
@@ -135,7 +135,8 @@ func (op Operation) String() string {
 	return fmt.Sprintf("Operation(%d)", uint8(op))
 }
 
-// OperationOfTarget returns the operation that an X-Amz-Target header names, spelled exactly; false if there is none.
+// OperationOfTarget returns the operation that an X-Amz-Target header names, in exact spelling; ok is false if there
+// is none.
 func OperationOfTarget(target string) (Operation, bool) {
 	for _, op := range Operations {
 		info := &operations[op]
@@ -147,8 +148,8 @@ func OperationOfTarget(target string) (Operation, bool) {
 	return 0, false
 }
 
-// Actions returns the IAM actions that permissions may name: those of the operations, and GetEntitlements, which the
-// policies of sellers name beside them (metering-api 3.5), although the Entitlement service is not served.
+// Actions returns the IAM actions that permissions may name: those of the operations, and GetEntitlements, which
+// policies of sellers name beside them (metering-api 3.5), although the Entitlement service is not served here.
 func Actions() (all []string) {
 	for _, op := range Operations {
 		all = append(all, op.Info().Action)

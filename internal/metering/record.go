@@ -60,8 +60,8 @@ type Meter struct {
 	HasClientToken bool
 }
 
-// Form is how a call named whom usage is counted for. It is kept with the record, so that a call can be shown as
-// it was sent.
+// Form is the way in which a call named whom usage is counted for. It is kept with the record, so that a call can be
+// shown as it was sent.
 type Form uint8
 
 // The forms. Their numbers are stored and never change.
@@ -72,9 +72,9 @@ const (
 	ByWorkload                             // MeterUsage: the caller's own workload
 )
 
-// Key is what usage is de-duplicated on, besides the hour (metering-api 2.2, 2.6). Exactly one of three subjects
-// is meant: the licence (Agreement is set), a workload's use of a product (Workload is set), or else the buyer's
-// use of a product, whichever identifier named the buyer.
+// Key is what usage is de-duplicated on, besides the hour (metering-api 2.2, 2.6). It has exactly one of three
+// subjects: the licence (Agreement is set), a workload's use of a product (Workload is set), or else the buyer's use
+// of a product, whichever identifier named the buyer.
 type Key struct {
 	Product, Buyer uint32
 	Agreement      uint32 // on the Concurrent-Agreements path
@@ -97,7 +97,7 @@ type Line struct {
 	account uint64 // of the buyer, if it has been looked up already
 }
 
-// constraint words a breach of the API model the way AWS's services do, with the mend behind it.
+// constraint words a breach of the API model in the way of AWS's services, followed by how to mend it.
 func constraint(member, rule, mend string) *Error {
 	return Errorf(Validation, "1 validation error detected: Value at '%s' failed to satisfy constraint: %s. %s", member, rule, mend)
 }
@@ -201,9 +201,9 @@ func checkAmount(i int, dimension, dimensionMember string, quantity int32, quant
 	return nil
 }
 
-// validTag reports whether s consists of the characters that the model's pattern or its prose admits. The pattern's
-// " -=" is a range, so that it admits more than the prose lists; the prose lists the backslash too, which its "\/"
-// seems to mean (metering-api 1.7, pattern trap).
+// validTag reports whether s consists of characters that the model's pattern or its prose admits. The " -=" in the
+// pattern is a range, so the pattern admits more than the prose lists; the prose also lists the backslash, which the
+// pattern's "\/" seems to mean (metering-api 1.7, pattern trap).
 func validTag(s string) bool {
 	for i := range len(s) {
 		c := s[i]

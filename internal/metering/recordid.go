@@ -11,12 +11,12 @@ import (
 // RecordID is a MeteringRecordId: a UUID, version 8.
 type RecordID [16]byte
 
-// RecordIDs derives metering record ids from a ledger's secret. An id is not drawn but computed from what the
-// record is, so it is the same on every node, after a restart, a restore or a copy, and a replay needs no look-up
-// to answer with the id of the first write (metering-api 2.3).
+// RecordIDs derives metering record ids from a ledger's secret. An id is computed from what the record is, not drawn
+// at random: so it is the same on every node and after a restart, a restore or a copy, and a replay is answered with
+// the id of the first write without a look-up (metering-api 2.3).
 //
-// An id is made by HMAC-SHA256. As 25 are made for one request, the states of the hash after HMAC's two pads are kept:
-// to go on from them takes three steps of the hash instead of five.
+// An id is made by HMAC-SHA256. One request can need 25 of them, so the states of the hash after HMAC's two pads are
+// kept: going on from these takes three steps of the hash instead of five.
 type RecordIDs struct {
 	inner, outer []byte
 	pool         sync.Pool // *idMaker
@@ -25,7 +25,7 @@ type RecordIDs struct {
 // idMaker makes one id at a time.
 type idMaker struct {
 	hash  hash.Hash
-	state encoding.BinaryUnmarshaler // of hash
+	state encoding.BinaryUnmarshaler // sets the state of hash
 	text  []byte
 	sum   [sha256.Size]byte
 }
@@ -55,13 +55,13 @@ func padded(key []byte, pad byte) []byte {
 	h.Write(block[:])
 	state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
 	if err != nil {
-		panic(err) // it is never one
+		panic(err) // sha256's MarshalBinary never fails
 	}
 	return state
 }
 
-// Of returns the id of the record that is named by the given external strings and hour. The parts are framed by
-// their lengths, so no two lists of parts give the same input.
+// Of returns the id of the record that the external strings and the hour name. The parts are framed by their lengths,
+// so no two lists of parts give the same input.
 func (r *RecordIDs) Of(h Hour, parts ...string) RecordID {
 	m := r.begin(h)
 	for _, p := range parts {
@@ -95,10 +95,10 @@ func (r *RecordIDs) end(m *idMaker) RecordID {
 	return id
 }
 
-// mac leaves the hash of text, behind what state has seen, in sum.
+// mac puts into sum the hash of text, continued from state.
 func (m *idMaker) mac(state, text []byte) {
 	if err := m.state.UnmarshalBinary(state); err != nil {
-		panic(err) // it was marshalled by the same type
+		panic(err) // cannot fail: a hash of the same type marshalled the state
 	}
 	m.hash.Write(text)
 	m.hash.Sum(m.sum[:0])

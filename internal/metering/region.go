@@ -78,8 +78,8 @@ var awsRegions = []awsRegion{
 	{"eusc-de-east-1", 0}, {"us-iso-east-1", 0}, {"us-iso-west-1", 0}, {"us-isob-east-1", 0},
 }
 
-// AWSRegions returns AWS's regions for a new catalogue, numbered from 1, those enabled in which AWS offers any
-// operation of the service.
+// AWSRegions returns AWS's regions for a new catalogue, numbered from 1. Those in which AWS offers any operation of
+// the service are enabled.
 func AWSRegions() []RegionInfo {
 	all := make([]RegionInfo, len(awsRegions))
 	for i, r := range awsRegions {
@@ -98,8 +98,8 @@ func OffAtAWS(name string) bool {
 	return false
 }
 
-// regionOffers reports whether AWS offers the operation in the region to a caller on the platform (0 for sellers).
-// Regions that are not AWS's own offer everything: whoever runs the marketplace added them.
+// regionOffers reports whether AWS offers the operation in the region to a caller on the platform (0 for sellers). A
+// region that is not one of AWS's offers everything, because the operator of the marketplace added it.
 func regionOffers(name string, op Operation, p Platform) bool {
 	for _, r := range awsRegions {
 		if r.name != name {

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// Settings are the behaviours that AWS leaves open or contradicts itself about. Each has one documented default
-// (metering-api 0.3 and its guesses); an operator changes one with --setting NAME=VALUE. The table behind
-// [SettingDocs] is the whole list.
+// Settings are the behaviours that AWS leaves open or on which its documentation contradicts itself. Each has one
+// documented default (metering-api 0.3 and its guesses), which an operator changes with --setting NAME=VALUE.
+// [SettingDocs] lists them all.
 type Settings struct {
 	ResendIdentical    string        // "success" or "duplicate"
 	UnknownCustomer    string        // "exception" or "not-subscribed"
 	DuplicateRecordID  bool          // DuplicateRecord carries the stored record's id
 	MixedIdentifiers   string        // "refuse" or "allow"
 	BatchWindow        time.Duration // age at which BatchMeterUsage refuses a record
-	WindowFromHour     bool          // measure that age from the start of the current hour
+	WindowFromHour     bool          // measure the age from the start of the current hour
 	MonthClose         time.Duration // how long after its end a month stays open
 	MonthGrace         bool          // before the close, take any record of the previous month's last day
 	MeterWindow        time.Duration // age beyond which MeterUsage refuses a record
@@ -24,10 +24,10 @@ type Settings struct {
 	FinalWindow        time.Duration // how long records are taken after an agreement began to end
 	TokenLife          time.Duration // life of a registration token
 	ConflictStatus     int           // HTTP status of IdempotencyConflictException
-	DryRun             string        // what a dry run that would succeed is answered: "success" or "exception"
+	DryRun             string        // the answer to a dry run that would succeed: "success" or "exception"
 	DryRunStatus       int           // HTTP status of DryRunOperation, if that is an exception
 	DryRunDenied       string        // a dry run without permission: "unauthorized" or "access-denied"
-	PublisherPreview   bool          // the publishing account calls MeterUsage and RegisterUsage without an agreement
+	PublisherPreview   bool          // the publishing account may call MeterUsage and RegisterUsage without an agreement
 	SuspendedWorkloads string        // a suspended buyer's workloads: "refuse" or "meter" those that are registered
 	SaaSWorkloads      string        // MeterUsage and RegisterUsage of SaaS products: "refuse" or "allow"
 	AgentCoreTags      string        // "refuse" or "ignore" usage allocations from AgentCore

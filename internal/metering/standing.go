@@ -5,12 +5,13 @@ import (
 	"math/bits"
 )
 
-// standings find what most records are judged by, from the product and the buyer's account id: in a large catalogue
-// each look-up is a walk through memory, and from account to agreement there are six of them. They hold nothing that
-// the catalogue does not hold elsewhere; a record that they cannot admit is judged by that.
+// standings hold, for each product and buyer's account id, what most records are judged by. In a large catalogue each
+// look-up is a walk through memory, and the way from an account to its agreement takes six of them; a standing takes
+// one. Standings only repeat what the catalogue holds elsewhere: a record that its standing does not admit is judged
+// by the catalogue.
 type standings struct {
 	seed   uint64
-	shards [64]shard // so that one that grows holds nobody up
+	shards [64]shard // many, so that a shard that is being enlarged does not hold up the others
 }
 
 // shard is an open hash table with linear probing, at most three quarters full.
@@ -23,7 +24,7 @@ type shard struct {
 type standing struct {
 	standingKey
 	buyer uint32
-	since Hour // when the newest agreement, which is open, began; never if it is not open
+	since Hour // when the newest agreement began, if it is open; otherwise never
 }
 
 const never = Hour(math.MaxInt32)
@@ -47,7 +48,7 @@ func (s *standings) at(k standingKey) (*shard, uint64) {
 	return &s.shards[h>>58], h
 }
 
-// touch has the processor fetch a standing, so that many are fetched at once.
+// touch makes the processor fetch a standing, so that several are on their way from memory at once.
 func (s *standings) touch(k standingKey) uint32 {
 	if shard, h := s.at(k); len(shard.slots) > 0 {
 		return shard.slots[h&uint64(len(shard.slots)-1)].buyer
@@ -103,12 +104,13 @@ func (s *shard) put(h uint64, v standing) {
 	s.slots[h&(n-1)] = v
 }
 
-// subscribed reports whether usage stamped ts is surely taken at the time now. If it is not, the agreements tell.
+// subscribed reports whether usage stamped ts is surely taken at the time now. When it returns false, the agreements
+// must be looked at.
 func (s *standing) subscribed(ts, now Instant) bool {
 	return now.Hour() > s.since && ts.Hour() >= s.since
 }
 
-// stand notes the standing that the latest agreement of a buyer for a product gives.
+// stand enters the standing that a buyer's latest agreement for a product gives.
 func (c *Catalog) stand(agreement uint32) {
 	a := c.Agreement(agreement)
 	buyer := c.Account(a.Buyer)
@@ -128,8 +130,9 @@ func (c *Catalog) isSuspended(account uint32) bool {
 	return c.suspended[account/64]>>(account%64)&1 != 0
 }
 
-// known returns the keys of the standings that the records of a product without concurrent agreements name, 0 where
-// they name their buyer in another way. All of them are fetched before the first one is needed.
+// known returns, for each record of a product without concurrent agreements, the key of its standing, or 0 if the
+// record does not name its buyer by account id. It has the processor fetch all of them before the first one is
+// needed.
 func (c *Catalog) known(in *Batch, product *Product) (keys [MaxUsageRecords]standingKey) {
 	if product == nil {
 		return keys
@@ -143,7 +146,7 @@ func (c *Catalog) known(in *Batch, product *Product) (keys [MaxUsageRecords]stan
 			}
 		}
 	}
-	if touched == 0 { // which keeps touching from being left out
+	if touched == 0 { // uses touched, so that the compiler cannot leave the calls of touch out
 		clear(keys[:])
 	}
 	return keys
