@@ -41,7 +41,8 @@ type release struct {
 	name       string
 	files      map[string][]byte           // by their names in the folder
 	known      map[metering.RecordID]int32 // the quantities that were acknowledged
-	rows       map[string][]string         // by the statement that reads them
+	catalogue  []string                    // as this version reads it
+	rows       map[string][]string         // of what both forms have, by the statement that reads them
 	old, new   form
 	operations int // of migrating it, in which the power can be cut
 }
@@ -100,21 +101,23 @@ func readRelease(t *testing.T, name string) (*release, error) {
 	if r.old, err = formOf(dir); err != nil {
 		return nil, err
 	}
-	if err := r.readRows(dir); err != nil {
+	if r.catalogue, err = catalogueOf(dir); err != nil {
 		return nil, err
 	}
-	dir = filepath.Join(t.TempDir(), "ledger")
-	if err := r.put(dir); err != nil {
+	migrated := filepath.Join(t.TempDir(), "ledger")
+	if err := r.put(migrated); err != nil {
 		return nil, err
 	}
-	d := newDisk(t, dir, 1)
+	d := newDisk(t, migrated, 1)
 	defer d.eject()
 	if _, err := migrate(d); err != nil {
 		return nil, err
 	}
 	r.operations = len(d.trail)
-	r.new, err = formOf(dir)
-	return r, err
+	if r.new, err = formOf(migrated); err != nil {
+		return nil, err
+	}
+	return r, r.readRows(dir, migrated)
 }
 
 func unzipped(path string) ([]byte, error) {
@@ -149,23 +152,48 @@ func formOf(dir string) (f form, err error) {
 	return f, err
 }
 
-// readRows reads all rows of the release but those that say which version's it is, and that it is served. SQLite, which
-// reads them, may copy the log into the database.
-func (r *release) readRows(dir string) error {
+// catalogueOf reads the catalogue and the directory of a ledger, without opening it.
+func catalogueOf(dir string) (rows []string, err error) {
+	err = store.Read(dir, func(r *store.Reader, _ store.Meta) error {
+		_, err := r.Load(store.Revision{}, func(row any) error {
+			text, err := json.Marshal(row)
+			rows = append(rows, fmt.Sprintf("%T %s", row, text))
+			return err
+		})
+		return err
+	})
+	return rows, err
+}
+
+// readRows reads all rows of the release, of them the columns that a migrated ledger has too. Left out is what says which
+// version's the ledger is, and that it is served; and the checksums of the catalogue, which verify compares with its rows.
+// SQLite, which reads them, may copy the log into the database.
+func (r *release) readRows(dir, migrated string) error {
+	const columns = "SELECT m.name || '.' || k.name FROM sqlite_schema m, pragma_table_info(m.name) k WHERE m.type = 'table' AND m.name || '.' || k.name <> 'revision.sum'"
+	there, err := readTexts(migrated, columns)
+	if err != nil {
+		return err
+	}
+	had, err := readTexts(dir, columns)
+	if err != nil {
+		return err
+	}
+	expressions := map[string]string{}
+	for _, name := range had {
+		if table, column, _ := strings.Cut(name, "."); slices.Contains(there, name) {
+			expressions[table] += ", quote(" + column + ")"
+		}
+	}
 	c, err := sqlite3.Open(filepath.Join(dir, "ledger.db"))
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	statements, err := texts(c, `SELECT 'SELECT json_array(''' || m.name || ''', ' || group_concat(CASE k.type WHEN 'BLOB' THEN 'hex(' || k.name || ')' ELSE k.name END) || ') FROM ' || m.name
-|| CASE m.name WHEN 'meta' THEN ' WHERE name NOT IN (''ledger'', ''served'')' WHEN 'state' THEN ' WHERE name <> ''schema''' ELSE '' END || ' ORDER BY 1'
-FROM sqlite_schema m, pragma_table_info(m.name) k WHERE m.type = 'table' GROUP BY m.name`)
-	if err != nil {
-		return err
-	}
 	r.rows = map[string][]string{}
 	total := 0
-	for _, sql := range statements {
+	where := map[string]string{"meta": " WHERE name NOT IN ('ledger', 'served')", "state": " WHERE name <> 'schema'"}
+	for table, list := range expressions {
+		sql := "SELECT json_array('" + table + "'" + list + ") FROM " + table + where[table] + " ORDER BY 1"
 		if r.rows[sql], err = texts(c, sql); err != nil {
 			return err
 		}
@@ -175,6 +203,16 @@ FROM sqlite_schema m, pragma_table_info(m.name) k WHERE m.type = 'table' GROUP B
 		return fmt.Errorf("%d records, but %d rows", len(r.known), total)
 	}
 	return nil
+}
+
+// readTexts returns what a statement reads in a folder's database.
+func readTexts(dir, sql string) ([]string, error) {
+	c, err := sqlite3.Open(filepath.Join(dir, "ledger.db"))
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return texts(c, sql)
 }
 
 // texts returns the first column of a statement's rows.
@@ -226,6 +264,13 @@ func (r *release) hold(dir string, told, first bool) error {
 		report, err := verify.Ledger(dir, verify.Options{Acknowledged: r.known})
 		if err == nil && (report.ProblemCount > 0 || report.Records != int64(len(r.known))) {
 			err = fmt.Errorf("verify: %d records of %d; %d problems: %q", report.Records, len(r.known), report.ProblemCount, report.Problems)
+		}
+		if err != nil {
+			return err
+		}
+		catalogue, err := catalogueOf(dir)
+		if err == nil && !slices.Equal(catalogue, r.catalogue) {
+			err = fmt.Errorf("the catalogue has %q; it had %q", catalogue, r.catalogue)
 		}
 		return err
 	}
