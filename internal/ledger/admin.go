@@ -13,19 +13,19 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// Act has the marketplace changed: it plans on the latest state, commits the rows with one audit row, and then answers
-// what it now finds. Its errors are [*metering.Error], of kind Validation, NotFound, Conflict or AccessDenied, or what
-// prevented the commit; that of an import has all of its faults.
+// Act makes a change to the marketplace: it plans on the latest state, commits the rows with one audit row, and then
+// answers with what the act finds in the new state. Its errors are [*metering.Error] of kind Validation, NotFound,
+// Conflict or AccessDenied, or whatever prevented the commit; the error of an import has all of its faults.
 func Act[R any](ctx context.Context, l *Ledger, op Operator, act market.Act[R]) (R, error) {
 	var none R
 	if err := op.check(l); err != nil {
 		return none, err
 	}
 	var find market.Find[R]
-	var refusal error // in planning
+	var refusal error // of the plan
 	err := l.exclusively(ctx, func() (err *metering.Error) {
 		p := market.NewPlan(l.view(op), l.cfg.Random, func(id [16]byte) (*store.RegistrationToken, error) { return l.storedToken(ctx, id) })
-		defer func() { *p = market.Plan{} }() // the committer holds on to the last act, and a plan can be large
+		defer func() { *p = market.Plan{} }() // the committer keeps a reference to the last act, and a plan can be large
 		find, err = act(p)
 		if denied := p.Denied(); denied != nil {
 			return denied
@@ -49,7 +49,7 @@ func Act[R any](ctx context.Context, l *Ledger, op Operator, act market.Act[R]) 
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	v := l.view(op)
-	found, err := find(&v) // open to whom the act was open to
+	found, err := find(&v) // without asking Denied again: whoever may do the act may see its answer
 	if err != nil {
 		return none, err
 	}
@@ -89,8 +89,8 @@ func Find[R any](_ context.Context, l *Ledger, op Operator, find market.Find[R])
 	return found, nil
 }
 
-// maxLook bounds the things that a list looks at while it holds the lock, for a change that waits for the lock has
-// everybody wait who asks for it after.
+// maxLook bounds how many things a list looks at in one hold of the lock. A change waits for that lock, and everybody
+// who asks for the lock after the change waits too.
 const maxLook = 1000
 
 // List returns a page of things, at most limit of them, behind the cursor of the page before.
@@ -109,7 +109,7 @@ func List[R any](ctx context.Context, l *Ledger, op Operator, list market.List[R
 	return page.Page, nil
 }
 
-// fill fills a page, and lets go of the lock again and again.
+// fill fills a page. It releases the lock between portions of maxLook things.
 func fill(ctx context.Context, l *Ledger, op Operator, page market.Filler) error {
 	if err := op.check(l); err != nil {
 		return err
@@ -141,8 +141,8 @@ func (l *Ledger) tokenVerbs() []Verb {
 	}
 }
 
-// Tokens lists the registration tokens in the order in which they were issued. They are read from the store, while the
-// marketplace is not locked.
+// Tokens lists the registration tokens in the order in which they were issued. It reads them from the store without
+// locking the marketplace.
 func (l *Ledger) Tokens(ctx context.Context, op Operator, after string, limit int) (adminapi.Page[adminapi.Token], error) {
 	page := adminapi.Page[adminapi.Token]{Items: []adminapi.Token{}}
 	if err := op.checkAll(l); err != nil {
@@ -183,7 +183,7 @@ func (l *Ledger) Tokens(ctx context.Context, op Operator, after string, limit in
 	return page, nil
 }
 
-// auditWork writes nothing but the audit row of what an operator did without changing anything.
+// auditWork writes only an audit row, for an operator's act that changed nothing.
 type auditWork struct {
 	plain
 	summary string
@@ -196,8 +196,9 @@ func (a *auditWork) write(_ *group, c *Call) error {
 	return nil
 }
 
-// CreateWorkloadCredentials mints credentials for a workload. For one that is known, with the role that it has, that
-// writes an audit row and nothing else; one that is new, or gets another role, is an act before.
+// CreateWorkloadCredentials mints credentials for a workload. For a known workload that keeps its role this writes an
+// audit row and nothing else. A new workload, or one that gets another role, is first stored as an act of
+// administration.
 func (l *Ledger) CreateWorkloadCredentials(ctx context.Context, op Operator, in adminapi.WorkloadRequest) (adminapi.WorkloadCredentials, error) {
 	summary := ""
 	out, err := Find(ctx, l, op, func(v *market.View) (out adminapi.WorkloadCredentials, err *metering.Error) {
@@ -247,7 +248,7 @@ func (l *Ledger) Clock(_ context.Context, op Operator) (adminapi.Clock, error) {
 
 var errClock = conflict("clock: the clock of a production ledger is the machine's and cannot be moved: use a sandbox, meterd dev")
 
-// ChangeClock moves, stops or starts the ledger clock of a sandbox. It may go back.
+// ChangeClock moves, stops or starts the ledger clock of a sandbox. It may move the clock back.
 func (l *Ledger) ChangeClock(ctx context.Context, op Operator, in adminapi.ClockChange) (adminapi.Clock, error) {
 	if err := l.changeClock(ctx, op, in); err != nil {
 		return adminapi.Clock{}, err
@@ -314,9 +315,10 @@ func (l *Ledger) changeClock(ctx context.Context, op Operator, in adminapi.Clock
 	})
 }
 
-// AcceptClock says that the clock of a production ledger is right, though it has jumped ahead, or ledger time is ahead of
-// it after it was wrong: ledger time is the clock's from then on. Where it goes back, records are judged by the windows
-// of that time again, and ClientTokens that were forgotten meanwhile stay so. Otherwise it is a Conflict.
+// AcceptClock declares that the clock of a production ledger is right, after it has jumped ahead, or after it was
+// wrong and left ledger time ahead of it. From then on ledger time is the clock's. If ledger time goes back by this,
+// records are judged by the windows of that earlier time again, while ClientTokens that were forgotten meanwhile stay
+// forgotten. If there is nothing to accept the error is a Conflict.
 func (l *Ledger) AcceptClock(ctx context.Context, op Operator) (adminapi.Clock, error) {
 	if err := op.checkAll(l); err != nil {
 		return adminapi.Clock{}, err

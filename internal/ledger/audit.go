@@ -12,15 +12,15 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// resultStatus returns the word for what became of a record: AWS's, but for Unprocessed.
+// resultStatus returns the word for what became of a record: AWS's word, except for Unprocessed.
 func resultStatus(o metering.Outcome) string {
 	return [...]string{metering.Stored: "Success", metering.Replayed: "Success", metering.Duplicate: "DuplicateRecord", metering.NotSubscribed: "CustomerNotSubscribed", metering.Unprocessed: "Unprocessed"}[o]
 }
 
 // CallRecord returns the audit of the call with the given request id, rebuilt from its audit row and the usage rows
-// it wrote. Error is the name of the refusal's [metering.Kind]; the edge knows AWS's word for it. Principal is the
-// user's or role's ARN (of a session, the role's), the name of the admin token, or "local". An id that is not
-// known is NotFound: calls that were not authenticated, or were throttled, are not audited.
+// that it wrote. Error is the name of the refusal's [metering.Kind], which package server replaces by AWS's word.
+// Principal is the ARN of the user or role (for a session, of its role), the name of the admin token, or "local". An
+// unknown id is NotFound: calls that were not authenticated, or were throttled, are not audited.
 func (l *Ledger) CallRecord(ctx context.Context, op Operator, requestID string) (adminapi.Call, error) {
 	if err := op.checkAll(l); err != nil {
 		return adminapi.Call{}, err
@@ -82,7 +82,8 @@ func (l *Ledger) CallRecord(ctx context.Context, op Operator, requestID string) 
 	return answer, nil
 }
 
-// describe fills in who called. Ids are never used again, so those of deleted users and keys are still known.
+// describe fills in who called. Rows of deleted users and keys are kept, and ids are never used again, so they are
+// still known.
 func (l *Ledger) describe(call *store.Call, answer *adminapi.Call) {
 	switch {
 	case call.Operation != uint8(metering.Administration):
@@ -97,8 +98,8 @@ func (l *Ledger) describe(call *store.Call, answer *adminapi.Call) {
 	}
 }
 
-// results puts the records of a call into their order: those that were not stored have their places with them, and
-// those that were fill the others.
+// results puts the records of a call into the order in which they were sent. A record that was not stored says its
+// own place; the stored ones fill the remaining places in turn.
 func (l *Ledger) results(call *store.Call, left []store.LeftOut, rows []store.Usage) ([]adminapi.CallResult, error) {
 	n := len(rows) + len(left)
 	results := make([]adminapi.CallResult, 0, n)

@@ -18,8 +18,8 @@ type batchWork struct {
 	outcomes []metering.Outcome
 }
 
-// BatchMeterUsage meters a seller's records. It returns a line and its outcome for each record, in input order,
-// when those that are [metering.Stored] are on disk; or a refusal of the whole call, of which nothing is stored.
+// BatchMeterUsage meters a seller's records. It returns a line and an outcome for each record, in input order, once
+// those that are [metering.Stored] are on disk; or it refuses the whole call, and then stores none of it.
 func (c *Call) BatchMeterUsage(in *metering.Batch, body []byte) ([]metering.Line, []metering.Outcome, *metering.Error) {
 	b := &c.batch
 	lines, refusal := c.admitBatch(in)
@@ -37,7 +37,7 @@ func (c *Call) BatchMeterUsage(in *metering.Batch, body []byte) ([]metering.Line
 	return b.lines, b.outcomes, nil
 }
 
-// admitBatch decides the call against the catalogue as it is now.
+// admitBatch decides on the call by the catalogue as it is now.
 func (c *Call) admitBatch(in *metering.Batch) ([]metering.Line, *metering.Error) {
 	l := c.l
 	l.mu.RLock()
@@ -58,8 +58,8 @@ func (c *Call) admitBatch(in *metering.Batch) ([]metering.Line, *metering.Error)
 	return lines, refusal
 }
 
-// prepare checks the window again with the group's time, because a call that waited must not slip through a closed
-// hour.
+// prepare checks the window again, by the group's time: a call that has waited must not be counted for an hour that
+// was closed meanwhile.
 func (b *batchWork) prepare(g *group, c *Call) {
 	c.refusal, b.outcomes = nil, b.outcomes[:0]
 	window := g.l.settings.BatchTimestamps(g.now)
@@ -108,7 +108,7 @@ func (b *batchWork) write(g *group, c *Call) error {
 		if outcome != metering.Stored {
 			sent := ""
 			if line.Key.Buyer == 0 {
-				sent = iam.Redacted(b.in.Records[i].CustomerIdentifier + b.in.Records[i].CustomerAWSAccountID) // one of them is empty
+				sent = iam.Redacted(b.in.Records[i].CustomerIdentifier + b.in.Records[i].CustomerAWSAccountID) // one of the two is empty
 			}
 			c.audit.Detail = store.AppendLeftOut(c.audit.Detail, i, outcome, line, sent)
 		}

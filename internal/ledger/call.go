@@ -6,7 +6,7 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// Caller is who calls, from where, once the signature has been verified.
+// Caller says who calls and from where, once the signature has been verified.
 type Caller struct {
 	*market.Identity
 	Region    string   // of the credential scope
@@ -15,9 +15,9 @@ type Caller struct {
 	RequestID [16]byte // a UUID of version 7
 }
 
-// Call is one call of an operation by an authenticated caller. [Ledger.Begin] is the only way to get one, so that
-// no operation runs unless its caller may call it, and each call is audited exactly once: by the operation, or by
-// Refuse. End must be called last; what the call returned is not valid afterwards.
+// Call is one call of an operation by an authenticated caller. [Ledger.Begin] is the only way to get one, so that no
+// operation runs unless its caller may call it. Each call is audited exactly once: by the operation, or by Refuse.
+// End must be called last; what the call has returned is not valid afterwards.
 type Call struct {
 	l        *Ledger
 	caller   Caller
@@ -38,8 +38,8 @@ type Call struct {
 	admin    adminWork
 }
 
-// Begin starts a call of the operation: it checks that the caller may call it and has not called too often. A
-// refusal has been audited when it is returned.
+// Begin starts a call of the operation: it checks that the caller may call the operation and has not called too
+// often. If Begin returns a refusal, it has already audited it.
 func (l *Ledger) Begin(caller Caller, op metering.Operation) (*Call, *metering.Error) {
 	c := l.calls.Get().(*Call)
 	c.caller, c.op = caller, op
@@ -71,15 +71,15 @@ func (l *Ledger) Begin(caller Caller, op metering.Operation) (*Call, *metering.E
 	return c, nil
 }
 
-// Refuse audits that the call was refused, with the start of its body but for what looks like a secret, and returns why:
-// the given reason, or that the audit could not be written. Nothing else is stored.
+// Refuse audits that the call was refused, with the start of its body, from which anything that looks like a secret
+// is left out. It returns the given reason, or an error if the audit could not be written. Nothing else is stored.
 func (c *Call) Refuse(why *metering.Error, body []byte) *metering.Error {
 	c.refusal, c.body = why, body
 	if c.op.Info().SecretBody {
 		c.body = nil
 	}
 	if c.Throttled() {
-		return why // shedding load must cost nothing
+		return why // a call that is throttled must cost nothing, not even an audit row
 	}
 	c.work = refusalWork{}
 	if err := c.submit(); err != nil {
@@ -88,10 +88,11 @@ func (c *Call) Refuse(why *metering.Error, body []byte) *metering.Error {
 	return why
 }
 
-// Throttled reports whether the call was refused because there are too many.
+// Throttled reports whether the call was refused because there were too many calls.
 func (c *Call) Throttled() bool { return c.refusal != nil && c.refusal.Kind == metering.Throttling }
 
-// End gives the call's memory back, without anything of the request: one that was large must not live on in it.
+// End puts the call back for reuse and clears what it holds of the request, so that a large request is not kept in
+// memory.
 func (c *Call) End() {
 	clear(c.batch.lines[:cap(c.batch.lines)])
 	c.batch.in, c.body, c.work, c.refusal, c.caller = nil, nil, nil, nil, Caller{}
@@ -102,8 +103,8 @@ func (c *Call) End() {
 	c.l.calls.Put(c)
 }
 
-// submit has the committer do the call's work, and waits until that is durable. The error is one that prevented
-// it; a refusal that the committer decided on is in c.refusal.
+// submit hands the call to the committer and waits until its work is durable. The error says what prevented that; a
+// refusal that the committer decided on is in c.refusal.
 func (c *Call) submit() *metering.Error {
 	l := c.l
 	if l.failure.Load() != nil || l.following() != nil {
@@ -133,11 +134,11 @@ func (c *Call) submit() *metering.Error {
 	return nil
 }
 
-// Callers are answered retryably when the service cannot take more: with Throttling before their call is written,
-// because clients give records up after a lasting internal error (metering-api 7), and with an internal error when
-// a commit has failed, so that its outcome is unknown.
+// Errors that ask the client to send the call again. A service that cannot take more answers with Throttling before
+// it writes a call, because clients give up records after a lasting internal error (metering-api 7). A commit that
+// failed is answered with an internal error, because nobody knows whether it happened.
 var (
 	errStopped = metering.Errorf(metering.Throttling, "The service is not taking calls at the moment. Retry with exponential backoff; nothing of this call was stored.")
-	errStale   = metering.Errorf(metering.Conflict, "The catalogue has been changed by another node.") // for exclusively
+	errStale   = metering.Errorf(metering.Conflict, "The catalogue has been changed by another node.") // only between administer and exclusively
 	errCommit  = metering.Errorf(metering.Internal, "The call could not be written. Send it again: records that were stored are not counted twice.")
 )

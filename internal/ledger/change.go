@@ -10,8 +10,8 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// Operator is who administers the ledger. [Ledger.Operator] makes one from a bearer token, and [Ledger.Local] for
-// the process that owns the ledger; acts of the zero Operator are refused.
+// Operator is the person or program that administers the ledger. [Ledger.Operator] makes one from a bearer token, and
+// [Ledger.Local] makes the one of the process that owns the ledger. Acts of the zero Operator are refused.
 type Operator struct {
 	ledger *Ledger
 	token  uint32 // id of the admin token; 0 for the owning process
@@ -20,8 +20,8 @@ type Operator struct {
 	scope  market.Scope // the zero value is everything
 }
 
-// Operator returns the operator that the bearer token stands for, who calls from a network address with a user agent;
-// a wrong token is AccessDenied.
+// Operator returns the operator that the bearer token stands for, calling from a network address with a user agent. A
+// wrong token is AccessDenied.
 func (l *Ledger) Operator(bearer, source, agent string) (Operator, *metering.Error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -36,7 +36,7 @@ func (l *Ledger) Operator(bearer, source, agent string) (Operator, *metering.Err
 	return Operator{ledger: l, token: id, source: source, agent: agent}, nil
 }
 
-// Local returns the operator that is the process itself, such as the sandbox seeding its marketplace.
+// Local returns the process itself as an operator, for a sandbox that seeds its marketplace.
 func (l *Ledger) Local() Operator { return Operator{ledger: l, source: "local"} }
 
 // adminWork is an act of administration whose checks have passed.
@@ -47,9 +47,9 @@ type adminWork struct {
 	puts    func(*store.Tx) error
 	enter   func()
 	at      func() metering.Instant // the time of an act that moves the clock; nil otherwise
-	next    store.Revision          // that the act makes
+	next    store.Revision          // the revision that the act makes
 
-	accepts bool // it accepts the clock, which may have jumped
+	accepts bool // the act accepts the clock, which may have jumped
 }
 
 // administers reports whether the call is an act of administration.
@@ -75,10 +75,10 @@ func (a *adminWork) apply(l *Ledger, _ *Call) {
 	a.enter()
 }
 
-// administer makes a change durable and then enters it into the catalogue or directory, with an audit row that
-// says in words what it does (never secrets). The caller holds l.administration and has checked everything against the
-// catalogue at l.revision: if another node has changed it since, nothing is written and the error is errStale. enter
-// runs under the catalogue's write lock.
+// administer makes a change durable, with an audit row that says in words what it does (never secrets), and then
+// enters it into the catalogue or directory; enter runs under the catalogue's write lock. The caller holds
+// l.administration and has checked everything against the catalogue at l.revision. If another node has changed the
+// catalogue since, nothing is written and the error is errStale.
 func (l *Ledger) administer(ctx context.Context, op Operator, a adminWork) *metering.Error {
 	c, err := l.adminCall(op)
 	if err != nil {
@@ -105,14 +105,14 @@ func (l *Ledger) adminCall(op Operator) (*Call, *metering.Error) {
 	return &Call{l: l, op: metering.Administration, answered: make(chan struct{}, 1), caller: Caller{Source: op.source, Agent: op.agent, RequestID: id}}, nil
 }
 
-// exclusively runs an act of administration, which plans and then administers, on the latest catalogue. Only one act
-// is planned and committed at a time, here by a lock, and among nodes because one that planned on a catalogue
-// that has been changed is planned again.
+// exclusively runs an act of administration, change, on the latest catalogue; change plans it and then calls
+// administer. Only one act is planned and committed at a time. In this process a lock sees to that; between nodes, an
+// act that was planned on a catalogue that has changed since is planned again.
 //
-// When ctx is done it no longer waits for other acts, and what has been planned is not committed; what is being committed
-// is waited for.
+// When ctx is done, exclusively stops waiting for other acts and commits no new plan, but it waits for a commit that
+// has begun.
 func (l *Ledger) exclusively(ctx context.Context, change func() *metering.Error) *metering.Error {
-	const most = 20 // plans; each but the last one lost to another node
+	const most = 20 // how often an act is planned; each plan but the last was overtaken by another node
 	if err := l.administration.lock(ctx); err != nil {
 		return errGone
 	}
@@ -131,10 +131,10 @@ func (l *Ledger) exclusively(ctx context.Context, change func() *metering.Error)
 	return metering.Errorf(metering.Throttling, "Other nodes are changing the catalogue at the same time. Try again; nothing was changed.")
 }
 
-// errGone answers an act that nobody waits for any more.
+// errGone is the answer to an act whose client no longer waits for it.
 var errGone = metering.Errorf(metering.Throttling, "The client has gone. Nothing was changed.")
 
-// lock is a lock that is not waited for any longer when a context is done.
+// lock is a mutex; waiting for it ends when a context is done.
 type lock chan struct{}
 
 func (k lock) lock(ctx context.Context) error {
@@ -157,7 +157,8 @@ func (k lock) tryLock() bool {
 
 func (k lock) unlock() { <-k }
 
-// Within returns the same operator, bound to a scope. One that is bound cannot be bound to another.
+// Within returns the same operator, bound to a scope. An operator that is already bound cannot be bound to another
+// scope.
 func (op Operator) Within(scope market.Scope) Operator {
 	if op.scope == (market.Scope{}) {
 		op.scope = scope
@@ -165,7 +166,7 @@ func (op Operator) Within(scope market.Scope) Operator {
 	return op
 }
 
-// checkAll is check for what only the operator of the marketplace may do.
+// checkAll is check for what only the operator of the whole marketplace may do.
 func (op Operator) checkAll(l *Ledger) *metering.Error {
 	if err := op.check(l); err != nil {
 		return err
@@ -181,7 +182,7 @@ func (op Operator) check(l *Ledger) *metering.Error {
 	return nil
 }
 
-// moveClock is the act of moving or accepting the clock. The caller holds l.administration.
+// moveClock commits the act of moving or accepting the clock. The caller holds l.administration.
 func (l *Ledger) moveClock(ctx context.Context, op Operator, summary string, s clockState, accepts bool) *metering.Error {
 	value, err := json.Marshal(s)
 	if err != nil {
@@ -195,7 +196,7 @@ func (l *Ledger) moveClock(ctx context.Context, op Operator, summary string, s c
 	})
 }
 
-// Scope returns the scope of a seller's or buyer's operator, who acts for the account of the given 12 digits.
+// Scope returns the scope of an operator who acts for a seller or buyer, the account of the given 12 digits.
 func (l *Ledger) Scope(of market.Party, accountID string) (market.Scope, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()

@@ -9,24 +9,24 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// clock is the ledger clock. It rules windows, token life, agreements and month close, and never runs backwards
-// over the time of anything that was committed. In a sandbox it can be moved, also back.
+// clock is the ledger clock. Windows, token life, agreements and month close are judged by it. It never falls behind
+// the time of anything that was committed; only in a sandbox it can be moved, also back.
 //
-// A clock that is far ahead for a moment, the machine's or a shared store's, must not be believed: ledger time would
-// stay there, and no record would be taken until the real time has come so far. So a jump ahead is noticed by a clock
-// that nobody sets, and then the ledger clock goes on by that one.
+// If the machine's clock, or that of a shared store, is far ahead for a moment, it must not be believed: ledger time
+// would stay there, and no record would be taken until the real time has come so far. So the clock is compared with a
+// steady clock, one that nobody sets. When it has jumped ahead, ledger time follows the steady clock instead.
 type clock struct {
 	wall   func() time.Time
-	steady func() time.Duration // the time since some moment, by a clock that nobody sets; nil if jumps are believed
+	steady func() time.Duration // the time since some fixed moment, by a clock that nobody sets; nil to believe jumps
 
 	mu       sync.Mutex
 	state    clockState
-	skew     time.Duration    // by which the database's clock is ahead of the wall clock; see follow
-	high     metering.Instant // never show an earlier time than this
-	believed reading          // the last reading that was; zero for none
+	skew     time.Duration    // how far the database's clock is ahead of the wall clock; see follow
+	high     metering.Instant // the clock never shows an earlier time than this
+	believed reading          // the last reading that was believed; zero for none
 }
 
-// reading is a time with that of the steady clock.
+// reading is a time, and what the steady clock showed at it.
 type reading struct {
 	at     metering.Instant
 	steady time.Duration
@@ -35,19 +35,19 @@ type reading struct {
 // clockState is the part of the clock that survives a restart.
 type clockState struct {
 	Offset   int64            `json:"offset"`             // milliseconds ahead of the wall clock
-	Frozen   metering.Instant `json:"frozen,omitempty"`   // where it stands still, or 0
-	Accepted metering.Instant `json:"accepted,omitempty"` // what the clock was when an operator said last that it is right, or 0
-	Void     metering.Instant `json:"void,omitempty"`     // times up to this one that were committed before that do not bind
+	Frozen   metering.Instant `json:"frozen,omitempty"`   // the time at which the clock stands still, or 0
+	Accepted metering.Instant `json:"accepted,omitempty"` // the time on the clock when an operator last said that it is right, or 0
+	Void     metering.Instant `json:"void,omitempty"`     // times up to this one that were committed before that no longer bind the clock
 }
 
 // clockValue is the name of the stored clock state.
 const clockValue = "clock"
 
-// maxAhead is how far the clock may jump ahead to be believed, and how far ledger time may be ahead of it before the
-// service is not ready.
+// maxAhead bounds two things: how far the clock may jump ahead and still be believed, and how far ledger time may be
+// ahead of the clock before the service is not ready.
 const maxAhead = 5 * time.Minute
 
-// restore sets the stored state, and the time that the clock must not fall behind.
+// restore sets the stored state, and high as the time that the clock must not fall behind.
 func (c *clock) restore(stored []byte, high metering.Instant) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -67,8 +67,8 @@ func parseClock(stored []byte) (s clockState, err error) {
 	return s, nil
 }
 
-// follow has the clock run with the database's, which is one for all nodes. What they differ by within a second is
-// left alone: the rules count minutes.
+// follow makes the clock run with the database's clock, which all nodes share. A difference of less than a second is
+// ignored, because the rules count minutes.
 func (c *clock) follow(database time.Time) {
 	const tolerance = time.Second
 	c.mu.Lock()
@@ -78,8 +78,8 @@ func (c *clock) follow(database time.Time) {
 	}
 }
 
-// begin is follow for a clock that has just been restored: the machine's own is believed, and the database's is not if it
-// is far ahead of that.
+// begin is follow for a clock that has just been restored. It believes the machine's clock, but not the database's if
+// that is far ahead of the machine's.
 func (c *clock) begin(database time.Time) {
 	c.mu.Lock()
 	c.readLocked()
@@ -92,18 +92,19 @@ func (c *clock) begin(database time.Time) {
 	}
 }
 
-// runningLocked is the time that the clock shows unless it is frozen, held up, or has jumped.
+// runningLocked returns the time that the clock shows when it is not frozen, held up or jumped ahead.
 func (c *clock) runningLocked() metering.Instant {
 	return metering.InstantOf(c.wall().Add(c.skew))
 }
 
-// readLocked returns the time by the clock, or by the steady one if it has jumped ahead, and by how much it has.
+// readLocked returns the time on the clock. If the clock has jumped ahead, it returns the steady clock's time
+// instead, and how far the jump was.
 func (c *clock) readLocked() (now metering.Instant, jump time.Duration) {
 	now = c.runningLocked()
 	if c.steady == nil {
 		return now, 0
 	}
-	if since := now.Sub(c.believed.at); since.Abs() < time.Second { // no need to ask
+	if since := now.Sub(c.believed.at); since.Abs() < time.Second { // too little has passed for a jump
 		return now, 0
 	}
 	steady := c.steady()
@@ -112,7 +113,7 @@ func (c *clock) readLocked() (now metering.Instant, jump time.Duration) {
 		switch jump = now.Sub(expected); {
 		case jump > maxAhead:
 			return expected, jump
-		case jump < -maxAhead: // as for the second until the database's clock is asked; what comes after it is no jump
+		case jump < -maxAhead: // set back, perhaps only until the database's clock is asked within a second; coming forward again is then no jump
 			return now, 0
 		}
 	}
@@ -126,8 +127,8 @@ func (c *clock) now() metering.Instant {
 	return c.nowLocked()
 }
 
-// ahead returns how far the clock stands before the wall clock with its offset: after the machine's clock was ahead
-// for a while, ledger time waits for it to catch up.
+// ahead returns how far ledger time is ahead of the wall clock with its offset. After the machine's clock was ahead
+// for a while, ledger time stands until the wall clock has caught up.
 func (c *clock) ahead() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,7 +143,7 @@ func (c *clock) aheadLocked() time.Duration {
 	return c.nowLocked().Sub(now + metering.Instant(c.state.Offset))
 }
 
-// jumped returns an error while the clock is far ahead of what it should be by the steady one.
+// jumped returns an error while the clock is far ahead of where it should be by the steady clock.
 func (c *clock) jumped() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -162,7 +163,7 @@ func (c *clock) nowLocked() metering.Instant {
 	return c.high
 }
 
-// set replaces the state and lets the clock show an earlier time than before, or a later one.
+// set replaces the state. The clock may then show an earlier or a later time than before.
 func (c *clock) set(s clockState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -171,7 +172,7 @@ func (c *clock) set(s clockState) {
 	}
 }
 
-// at returns what the clock would show with the state.
+// at returns what the clock would show in the given state.
 func (c *clock) at(s clockState) metering.Instant {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -181,8 +182,8 @@ func (c *clock) at(s clockState) metering.Instant {
 	return c.runningLocked() + metering.Instant(s.Offset)
 }
 
-// accepted returns the state in which the clock is as it runs now, and where ledger time was; ok is false if that is
-// no news.
+// accepted returns the state that accepts the clock as it runs now, and the ledger time until now. ok is false if
+// there is nothing to accept.
 func (c *clock) accepted() (s clockState, was metering.Instant, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -191,7 +192,7 @@ func (c *clock) accepted() (s clockState, was metering.Instant, ok bool) {
 	s = c.state
 	s.Accepted = c.runningLocked()
 	if ahead := c.aheadLocked(); ahead > maxAhead {
-		s.Void = was.Add(maxAhead) // others may have been a little further
+		s.Void = was.Add(maxAhead) // other nodes may have been a little further
 		return s, was, true
 	}
 	return s, was, jump > 0

@@ -15,21 +15,22 @@ import (
 // maxGroup bounds the calls that are committed together, and so how long the first of them waits.
 const maxGroup = 256
 
-// maxAuditRead bounds the bytes of a refused call's body in which is looked for what seems a secret, so that it is left
-// out; of what remains the audit row has less.
+// maxAuditRead bounds how many bytes of a refused call's body are searched for what looks like a secret, to leave it
+// out. The audit row keeps fewer bytes of what remains.
 const maxAuditRead = 8192
 
-// work is what a call has a committer do, in the steps of [committer.write]. A store that is shared may have them
-// taken again from the first one, in a new transaction.
+// work is what a call has a committer do, in the steps of [committer.write]. A shared store may run all steps again
+// from the first one, in a new transaction.
 type work interface {
-	// prepare looks at the call once more, now that its time is known. It may refuse it, and asks for its ClientToken.
+	// prepare looks at the call again, now that the time of its commit is known. It may refuse the call, and asks for
+	// its ClientToken.
 	prepare(g *group, c *Call)
-	// claim enters the rows that the call would store, or asks for them.
+	// claim adds the rows that the call would store to the group's claims, or to its asks for a dry run.
 	claim(g *group, c *Call)
-	// write decides by what became of the claims, and writes what else there is. An error means that the transaction
-	// has failed, never that the call is refused.
+	// write decides on the call by what became of its claims, and writes its other rows. An error means that the
+	// transaction has failed, never that the call is refused.
 	write(g *group, c *Call) error
-	// apply changes the catalogue, under its lock, once the group is durable.
+	// apply changes the catalogue, under the catalogue's lock, once the group is durable.
 	apply(l *Ledger, c *Call)
 }
 
@@ -40,38 +41,38 @@ func (plain) prepare(_ *group, c *Call) { c.refusal = nil }
 func (plain) claim(*group, *Call)       {}
 func (plain) apply(*Ledger, *Call)      {}
 
-// refusalWork writes nothing but the audit row.
+// refusalWork writes only the audit row.
 type refusalWork struct{ plain }
 
 func (refusalWork) prepare(*group, *Call)     {}
 func (refusalWork) write(*group, *Call) error { return nil }
 
-// committer is a goroutine that writes to the store. The embedded store has one; a shared one has several, which the
-// database keeps apart.
+// committer is a goroutine that writes to the store. The embedded store has one. A shared store has several, and the
+// database orders their transactions.
 type committer struct {
 	l      *Ledger
 	queue  <-chan *Call
 	writer store.Writer
 	calls  []*Call
-	held   *Call // taken from the queue, but not to be in a group with those before it
+	held   *Call // taken from the queue, but left for the next group
 	asked  map[metering.TokenKey]struct{}
 	group  group
 	told   store.Clients
-	since  atomic.Int64          // when the first commit began that has not succeeded, none having succeeded since; 0 if there is none
-	why    atomic.Pointer[error] // the last one has failed
+	since  atomic.Int64          // when the first commit after the last successful one began; 0 if there is none
+	why    atomic.Pointer[error] // why the last commit failed
 }
 
-// group is the calls that are committed in one transaction, in the making.
+// group is the calls that are being committed in one transaction.
 type group struct {
 	l       *Ledger
 	tx      *store.Tx
 	told    *store.Clients
 	now     metering.Instant // one time for the whole group
-	asks    []store.Claim    // of dry runs
+	asks    []store.Claim    // rows that dry runs ask about
 	claims  []store.Claim
 	bytes   []byte // allocations of the claims
 	keys    []metering.TokenKey
-	tokens  []*store.ClientToken // what is known of keys
+	tokens  []*store.ClientToken // what is known of each of keys; nil if nothing is
 	applies []*Call
 }
 
@@ -79,20 +80,20 @@ func newCommitter(l *Ledger, w store.Writer, queue <-chan *Call) *committer {
 	return &committer{l: l, queue: queue, writer: w, asked: map[metering.TokenKey]struct{}{}, group: group{l: l}}
 }
 
-// run commits what comes, until the queue is closed and everyone has been answered. It takes everything that waits,
-// with no timer: while one group is being synced the next one gathers.
+// run commits calls until the queue is closed and every caller has been answered. Each group is all the calls that
+// wait at that time. There is no timer: while one group is being synced, the next one gathers.
 func (k *committer) run() {
 	defer k.l.committers.Done()
 	for k.gather() {
 		k.commit(k.calls)
 		for i, c := range k.calls {
-			k.calls[i] = nil // the call is its caller's again
+			k.calls[i] = nil // the caller may now reuse the call
 			c.answered <- struct{}{}
 		}
 	}
 }
 
-// gather waits for a call and takes those that wait behind it.
+// gather waits for a call and takes the calls that wait behind it into the same group.
 func (k *committer) gather() bool {
 	first, open := k.held, true
 	if k.held = nil; first == nil {
@@ -121,7 +122,8 @@ func (k *committer) gather() bool {
 	return true
 }
 
-// next waits for a call. While nothing can be committed it tries by itself, for calls may go to other nodes.
+// next waits for a call. While commits fail, it also rehearses them, because calls may go to other nodes and none may
+// come here.
 func (k *committer) next() (c *Call, open bool) {
 	for k.l.db.Shared() && k.since.Load() != 0 {
 		select {
@@ -135,8 +137,8 @@ func (k *committer) next() (c *Call, open bool) {
 	return c, open
 }
 
-// joins reports whether the call may be in the group. An act of administration is a group of its own; two calls with
-// one ClientToken are in two, so that the second finds what the first has stored.
+// joins reports whether the call may be in the group. An act of administration is a group of its own. Two calls with
+// one ClientToken are in two groups, so that the second finds what the first has stored.
 func (k *committer) joins(c *Call) bool {
 	m, ok := c.work.(*meterWork)
 	if !ok || !m.in.HasClientToken {
@@ -147,8 +149,8 @@ func (k *committer) joins(c *Call) bool {
 	return len(k.asked) > before
 }
 
-// commit writes the calls in one transaction. The commit is the promise: before it nothing has been said to anyone,
-// and after it nothing is lost.
+// commit writes the calls in one transaction. Before the transaction is committed no caller has been told anything,
+// and after it nothing that a caller is told can be lost.
 func (k *committer) commit(calls []*Call) {
 	started := time.Now()
 	if k.l.failure.Load() != nil || k.l.following() != nil {
@@ -181,7 +183,7 @@ func (k *committer) commit(calls []*Call) {
 	k.l.Metrics.group(calls, time.Since(started))
 }
 
-// distrusts reports whether the clock cannot be believed, unless the group is the act that accepts it.
+// distrusts reports whether the clock cannot be believed. It returns false for the act that accepts the clock.
 func (l *Ledger) distrusts(calls []*Call) bool {
 	err := l.clock.jumped()
 	switch told := l.distrusted.Swap(err != nil); {
@@ -193,14 +195,15 @@ func (l *Ledger) distrusts(calls []*Call) bool {
 	return err != nil && !calls[0].admin.accepts
 }
 
-// A node whose calls have not been committed for maxUncommitted is not ready, whatever the reason. It is ready again when
-// one has been, or when a rehearsal shows that one would be.
+// A node whose calls have not been committed for maxUncommitted is not ready, whatever the reason. It is ready again
+// once a call has been committed, or once a rehearsal has shown that a call could be.
 const (
 	maxUncommitted = 3 * time.Second
 	rehearseEvery  = time.Second
 )
 
-// committing returns nil if calls are committed, or why not. Acts of administration may take longer, and are not asked.
+// committing returns nil while calls are being committed, and otherwise says why they are not. Acts of administration
+// are not considered, because they may take longer.
 func (l *Ledger) committing() error {
 	for _, k := range l.metering {
 		since := k.since.Load()
@@ -216,8 +219,8 @@ func (l *Ledger) committing() error {
 	return nil
 }
 
-// rehearse finds out whether calls would be committed: it has a call with a record, which no call could have sent, be
-// written and taken back, and commits nothing.
+// rehearse finds out whether calls can be committed again. It writes a call with a record that no client can have
+// sent, takes both back, and commits an empty transaction.
 func (k *committer) rehearse() {
 	if k.l.failure.Load() != nil || k.l.following() != nil {
 		return
@@ -255,7 +258,7 @@ func (k *committer) failed(calls []*Call, err error) {
 		l.fail(err)
 		refuse(calls, errCommit)
 	case !l.db.Shared():
-		// What a failed sync left in memory is not what is on disk, so there is no going on.
+		// After a failed sync, what is in memory may differ from what is on disk, so the ledger cannot go on.
 		l.fail(err)
 		refuse(calls, errCommit)
 	case errors.As(err, &unavailable):
@@ -265,7 +268,7 @@ func (k *committer) failed(calls []*Call, err error) {
 		l.troubled(err)
 		refuse(calls, errCommit)
 	case len(calls) > 1:
-		// The database refuses a statement: one call must not take the others with it.
+		// The database refuses a statement. Each call is tried alone, so that only the one at fault fails.
 		for i := range calls {
 			k.commit(calls[i : i+1])
 		}
@@ -321,14 +324,14 @@ func (k *committer) write(tx *store.Tx, calls []*Call) error {
 	return nil
 }
 
-// openHours returns the hours that records may be for at the time now. ClientTokens are known for 24 hours after their
-// call was accepted, and as long as the hour of their usage is open, which may lie ahead of that time.
+// openHours returns the hours that records may be for at the time now. ClientTokens are known for 24 hours after
+// their call was accepted, and as long as the hour of their usage is open; that hour may be later than the call.
 func openHours(s *metering.Settings, now metering.Instant) store.Window {
 	first, _ := s.OpenHours(now)
 	return store.Window{First: first, Hot: now.Hour() - 1, Tokens: min(now.Hour()-25, first-1-metering.Hour(s.FutureTolerance.Hours()))}
 }
 
-// write finishes one call: what it decides, and its audit row.
+// write finishes one call: it decides on it and writes its audit row.
 func (g *group) write(c *Call) error {
 	a := &c.audit
 	*a = store.Call{
@@ -354,18 +357,18 @@ func (g *group) write(c *Call) error {
 	return g.tx.AppendCall(a)
 }
 
-// usage is a record of the call, by its place in the call, without its allocations.
+// usage returns the row of a record, which is at the given place in the call. Allocations are left out.
 func (c *Call) usage(place int, line *metering.Line, clientToken string) store.Usage {
 	return store.Usage{Seq: store.UsageSeq(c.seq, place), Key: line.Key, Hour: line.Hour, Timestamp: line.Timestamp, Quantity: line.Quantity,
 		Form: line.Form, ClientToken: clientToken}
 }
 
-// ask enters a record of a dry run.
+// ask adds a dry run's record to the rows that the store is asked about.
 func (g *group) ask(c *Call, line *metering.Line, clientToken string) {
 	g.asks = append(g.asks, store.Claim{Usage: c.usage(0, line, clientToken)})
 }
 
-// claim enters a record of the call, by its place in the call.
+// claim adds a record, which is at the given place in the call, to the rows that the store is to claim.
 func (g *group) claim(c *Call, place int, line *metering.Line, clientToken string) {
 	u := c.usage(place, line, clientToken)
 	if len(line.Allocations) > 0 {
@@ -376,14 +379,14 @@ func (g *group) claim(c *Call, place int, line *metering.Line, clientToken strin
 	g.claims = append(g.claims, store.Claim{Usage: u})
 }
 
-// weigh tells what became of a record by its claim: the first write of a key wins, a re-send with the same quantity
-// is the same success, and another quantity is a duplicate (metering-api 2.2 to 2.4).
+// weigh returns what became of a record, by its claim: the first write of a key wins, a re-send with the same
+// quantity is the same success, and another quantity is a duplicate (metering-api 2.2 to 2.4).
 func (g *group) weigh(c *Call, claim *store.Claim) metering.Outcome {
 	switch claim.State {
 	case store.Granted:
 		c.audit.UsageRows++
 		return metering.Stored
-	case store.Unclaimed: // of a dry run
+	case store.Unclaimed: // a dry run: nothing is stored under the key
 		return metering.Stored
 	case store.Taken:
 		if claim.Stored == claim.Quantity {

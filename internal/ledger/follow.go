@@ -11,15 +11,16 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// A node on a shared store follows what the others change: it asks for the revision of the catalogue every
-// followEvery and reads what is new. A change on one node is so honoured by the others within seconds, and one
-// that cannot follow takes no calls: after maxBehind it might honour what has been revoked.
+// A node on a shared store follows what other nodes change: every followEvery it asks for the catalogue's revision
+// and reads what is new. So all nodes act on a change within seconds. A node that cannot follow takes no calls after
+// maxBehind, because it might still honour what has been revoked.
 const (
 	followEvery = time.Second
 	maxBehind   = 5 * time.Second
 )
 
-// errBehind says that the shared store could not be asked for so long that the catalogue may be an old one.
+// errBehind says that the shared store could not be reached for so long that this node's catalogue may be out of
+// date.
 var errBehind = errors.New("the database could not be asked for changes of the catalogue in time")
 
 // follow catches up with the other nodes until the ledger is closed.
@@ -32,12 +33,12 @@ func (l *Ledger) follow() {
 		case <-l.stop:
 			return
 		case <-tick.C:
-			_ = l.catchUp(context.Background()) // it has been noted
+			_ = l.catchUp(context.Background()) // catchUp has noted the error
 		}
 	}
 }
 
-// following returns nil as long as this node is up to date with a shared store, or why not.
+// following returns nil while this node is up to date with a shared store, and otherwise says why it is not.
 func (l *Ledger) following() error {
 	if !l.db.Shared() {
 		return nil
@@ -51,8 +52,8 @@ func (l *Ledger) following() error {
 	return nil
 }
 
-// troubled notes that the shared store could not be used. No calls are taken until it answers again, or no more if it has
-// gone back in time.
+// troubled notes that the shared store could not be used. No calls are taken until the store answers again, or ever
+// again if the store has gone back in time.
 func (l *Ledger) troubled(err error) {
 	if errors.Is(err, store.ErrWentBack) {
 		l.fail(err)
@@ -66,7 +67,7 @@ func (l *Ledger) troubled(err error) {
 // unread is the answer to a call for which the store could not be read.
 func (l *Ledger) unread(ctx context.Context, err error) *metering.Error {
 	if ctx.Err() != nil {
-		return errStopped // nobody waits for the answer, and nothing is wrong with the store
+		return errStopped // the client has gone, and nothing is wrong with the store
 	}
 	if l.db.Shared() {
 		l.troubled(err)
@@ -75,13 +76,13 @@ func (l *Ledger) unread(ctx context.Context, err error) *metering.Error {
 	return metering.Errorf(metering.Internal, "%v", err)
 }
 
-// catchUp reads what other nodes have changed in a shared store. If an act of administration is being planned here it
-// leaves that to the act, whose plan reads the catalogue without its lock.
+// catchUp reads what other nodes have changed in a shared store. While an act of administration is being planned here
+// it does nothing: the plan reads the catalogue without its lock, and the act catches up by itself.
 func (l *Ledger) catchUp(ctx context.Context) error {
 	return l.catch(ctx, l.administration.tryLock, l.administration.unlock)
 }
 
-// catchUpLocked is catchUp for who holds l.administration.
+// catchUpLocked is catchUp for callers that hold l.administration.
 func (l *Ledger) catchUpLocked(ctx context.Context) error {
 	return l.catch(ctx, func() bool { return true }, func() {})
 }
@@ -114,7 +115,7 @@ func (l *Ledger) catch(ctx context.Context, lock func() bool, unlock func()) err
 	return nil
 }
 
-// notCaughtUp notes why the store could not be read, unless it is that nobody waits any more.
+// notCaughtUp notes why the store could not be read, unless the reason is that the caller no longer waits.
 func (l *Ledger) notCaughtUp(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
 		l.troubled(err)
@@ -122,13 +123,13 @@ func (l *Ledger) notCaughtUp(ctx context.Context, err error) error {
 	return err
 }
 
-// readChanges puts what has changed into memory since l.revision. The caller holds l.administration.
+// readChanges brings into memory what has changed since l.revision. The caller holds l.administration.
 func (l *Ledger) readChanges(ctx context.Context) error {
-	var changed []any // read before they are put, so that the catalogue is not locked while the database answers
+	var changed []any // all rows are read before any is put, so that the catalogue is not locked while the database answers
 	var revision store.Revision
 	var clock []byte
 	err := l.db.View(ctx, func(r *store.Reader) (err error) {
-		changed = nil // a view may begin again
+		changed = nil // the store may run this function again
 		revision, err = r.Load(*l.revision.Load(), func(row any) error {
 			row, err := l.market.Opened(row)
 			changed = append(changed, row)

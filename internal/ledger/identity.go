@@ -8,8 +8,8 @@ import (
 	"github.com/meterd/meterd/internal/sigv4"
 )
 
-// Credential finds what an access key, or a session's key and token, signs with and stands for. It is the look-up
-// of the signature verifier; its errors are [*sigv4.Error].
+// Credential returns what an access key, or a session's key and token, signs with and whom it stands for. It is the
+// look-up of the signature verifier. Its errors are [*sigv4.Error].
 func (l *Ledger) Credential(accessKeyID, sessionToken string) (sigv4.Credential[*market.Identity], error) {
 	if sessionToken != "" {
 		return l.session(accessKeyID, sessionToken)
@@ -27,7 +27,8 @@ func (l *Ledger) Credential(accessKeyID, sessionToken string) (sigv4.Credential[
 	return sigv4.Credential[*market.Identity]{Secret: secret, Principal: who}, nil
 }
 
-// session opens a session token. It holds everything but the role's present permissions, so any node can check it.
+// session opens a session token. The token holds everything except the role's present permissions, so any node can
+// check it.
 func (l *Ledger) session(accessKeyID, sessionToken string) (sigv4.Credential[*market.Identity], error) {
 	none := sigv4.Credential[*market.Identity]{}
 	s, err := l.sealer.OpenSession(sessionToken)
@@ -46,8 +47,8 @@ func (l *Ledger) session(accessKeyID, sessionToken string) (sigv4.Credential[*ma
 	return sigv4.Credential[*market.Identity]{Secret: s.SecretAccessKey, Principal: who}, nil
 }
 
-// mixed says what is wrong with a session token that does not belong to the access key. It may be the token of another
-// session, or none of this ledger.
+// mixed says what is wrong with a session token that does not belong to the access key: it may belong to another
+// session, or not to this ledger.
 func (l *Ledger) mixed(accessKeyID string, opened bool) string {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -60,7 +61,7 @@ func (l *Ledger) mixed(accessKeyID string, opened bool) string {
 	return "The session token is cut off, or none of this service."
 }
 
-// unrecognized refuses an access key or session token. A sandbox, whose keys are no secrets, says why.
+// unrecognized refuses an access key or session token. A sandbox, whose keys are not secret, says why.
 func (l *Ledger) unrecognized(why string) *sigv4.Error {
 	e := sigv4.UnrecognizedClient()
 	if l.Sandbox() {

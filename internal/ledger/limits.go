@@ -7,8 +7,9 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// limits counts calls by account, region and operation, and by their principal those that it had no permission for. The
-// accounts and principals are those of verified callers, so an attacker cannot make it grow.
+// limits counts the calls of each account in each region and of each operation. Calls that their user or role has no
+// permission for are counted apart, for each user or role. Only callers whose signature was verified are counted, so
+// an attacker cannot make the map grow.
 type limits struct {
 	now    func() time.Time
 	mu     sync.Mutex
@@ -19,16 +20,17 @@ type limitKey struct {
 	account   uint32
 	region    metering.Region
 	op        metering.Operation
-	principal uint32 // of calls without permission, which leave the account's quota alone; the others are 0
+	principal uint32 // set for calls without permission, which are counted by it alone, so that they leave the account's quota alone
 }
 
-// recent is when the last calls were let through: as many as may come in a second, the oldest at next.
+// recent holds the times of the last calls that were let through: as many as the limit allows in a second. The oldest
+// is at next.
 type recent struct {
 	times []time.Time
 	next  int
 }
 
-// allow reports whether one more call may come now: in no second may there be more than the limit.
+// allow reports whether one more call may come now: within any second there may be no more than the limit.
 func (l *limits) allow(most *Limits, account uint32, region metering.Region, op metering.Operation) bool {
 	return l.count(limitKey{account: account, region: region, op: op}, most.Calls[op])
 }

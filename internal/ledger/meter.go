@@ -11,18 +11,18 @@ import (
 type meterWork struct {
 	line       metering.Line
 	in         *metering.Meter
-	byToken    bool // AgentCore: the ClientToken identifies the usage, not the hour
+	byToken    bool // AgentCore: usage is identified by its ClientToken instead of its hour
 	tokenKey   metering.TokenKey
 	parameters [16]byte
 	id         metering.RecordID
-	asked      int  // the place of its ClientToken among those of the group
-	claimed    int  // the place of its claim, or of what a dry run asks for
+	asked      int  // the index of the call's ClientToken in the group's
+	claimed    int  // the index of the call's claim in the group's, or for a dry run of its ask
 	first      bool // the workload's first successful call for the product
 }
 
-// MeterUsage meters the usage of the calling workload and returns the record's id when it is on disk. A dry run stores
-// nothing but its audit row: it is refused as the usage would be, and otherwise returns the id that the usage would
-// get, or is refused with DryRunOperation, by setting dry-run.
+// MeterUsage meters the usage of the calling workload and returns the record's id once the record is on disk. A dry
+// run stores nothing but its audit row. It is refused if the usage would be refused. Otherwise it returns the id that
+// the usage would get, or, with setting dry-run=exception, the refusal DryRunOperation.
 func (c *Call) MeterUsage(ctx context.Context, in *metering.Meter, body []byte) (metering.RecordID, *metering.Error) {
 	l, m := c.l, &c.meter
 	*m = meterWork{in: in}
@@ -48,7 +48,7 @@ func (c *Call) MeterUsage(ctx context.Context, in *metering.Meter, body []byte) 
 	return m.id, nil
 }
 
-// admit decides the call against the catalogue as it is now.
+// admit decides on the call by the catalogue as it is now.
 func (m *meterWork) admit(l *Ledger, c *Call) (refusal *metering.Error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -100,7 +100,7 @@ func (m *meterWork) clientToken() string {
 	return ""
 }
 
-// write decides the record: first by its ClientToken, then, except for AgentCore, by its hour (metering-api 2.6).
+// write decides on the record: first by its ClientToken, then, except for AgentCore, by its hour (metering-api 2.6).
 func (m *meterWork) write(g *group, c *Call) error {
 	if c.refusal != nil {
 		return nil
@@ -137,7 +137,8 @@ func (m *meterWork) write(g *group, c *Call) error {
 	if outcome == metering.Replayed {
 		c.audit.Detail = store.AppendLeftOut(c.audit.Detail, 0, metering.Replayed, &m.line, "")
 	}
-	// Replays come with fresh tokens for ever; beyond the bound theirs are let go, and the hour still tells them.
+	// A workload may replay with new ClientTokens without end. At the bound the tokens of replays are no longer kept;
+	// the hour still shows that they are replays.
 	if in.HasClientToken && (outcome == metering.Stored || g.l.openRecords() < g.l.cfg.MaxOpenRecords) {
 		t := store.ClientToken{Key: m.tokenKey, Parameters: m.parameters, Record: m.id, At: g.now}
 		if err := g.tx.PutClientToken(&t); err != nil {
@@ -150,8 +151,8 @@ func (m *meterWork) write(g *group, c *Call) error {
 	return nil
 }
 
-// dryRun answers a dry run whose usage would have been taken. AWS's text fits both answers; clients have found success
-// (metering-api 2.6).
+// dryRun answers a dry run whose usage would have been taken. AWS's text allows both answers; clients have found that
+// AWS answers with success (metering-api 2.6).
 func (m *meterWork) dryRun(g *group, c *Call) error {
 	if g.l.settings.DryRun == "exception" {
 		c.refusal = metering.Errorf(metering.DryRunOperation, "Request would have succeeded, but DryRun flag is set.")
