@@ -34,25 +34,25 @@ type Config struct {
 	Settings       *metering.Settings   // metering.DefaultSettings if nil
 	Regions        []string             // regions to enable on this node; those enabled in the catalogue if empty
 	Now            func() time.Time     // the wall clock; time.Now if nil
-	Steady         func() time.Duration // the time since some moment, by a clock that nobody sets; the machine's if nil and Now is nil too, and jumps of Now are believed otherwise
+	Steady         func() time.Duration // the time since some moment, by a clock that nobody sets. If nil: the machine's, or, when Now is given, none, and then jumps of Now are believed
 	DatabaseClock  bool                 // ledger time follows the clock of a shared store, which is one for all nodes
 	Random         io.Reader            // crypto/rand if nil
 	Log            *slog.Logger         // slog.Default if nil
 	MaxOpenRecords int                  // keys that the embedded store keeps in memory; 50 million if 0
 	MaxQueue       int                  // calls that may wait for the committer; 4,096 if 0
 	Limits         Limits               // calls a second; unlimited where 0
-	FailureGrace   time.Duration        // how long a ledger whose store has failed says so before it is [Ledger.Lost]; 10 s if 0
+	FailureGrace   time.Duration        // how long a ledger whose store has failed answers that it has, before it is [Ledger.Lost]; 10 s if 0
 	Faults         Faults               // injected faults; none if zero
 }
 
-// Limits bounds calls a second, for each account, region and operation (metering-api 2.9). Those that are denied for want
-// of permission do not count among them; they have a bound of their own, for each user or role.
+// Limits bounds calls a second, for each account, region and operation (metering-api 2.9). Calls that the caller has
+// no permission for are not counted among these. They have a bound of their own, for each user or role.
 type Limits struct {
 	Calls  [metering.OperationNumbers]int // by operation
 	Denied int
 }
 
-// AWSLimits returns AWS's own quotas. AWS publishes none for denied calls.
+// AWSLimits returns AWS's own quotas. AWS publishes none for calls without permission.
 func AWSLimits() Limits {
 	l := Limits{Denied: 10}
 	for _, op := range metering.Operations {
@@ -82,28 +82,28 @@ type Ledger struct {
 	market   *market.State
 	revision atomic.Pointer[store.Revision] // of the marketplace; changed under mu and administration
 
-	administration lock // one act of administration at a time: its checks hold until it is committed
+	administration lock // one act of administration at a time, so that what it has checked still holds when it is committed
 
 	draining   atomic.Bool  // no longer ready, but still taking calls
 	admission  sync.RWMutex // guards closed and sends to the queues
 	closed     bool
 	queue      chan *Call
 	adminQueue chan *Call            // of administration; the same as queue if there is one committer
-	failure    atomic.Pointer[error] // set once: the store has failed, nothing more is taken
-	distrusted atomic.Bool           // the clock has jumped ahead, and this has been told
+	failure    atomic.Pointer[error] // set once the store has failed; then nothing more is taken
+	distrusted atomic.Bool           // the clock has jumped ahead, and this has been logged
 	lost       chan struct{}         // closed when the store has gone back in time, or has failed some time ago
-	metering   []*committer          // of a shared store, those that do not administer
+	metering   []*committer          // the committers whose readiness counts: those of a shared store that do not administer
 	trouble    atomic.Pointer[error] // why a shared store cannot be used at the moment
-	followed   atomic.Int64          // when the catalogue was last known to be the shared store's, monotonic
+	followed   atomic.Int64          // when this node's catalogue was last known to be up to date with a shared store, monotonic
 	committers sync.WaitGroup
-	stop       chan struct{} // closed when following ends
+	stop       chan struct{} // closed when following is to end
 	stopped    sync.WaitGroup
 	calls      sync.Pool
 }
 
 // Create makes a new ledger in the folder, with AWS's regions, an admin token for each of the given hashes, and
-// nothing else. It fails if there is one already. All of it is one step: whatever interrupts it, the folder holds a
-// whole ledger or none.
+// nothing else. It fails if there is a ledger already. Creation is one step: whatever interrupts it, the folder holds
+// a whole ledger or none.
 func Create(cfg Config, tokens ...[32]byte) error {
 	cfg.setDefaults()
 	sealer, err := iam.NewSealer(cfg.MasterKey)
@@ -135,7 +135,7 @@ func Create(cfg Config, tokens ...[32]byte) error {
 	})
 }
 
-// createFirstToken is [Ledger.CreateAdminToken] for a ledger that is in the making.
+// createFirstToken stores an admin token in a ledger that is being created.
 func createFirstToken(tx *store.Tx, id uint32, hash [32]byte, now metering.Instant) error {
 	request, err := uuid.NewV7()
 	if err != nil {
@@ -176,7 +176,7 @@ func (cfg *Config) setDefaults() {
 	}
 }
 
-// Open opens the ledger, and rebuilds the embedded store's index of the open window. It never creates one.
+// Open opens the ledger and rebuilds the embedded store's index of the open window. It never creates a ledger.
 func Open(cfg Config) (*Ledger, error) {
 	cfg.setDefaults()
 	sealer, err := iam.NewSealer(cfg.MasterKey)
@@ -211,7 +211,8 @@ func Open(cfg Config) (*Ledger, error) {
 	return l, nil
 }
 
-// start starts a committer for each of the store's writers. If there are several, the first is for administration.
+// start starts a committer for each of the store's writers. If there are several, the first one commits acts of
+// administration.
 func (l *Ledger) start() {
 	writers := l.db.Writers()
 	l.adminQueue = l.queue
@@ -235,7 +236,7 @@ func (l *Ledger) start() {
 	}
 }
 
-// kind refuses a sandbox's ledger in production, and the other way round.
+// kind refuses to open a sandbox's ledger in production, or a production ledger as a sandbox.
 func (cfg *Config) kind(meta *store.Meta) error {
 	switch {
 	case meta.Sandbox && !cfg.Sandbox:
@@ -248,7 +249,7 @@ func (cfg *Config) kind(meta *store.Meta) error {
 	return nil
 }
 
-// load reads everything that is kept in memory.
+// load reads everything that the ledger keeps in memory.
 func (l *Ledger) load() error {
 	began := time.Now()
 	pulse, err := l.db.Pulse(context.Background(), store.Revision{})
@@ -278,7 +279,7 @@ func (l *Ledger) load() error {
 
 // read reads the marketplace.
 func (l *Ledger) read(r *store.Reader) error {
-	// Anew, because a view may begin again.
+	// Made anew here, because the store may run this function again.
 	l.market = market.New(market.Config{Settings: l.settings, Sandbox: l.cfg.Sandbox, Secret: l.db.Meta().Secret, Sealer: l.sealer})
 	revision, err := r.Load(store.Revision{}, func(row any) error {
 		row, err := l.market.Opened(row)
@@ -297,8 +298,8 @@ func (l *Ledger) read(r *store.Reader) error {
 	return nil
 }
 
-// startClock restores the clock. A sandbox's clock may have been moved back behind what was committed before, so on a
-// store that only knows the latest time of all that is no bound.
+// startClock restores the clock. A sandbox's clock may have been moved back behind what was committed before. A
+// shared store knows only the latest time of all its calls, so there that time does not bind a sandbox's clock.
 func (l *Ledger) startClock(pulse store.Pulse) error {
 	var state []byte
 	err := l.db.View(context.Background(), func(r *store.Reader) (err error) {
@@ -312,7 +313,7 @@ func (l *Ledger) startClock(pulse store.Pulse) error {
 		pulse.Last = 0
 	}
 	l.clock.wall = l.cfg.Now
-	if !l.cfg.Sandbox { // whose clock is moved anyway, and which may sleep with the machine that it is tried on
+	if !l.cfg.Sandbox { // a sandbox's clock is moved anyway, and its machine may sleep
 		l.clock.steady = l.cfg.Steady
 	}
 	if err := l.clock.restore(state, pulse.Last); err != nil {
@@ -327,7 +328,7 @@ func (l *Ledger) startClock(pulse store.Pulse) error {
 	return nil
 }
 
-// serveRegions narrows the regions that this node serves to those of the configuration.
+// serveRegions limits the regions that this node serves to those of the configuration.
 func (l *Ledger) serveRegions() error {
 	if len(l.cfg.Regions) == 0 {
 		return nil
@@ -359,11 +360,11 @@ func (l *Ledger) ServedRegions() []string {
 	return served
 }
 
-// Drain has the ledger tell that it is not ready, while it goes on taking calls: whoever sends them here shall
-// send them elsewhere.
+// Drain makes the ledger report that it is not ready, while it still takes calls, so that load balancers send new
+// calls to other nodes.
 func (l *Ledger) Drain() { l.draining.Store(true) }
 
-// Close answers everyone who waits, refuses whoever comes, and releases the store.
+// Close answers every caller that waits, refuses new calls, and releases the store.
 func (l *Ledger) Close() error {
 	l.admission.Lock()
 	already := l.closed
@@ -396,7 +397,7 @@ func (l *Ledger) Wall() time.Time { return l.cfg.Now() }
 // Settings returns the contested behaviours in force.
 func (l *Ledger) Settings() *metering.Settings { return l.settings }
 
-// Ready returns nil if the ledger takes calls, or why it does not.
+// Ready returns nil if the ledger takes calls, and otherwise says why it does not.
 func (l *Ledger) Ready() error {
 	if err := l.failure.Load(); err != nil {
 		return fmt.Errorf("the store has failed and nothing more is taken until a restart: %w", *err)
@@ -434,8 +435,8 @@ func (l *Ledger) ending() bool {
 	return l.closed || l.draining.Load()
 }
 
-// fail stops the ledger for good: after a failed commit or sync nothing may be acknowledged, because what is in
-// memory may not be what is on disk.
+// fail stops the ledger for good. After a failed commit or sync nothing may be acknowledged, because what is in
+// memory may differ from what is on disk.
 func (l *Ledger) fail(err error) {
 	if l.failure.CompareAndSwap(nil, &err) {
 		l.cfg.Log.Error("the store has failed; taking no more calls until a restart", slog.Any("error", err))
@@ -448,6 +449,6 @@ func (l *Ledger) fail(err error) {
 }
 
 // Lost is closed when a shared store has gone back in time, and FailureGrace after the store has failed. The ledger
-// takes nothing more then, as what it knows may not be so, and is to be closed; one that is opened anew goes on from what
-// the store holds.
+// then takes nothing more, because what it holds in memory may be wrong, and should be closed. A ledger that is
+// opened anew goes on from what the store holds.
 func (l *Ledger) Lost() <-chan struct{} { return l.lost }

@@ -25,8 +25,8 @@ type Metrics struct {
 	succeeded [metering.OperationNumbers]prometheus.Counter
 }
 
-// productAge reports, for each product, how long ago its last record was accepted: metering that has failed looks
-// like no usage otherwise.
+// productAge reports, for each product, how long ago its last record was accepted. Without it, metering that has
+// failed would look like a product without usage.
 type productAge struct {
 	l    *Ledger
 	desc *prometheus.Desc
@@ -88,7 +88,7 @@ func (l *Ledger) openRecords() int {
 	return keys
 }
 
-// group counts a group that was committed.
+// group counts a committed group.
 func (m *Metrics) group(calls []*Call, took time.Duration) {
 	m.groupSize.Observe(float64(len(calls)))
 	m.commitTime.Observe(took.Seconds())

@@ -53,8 +53,8 @@ func (c *Call) RegisterUsage(ctx context.Context, in *metering.Register, body []
 	return answer, c.refusal
 }
 
-// admitRegister decides the call against the catalogue as it is now, and returns the key that signs the answer and
-// the product's code.
+// admitRegister decides on the call by the catalogue as it is now. It returns the key that signs the answer and the
+// product's code.
 func (c *Call) admitRegister(in *metering.Register, now metering.Instant) (metering.PublicKey, string, *metering.Error) {
 	l := c.l
 	l.mu.RLock()
@@ -78,8 +78,8 @@ func (r *registerWork) apply(l *Ledger, c *Call) {
 	l.market.PutRegistration(metering.Registration{Workload: c.caller.Workload, Product: r.product})
 }
 
-// register stores that the workload called the operation for the product with success. MeterUsage is registered on
-// its first call only, as its usage rows tell the rest.
+// register stores that the workload called the operation for the product with success. For MeterUsage only the first
+// call is stored, because usage rows show the later ones.
 func (g *group) register(c *Call, op metering.Operation, workload, product uint32, first *bool) error {
 	g.l.mu.RLock()
 	*first = !g.l.market.Registered(workload, product)
@@ -92,9 +92,9 @@ func (g *group) register(c *Call, op metering.Operation, workload, product uint3
 	return g.tx.PutRegistration(metering.Registration{Workload: workload, Product: product, Operation: op, First: g.now, Last: g.now})
 }
 
-// registeredElsewhere reports whether a call that was refused for want of an agreement, now or at the time of the usage, is
-// to be admitted once more: its workload had a successful call on another node, which entitles it for good and is known
-// here from now on.
+// registeredElsewhere reports whether admission should be tried again for a call that was refused because there is,
+// or was at the time of the usage, no agreement. That is so if the workload had a successful call on another node: it
+// entitles the workload for good, and this node knows of it from now on.
 func (l *Ledger) registeredElsewhere(ctx context.Context, c *Call, productCode string, refusal *metering.Error) (bool, *metering.Error) {
 	if refusal == nil || refusal.Kind != metering.CustomerNotEntitled && refusal.Kind != metering.TimestampOutOfBounds || !l.db.Shared() {
 		return false, nil
@@ -125,8 +125,8 @@ func (l *Ledger) registeredElsewhere(ctx context.Context, c *Call, productCode s
 	return registered, nil
 }
 
-// signRegistration makes the token that containers verify. Shipping verifiers read the lower-camel claims, AWS's
-// pages print PascalCase; there is never an expiry (metering-api 0.3 D5, 2.7).
+// signRegistration makes the token that containers verify. Verifiers in use read the lower-camel claims, while AWS's
+// pages print PascalCase. The token never expires (metering-api 0.3 D5, 2.7).
 func (l *Ledger) signRegistration(k *metering.PublicKey, code string, in *metering.Register, now metering.Instant) (string, error) {
 	private, err := l.market.PrivateKey(k)
 	if err != nil {

@@ -9,13 +9,13 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// Resolved is the answer of ResolveCustomer. CustomerIdentifier is empty for concurrent products, LicenseARN
+// Resolved is the answer of ResolveCustomer. CustomerIdentifier is empty for concurrent products; LicenseARN is empty
 // before there is an agreement.
 type Resolved struct {
 	ProductCode, CustomerIdentifier, CustomerAWSAccountID, LicenseARN string
 }
 
-// resolveWork writes nothing but the audit row, which names the token.
+// resolveWork writes only the audit row, which names the token.
 type resolveWork struct {
 	plain
 	token store.RegistrationToken
@@ -26,8 +26,8 @@ func (r *resolveWork) write(g *group, c *Call) error {
 	return nil
 }
 
-// ResolveCustomer tells which buyer and product a registration token stands for. A token is good for any number
-// of calls until it expires, and only for the seller that published the product (metering-api 2.8).
+// ResolveCustomer returns the buyer and the product that a registration token stands for. A token can be resolved any
+// number of times until it expires, but only by the seller that published the product (metering-api 2.8).
 func (c *Call) ResolveCustomer(ctx context.Context, token string) (Resolved, *metering.Error) {
 	l := c.l
 	answer, refusal := Resolved{}, l.catalogRegion(c, metering.ResolveCustomer)
@@ -76,7 +76,7 @@ func (l *Ledger) resolve(ctx context.Context, c *Call, token string) (Resolved, 
 	case stored == nil || stored.Revoked:
 		return Resolved{}, invalid
 	}
-	if err := l.catchUp(ctx); err != nil { // with the node that issued the token
+	if err := l.catchUp(ctx); err != nil { // the product and buyer may be known only to the node that issued the token
 		return Resolved{}, errStopped
 	}
 	l.mu.RLock()
@@ -86,7 +86,7 @@ func (l *Ledger) resolve(ctx context.Context, c *Call, token string) (Resolved, 
 		return Resolved{}, errStopped
 	}
 	if product.Seller != c.caller.Account {
-		return Resolved{}, invalid // as for any other string: a seller learns nothing of others' tokens
+		return Resolved{}, invalid // the same answer as for any other string, so that a seller learns nothing of others' tokens
 	}
 	if now := l.clock.now(); now >= stored.Expires {
 		return Resolved{}, metering.Errorf(metering.ExpiredToken, "The registration token expired at %v. The buyer gets a new one with \"Set up your account\" in the marketplace.", stored.Expires)

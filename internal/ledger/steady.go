@@ -6,5 +6,5 @@ import "time"
 
 var started = time.Now()
 
-// steadyClock is the time since the process was started.
+// steadyClock returns the time since the process was started.
 func steadyClock() time.Duration { return time.Since(started) }

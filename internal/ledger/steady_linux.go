@@ -6,11 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// steadyClock is the time since the machine was started, which runs on while it sleeps.
+// steadyClock returns the time since the machine was started, including the time that it slept.
 func steadyClock() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
-		panic("the kernel does not tell the time since it was started: " + err.Error()) // every Linux does since 2011
+		panic("the kernel does not tell the time since it was started: " + err.Error()) // every kernel since 2011 has this clock
 	}
 	return time.Duration(t.Nano())
 }

@@ -27,17 +27,20 @@ func (l *Ledger) usageVerbs() []Verb {
 	}
 }
 
-// Variables only for tests.
+// These are variables, not constants, only for tests.
 var (
 	maxPageBytes = 4 << 20 // of stored allocations; a page ends early beyond it
 	maxSums      = 100_000 // groups of a sum
 )
 
-// Usage returns the accepted records that the filter chooses: in the order in which they were accepted from the
-// embedded store, in that of their hours from PostgreSQL. Each record that was accepted before the first page was
-// asked for is on exactly one page. after is empty or the Next of the page before; limit is 1 to [market.MaxPage], or 0 for [market.DefaultPage]. A page may hold fewer records than the
-// limit although there is a next one. Names that the catalogue does not know are NotFound; customer_identifier
-// stands for the buyer whom any seller's products know by it, in whichever way the records named the buyer.
+// Usage returns the accepted records that the filter chooses. The embedded store returns them in the order in which
+// they were accepted, PostgreSQL in the order of their hours. Each record that was accepted before the first page was
+// asked for is on exactly one page.
+//
+// after is empty, or the Next of the page before; limit is 1 to [market.MaxPage], or 0 for [market.DefaultPage]. A
+// page may hold fewer records than the limit although there is a next one. Names that the catalogue does not know are
+// NotFound. customer_identifier stands for the buyer whom any seller's products know by it, however the records
+// themselves named the buyer.
 func (l *Ledger) Usage(ctx context.Context, op Operator, f adminapi.UsageFilter, after string, limit int) (adminapi.UsagePage, error) {
 	page := adminapi.UsagePage{Records: []adminapi.UsageRecord{}}
 	if err := op.check(l); err != nil {
@@ -80,7 +83,8 @@ func (l *Ledger) Usage(ctx context.Context, op Operator, f adminapi.UsageFilter,
 	return page, nil
 }
 
-// usageRecord shows a row with its names; identified adds the record's id. The caller holds l.mu for reading.
+// usageRecord returns a row with the names for its numbers, and with the record's id if identified is set. The caller
+// holds l.mu for reading.
 func (l *Ledger) usageRecord(u *store.Usage, identified bool) (adminapi.UsageRecord, error) {
 	c, k := l.market, &u.Key
 	product := c.Product(k.Product)
@@ -118,16 +122,16 @@ func (l *Ledger) usageRecord(u *store.Usage, identified bool) (adminapi.UsageRec
 	return record, err
 }
 
-// errAhead says that a row refers to what this node does not know yet.
+// errAhead says that a row refers to a part of the catalogue that this node does not know yet.
 var errAhead = errors.New("the row refers to a part of the catalogue that another node has just made; try again in a second")
 
-// match is a filter in the catalogue's numbers, so that rows are chosen without the catalogue's lock.
+// match is a filter in the catalogue's numbers, so that rows can be chosen without the catalogue's lock.
 type match struct {
 	store.UsageFilter
 	dimensions map[uint32]uint16     // :: product → the dimension's number; nil for all
 	customers  map[customer]struct{} // nil for all
 	workloads  map[uint32]struct{}   // nil for all
-	products   map[uint32]struct{}   // those of the seller whose operator asks; nil for all
+	products   map[uint32]struct{}   // those of the seller that the operator acts for; nil for all
 }
 
 type customer struct{ product, buyer uint32 }
@@ -155,7 +159,7 @@ func (m *match) takes(u *store.Usage) bool {
 	return true
 }
 
-// match resolves the filter's names, and narrows it to what is in the operator's scope: names that are not are not known.
+// match resolves the filter's names and limits it to the operator's scope. Names outside that scope count as unknown.
 func (l *Ledger) match(op Operator, f *adminapi.UsageFilter) (*match, *metering.Error) {
 	m := &match{UsageFilter: store.UsageFilter{FirstHour: -1 << 31, LastHour: 1<<31 - 1}}
 	unknown := func(member, name, mend string) (*match, *metering.Error) {
@@ -237,7 +241,7 @@ func (l *Ledger) match(op Operator, f *adminapi.UsageFilter) (*match, *metering.
 				m.workloads[w.ID] = struct{}{}
 			}
 		}
-		if len(m.workloads) == 0 && v.Scope.Of != market.ForSeller { // whom it does not concern which there are
+		if len(m.workloads) == 0 && v.Scope.Of != market.ForSeller { // a seller must not learn which workloads exist
 			return unknown("workload", f.Workload, "a resource id such as i-0123456789abcdef0")
 		}
 	}
@@ -255,7 +259,8 @@ func (l *Ledger) match(op Operator, f *adminapi.UsageFilter) (*match, *metering.
 	return m, nil
 }
 
-// roundUp returns the first instant at or after t: timestamps have milliseconds, bounds may be finer.
+// roundUp returns the first instant at or after t. Timestamps have milliseconds, but the bounds that a client gives
+// may be finer.
 func roundUp(t time.Time) metering.Instant {
 	i := metering.InstantOf(t)
 	if i.Time().Before(t) {
@@ -264,8 +269,8 @@ func roundUp(t time.Time) metering.Instant {
 	return i
 }
 
-// scan calls row for each usage row behind the cursor that matches, in the order of the store, until row returns
-// [store.ErrEnough]. When it returns, the catalogue knows what the rows refer to.
+// scan calls row for each matching usage row after the cursor, in the store's order, until row returns
+// [store.ErrEnough]. When scan returns, the catalogue knows everything that those rows refer to.
 func (l *Ledger) scan(ctx context.Context, m *match, after string, row func(*store.Usage) error) error {
 	err := l.db.FindUsage(ctx, &m.UsageFilter, after, func(u *store.Usage) error {
 		if !m.takes(u) {
@@ -279,7 +284,8 @@ func (l *Ledger) scan(ctx context.Context, m *match, after string, row func(*sto
 	return l.catchUp(ctx)
 }
 
-// sumKey is a group of records in the catalogue's numbers; those that its names do not depend on are 0.
+// sumKey identifies a group of records in the catalogue's numbers. Numbers that the group's names do not depend on
+// are 0.
 type sumKey struct {
 	customer
 	agreement, workload uint32
@@ -288,7 +294,7 @@ type sumKey struct {
 	region              metering.Region
 }
 
-// grouping says how to group by something.
+// grouping says how to group records by one name.
 type grouping struct {
 	keep func(into *sumKey, from *sumKey)                         // the numbers that the name depends on
 	name func(c *metering.Catalog, k *sumKey) string              // the name
@@ -350,9 +356,9 @@ var groupings = map[string]grouping{
 }
 
 // UsageSums returns the sums of the quantities of the records that the filter chooses, grouped by any of
-// [adminapi.GroupBy] and sorted by their groups in its order; without by there is one sum of all. Records that
-// have no licence, workload or customer identifier are grouped under the empty one. It reads every record from the
-// filter's first hour on; more than 100,000 groups are refused.
+// [adminapi.GroupBy] and sorted by their groups in the order of GroupBy. If by is empty there is one sum of all.
+// Records that have no licence, workload or customer identifier are in the group with the empty one. UsageSums reads
+// every record from the filter's first hour on, and refuses more than 100,000 groups.
 func (l *Ledger) UsageSums(ctx context.Context, op Operator, f adminapi.UsageFilter, by []string) (adminapi.UsageSums, error) {
 	none := adminapi.UsageSums{Sums: []adminapi.UsageSum{}}
 	if err := op.check(l); err != nil {
@@ -404,7 +410,7 @@ func (l *Ledger) UsageSums(ctx context.Context, op Operator, f adminapi.UsageFil
 		sums[sumKey{}] = new(sum)
 	}
 
-	// Different numbers may bear one name, such as the dimensions of two products.
+	// Different numbers may have the same name, such as dimensions of two products.
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	byName := make(map[string]*adminapi.UsageSum, len(sums))

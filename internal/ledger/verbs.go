@@ -11,8 +11,9 @@ import (
 // Verb is a verb of the admin API with the act of the ledger that it asks for.
 type Verb = adminapi.Served[Operator]
 
-// Verbs returns the verbs that are not the marketplace's, for an operator is a [market.Desk] to those. The call and
-// workload credentials, whose answers have what only the edge knows, are not among them.
+// Verbs returns the ledger's own verbs. Those of the marketplace are in [market.Verbs]; an operator is a
+// [market.Desk] for them. Two verbs are in neither, because their answers need what only package server knows: the
+// audit of a call, and a workload's credentials.
 func (l *Ledger) Verbs() []Verb { return slices.Concat(l.tokenVerbs(), l.usageVerbs(), l.clockVerbs()) }
 
 var _ market.Desk = Operator{}
