@@ -35,7 +35,8 @@ type admin struct {
 	api huma.API
 }
 
-// The library has these as variables of its own; the admin API is its only user in the program.
+// This is here because the library keeps these settings in package variables. The admin API is their only user in the
+// program.
 func init() {
 	huma.NewError = func(status int, message string, details ...error) huma.StatusError {
 		return newProblem(status, message, details...)
@@ -44,8 +45,8 @@ func init() {
 	huma.ValidateStrictCasing = true
 }
 
-// Admin returns the handler of the admin API: everything under /v1/, for holders of a bearer token, and its OpenAPI
-// document at /openapi.json and /openapi.yaml, for everyone.
+// Admin returns the handler of the admin API. Everything under /v1/ needs a bearer token; the OpenAPI document at
+// /openapi.json and /openapi.yaml is for everyone.
 func Admin(cfg AdminConfig) http.Handler {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -87,7 +88,7 @@ func Admin(cfg AdminConfig) http.Handler {
 	})
 }
 
-// serve adds verbs, for whoever asks by their context.
+// serve adds verbs to the API; who finds the operator who asks in the request's context.
 func serve[Op any](a *admin, verbs []adminapi.Served[Op], who func(context.Context) Op) {
 	host := adminapi.Host[Op]{API: a.api, Operator: who, Table: a.table,
 		Refusal: func(method string, err error) huma.StatusError { return a.problem(method, err) }}
@@ -96,7 +97,7 @@ func serve[Op any](a *admin, verbs []adminapi.Served[Op], who func(context.Conte
 	}
 }
 
-// verbs are those of the ledger whose answers have what only the edge knows.
+// verbs returns the ledger's verbs whose answers need what only this package knows.
 func (a *admin) verbs() []ledger.Verb {
 	return []ledger.Verb{
 		adminapi.Bind(adminapi.CreateWorkloadCredentials, func(ctx context.Context, op ledger.Operator, in adminapi.WorkloadRequest) (adminapi.WorkloadCredentials, error) {
@@ -116,10 +117,10 @@ func (a *admin) verbs() []ledger.Verb {
 
 type operatorKey struct{}
 
-// operator returns who asks, as authenticate found out.
+// operator returns the operator that authenticate has found.
 func operator(ctx context.Context) ledger.Operator { return ctx.Value(operatorKey{}).(ledger.Operator) }
 
-// authenticate lets nobody past without a valid token, whatever the path, but for the documents.
+// authenticate refuses requests without a valid token, whatever their path, except those for the OpenAPI document.
 func (a *admin) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/openapi.json" || r.URL.Path == "/openapi.yaml" {
@@ -144,8 +145,8 @@ func (a *admin) authenticate(next http.Handler) http.Handler {
 	})
 }
 
-// refuseParameters refuses query parameters that are given twice, of which all but the first would be ignored, and those
-// that the operation does not have.
+// refuseParameters refuses query parameters that the operation does not have, and those that are given twice, because
+// all but the first would be ignored.
 func (a *admin) refuseParameters(ctx huma.Context, next func(huma.Context)) {
 	u := ctx.URL()
 	query := u.Query()
@@ -199,7 +200,7 @@ func (a *admin) table(ctx huma.Context, method string, answer adminapi.Tabular) 
 	_, _ = ctx.BodyWriter().Write(b.Bytes()) // the client may be gone
 }
 
-// wantsCSV reports whether the Accept header has CSV before JSON.
+// wantsCSV reports whether the Accept header names CSV before JSON.
 func wantsCSV(accept string) bool {
 	for part := range strings.SplitSeq(accept, ",") {
 		switch media, _, _ := mime.ParseMediaType(part); media {

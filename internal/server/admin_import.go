@@ -16,16 +16,17 @@ import (
 	"github.com/meterd/meterd/internal/adminapi"
 )
 
-// maxImport is the longest marketplace that an import takes, in bytes. It is read item by item.
+// maxImport is the longest marketplace file that an import takes, in bytes. The file is read item by item.
 const maxImport = 1 << 30
 
-// importing has the import that is being read and made: one at a time in the process, for what it takes of memory.
+// importing holds the import that is being made. Because imports need much memory, the process makes one at a time.
 var importing = make(chan struct{}, 1)
 
-// importTime is how long an import may take to send, and as long again to be made. Only operators get so far.
+// importTime is how long a client may take to send an import, and how long making it may take after that. Only
+// operators get so far.
 const importTime = 10 * time.Minute
 
-// imports adds the import of a marketplace, which is read from the request as it comes.
+// imports adds the verb that imports a marketplace, which is read from the request as it arrives.
 func (a *admin) imports() {
 	marketplace := &huma.MediaType{Schema: a.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[adminapi.Marketplace](), true, "")}
 	huma.Register(a.api, adminapi.Import.Operation(), func(ctx context.Context, in *importInput) (*struct{ Body adminapi.ImportResult }, error) {
@@ -35,7 +36,7 @@ func (a *admin) imports() {
 		}
 		return &struct{ Body adminapi.ImportResult }{out}, nil
 	})
-	// Told only now, so that the library leaves the body to importInput.
+	// The document gets the body only here, so that the library leaves reading it to importInput.
 	a.api.OpenAPI().Paths[adminapi.Import.Path].Post.RequestBody = &huma.RequestBody{Required: true,
 		Content: map[string]*huma.MediaType{string(adminapi.JSON): marketplace, string(adminapi.YAML): marketplace}}
 }
@@ -74,7 +75,7 @@ func (a *admin) importMarketplace(ctx context.Context, in *importInput) (none ad
 	return out, nil
 }
 
-// importInput is a marketplace, still to be read.
+// importInput is a marketplace file that has not been read yet.
 type importInput struct {
 	contentType string
 	length      int64 // -1 if it is not known
@@ -82,7 +83,7 @@ type importInput struct {
 	connection  *http.ResponseController
 }
 
-// Resolve takes the body from the request unread: it may be large.
+// Resolve takes the body without reading it, because it may be large.
 func (in *importInput) Resolve(ctx huma.Context) []error {
 	r, w := humago.Unwrap(ctx)
 	in.contentType, in.length = r.Header.Get("Content-Type"), r.ContentLength
@@ -92,14 +93,14 @@ func (in *importInput) Resolve(ctx huma.Context) []error {
 	return nil
 }
 
-// begin gives the import its time, from now on.
+// begin starts the import's time.
 func (in *importInput) begin() {
 	now := time.Now()
-	_ = in.connection.SetReadDeadline(now.Add(importTime)) // if it has none of its own, it has the server's
+	_ = in.connection.SetReadDeadline(now.Add(importTime)) // a connection that takes no deadline keeps the server's
 	_ = in.connection.SetWriteDeadline(now.Add(2 * importTime))
 }
 
-// form is how the body is written.
+// form returns the form in which the body is written.
 func (in *importInput) form() (adminapi.Form, *problem) {
 	media, _, err := mime.ParseMediaType(in.contentType)
 	if form := adminapi.Form(media); err == nil && (form == adminapi.JSON || form == adminapi.YAML) {
@@ -108,7 +109,7 @@ func (in *importInput) form() (adminapi.Form, *problem) {
 	return "", newProblem(http.StatusUnsupportedMediaType, fmt.Sprintf("Content-Type: must be application/json or application/yaml, not %.80q", in.contentType))
 }
 
-// readProblem words why a body could not be read.
+// readProblem makes the answer for a body that could not be read.
 func (a *admin) readProblem(err error) *problem {
 	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
 		return newProblem(http.StatusRequestEntityTooLarge, fmt.Sprintf("body: is longer than %d MiB: import it in parts", maxImport>>20))
@@ -120,12 +121,12 @@ func faultsProblem(status int, faults adminapi.Faults) *problem {
 	return (*problem)(adminapi.FaultsProblem(status, faults))
 }
 
-// thrift has the garbage collector run often from the moment on when large bytes of an import have been written to it,
-// until done: the maps of an import grow by being copied, and by default a heap may grow to twice what is used of it
-// before it is collected.
+// thrift makes the garbage collector run often, from the moment when many bytes of an import have been read until
+// done. The maps of an import grow by being copied, and by default a heap may grow to twice its live size before it
+// is collected.
 type thrift struct {
 	n         int
-	collected int // the percentage of garbage that was allowed before
+	collected int // the percentage of garbage that was allowed before the import
 }
 
 const (
@@ -133,11 +134,12 @@ const (
 	garbage = 25 // percent, in a large import
 )
 
-// done ends a large import. What it used goes back to the system, as the service itself would not use so much again.
+// done ends a large import. The memory that it used goes back to the system, because the service itself would not use
+// so much again.
 func (t *thrift) done() {
 	if t.n >= large {
 		debug.SetGCPercent(t.collected)
-		go debug.FreeOSMemory() // beside the service, when what the import used is out of reach
+		go debug.FreeOSMemory() // in the background, once nothing refers to what the import used
 	}
 }
 

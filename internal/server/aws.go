@@ -28,18 +28,18 @@ import (
 	"github.com/meterd/meterd/internal/wire"
 )
 
-// AWS is the endpoint that AWS SDKs speak to: AWS JSON 1.1 over POST /, every request signed. There are no routes
-// and nothing to opt out of: a request without a valid signature reaches no operation.
+// AWS is the endpoint that AWS SDKs speak to: AWS JSON 1.1 over POST /, every request signed. There is one path and
+// one way in: a request without a valid signature reaches no operation.
 type AWS struct {
 	ledger   *ledger.Ledger
 	verifier sigv4.Verifier[*market.Identity]
 	hosts    *Hosts
-	names    []string // by which clients may know it
+	names    []string // by which clients may know the endpoint
 	log      *slog.Logger
 	metrics  *AWSMetrics
 	failures *failures
 	gate     gate
-	large    budget // for bodies
+	large    budget // for bodies of more than 64 KiB
 	date     date
 	pool     sync.Pool // *exchange
 }
@@ -78,11 +78,11 @@ func NewAWS(cfg AWSConfig) *AWS {
 	return s
 }
 
-// exchange is the memory of one request and its answer; it is used again for others.
+// exchange holds the memory of one request and its answer. It is reused for other requests.
 type exchange struct {
 	body   []byte
-	large  int64 // bytes of the budget that body takes
-	held   bool  // whether body takes of what there is for connections that have not authenticated
+	large  int64 // how many bytes of the budget for large bodies body takes
+	held   bool  // body takes some of the memory for connections that have not authenticated
 	answer []byte
 	in     wire.BatchMeterUsageInput
 	batch  metering.Batch
@@ -103,7 +103,7 @@ func (s *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if x.held {
 			connection.release()
 		}
-		if cap(x.body) <= smallBody && cap(x.answer) <= smallBody { // let large ones go
+		if cap(x.body) <= smallBody && cap(x.answer) <= smallBody { // large ones are left to the garbage collector
 			s.pool.Put(x)
 		}
 	}()
@@ -120,13 +120,13 @@ func (s *AWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h["X-Amzn-Requestid"] = []string{id.String()}
 	h["Content-Length"] = []string{strconv.Itoa(len(x.answer))}
-	h["Date"] = s.date.header(s.ledger.Wall()) // SDKs correct their clock by it
+	h["Date"] = s.date.header(s.ledger.Wall()) // SDKs correct their clock by this header
 	w.WriteHeader(status)
-	_, _ = w.Write(x.answer) // whoever has gone needs no answer
+	_, _ = w.Write(x.answer) // a client that has gone needs no answer
 	s.metrics.observe(op, code, time.Since(started))
 }
 
-// refuse words a refusal in the protocol of the request, and returns the HTTP status.
+// refuse writes a refusal in the protocol of the request, and returns the HTTP status.
 func (x *exchange) refuse(h http.Header, r *http.Request, id uuid.UUID, e *sigv4.Error) (status int) {
 	switch wire.ProtocolOf(r.Header.Get("Content-Type"), r.Header.Get("Smithy-Protocol"), r.Header.Get("X-Amz-Target")) {
 	case wire.Query:
@@ -163,8 +163,8 @@ func (d *date) header(now time.Time) []string {
 
 var contentType = []string{wire.ContentType}
 
-// handlers are what the operations do, each with the call that it has been permitted: it decodes x.body, has the ledger
-// do the work and leaves its answer in x.answer, or returns how the call is refused.
+// handlers has a handler for each operation. It is given the permitted call, decodes x.body, has the ledger do the
+// work, and leaves its answer in x.answer or returns the refusal of the call.
 var handlers = [metering.OperationNumbers]func(*AWS, context.Context, *exchange, *ledger.Call) *metering.Error{
 	metering.BatchMeterUsage: (*AWS).batchMeterUsage,
 	metering.MeterUsage:      (*AWS).meterUsage,
@@ -172,7 +172,7 @@ var handlers = [metering.OperationNumbers]func(*AWS, context.Context, *exchange,
 	metering.ResolveCustomer: (*AWS).resolveCustomer,
 }
 
-// targets are what X-Amz-Target may be, in words.
+// targets lists the values of X-Amz-Target in words, for a message.
 var targets = func() string {
 	all := make([]string, len(metering.Services))
 	for i, service := range metering.Services {
@@ -187,7 +187,7 @@ var targets = func() string {
 	return strings.Join(all, "; ")
 }()
 
-// either words a choice: "a, b or c".
+// either joins names to a choice: "a, b or c".
 func either(names []string) string {
 	last := len(names) - 1
 	if last <= 0 {
@@ -196,12 +196,13 @@ func either(names []string) string {
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
-// serve runs one request and leaves its answer in x, or returns how it is refused. The operation is 0 if it is not known.
+// serve handles one request. It leaves the answer in x, or returns the refusal. op is 0 if the operation is not
+// known.
 func (s *AWS) serve(x *exchange, connection *conn, r *http.Request, id uuid.UUID) (op metering.Operation, refusal *sigv4.Error) {
 	source := address(r)
 	if err := x.read(r, connection, &s.large); err != nil {
 		if connection.isGone() {
-			panic(http.ErrAbortHandler) // there is nobody to answer, and no reason to wait for the answer to be taken
+			panic(http.ErrAbortHandler) // the client has gone, so nobody would take the answer
 		}
 		return 0, s.exception(err, id)
 	}
@@ -259,8 +260,9 @@ func (s *AWS) serve(x *exchange, connection *conn, r *http.Request, id uuid.UUID
 	return op, nil
 }
 
-// signingTime is the time by which a signature of that date is judged: the wall clock's. In a sandbox it is that of the
-// ledger clock if it is nearer, so that programs whose time is frozen, or moved along, work too.
+// signingTime returns the time by which a signature of that date is judged: the wall clock's. In a sandbox it is the
+// ledger clock's if that is nearer to the date, so that programs whose clock is frozen or moved along with the
+// ledger's work too.
 func (s *AWS) signingTime(date string, wall time.Time) time.Time {
 	if !s.ledger.Sandbox() {
 		return wall
@@ -273,7 +275,7 @@ func (s *AWS) signingTime(date string, wall time.Time) time.Time {
 	return wall
 }
 
-// exception words a refusal for the wire. The text of an internal error goes to the log only.
+// exception turns a refusal into an exception of AWS's. The text of an internal error goes to the log only.
 func (s *AWS) exception(e *metering.Error, id uuid.UUID) *sigv4.Error {
 	x := exceptionOf(e.Kind, s.ledger.Settings())
 	message := e.Message
@@ -365,19 +367,19 @@ func syntax(err error) *metering.Error {
 	return metering.Errorf(metering.Serialization, "%v", err)
 }
 
-// dryRun reports whether the body is a MeterUsage call with DryRun, whose denial may have a name of its own.
+// dryRun reports whether the body is a MeterUsage call with DryRun: its denial may have an exception of its own.
 func dryRun(body []byte) bool {
 	var in wire.MeterUsageInput
 	return in.Decode(body) == nil && in.DryRun
 }
 
-// maxDrain is how many bytes of a body that is too large are read and thrown away.
+// maxDrain is how many bytes of a body that is too large are read and discarded.
 const maxDrain = 8 << 20
 
-// smallBody is how long a body may be, in bytes, before it takes of the budget for large ones.
+// smallBody is the length, in bytes, up to which a body takes nothing of the budget for large ones.
 const smallBody = 64 << 10
 
-// budget is memory that many share.
+// budget is an amount of memory that many requests share.
 type budget struct {
 	most  int64
 	taken atomic.Int64
@@ -397,11 +399,11 @@ func (b *budget) give(n int64) {
 	}
 }
 
-// firstBody is how much memory, in bytes, there is for a body before anything of it has come.
+// firstBody is how many bytes of memory a body is given before any of it has arrived.
 const firstBody = 8 << 10
 
-// read reads the request's body, which must be less than 1 MB. Its memory grows with what has come: a length that is
-// only announced costs nothing.
+// read reads the request's body, which must be less than 1 MB. Memory grows with what has arrived, so a length that
+// is only announced costs nothing.
 func (x *exchange) read(r *http.Request, connection *conn, large *budget) *metering.Error {
 	tooLarge := metering.Errorf(metering.TooLarge, "The request body must be less than 1 MB (1,048,576 bytes). Send fewer records or fewer tags in one call.")
 	x.body, x.large, x.held = x.body[:0], 0, false
@@ -458,8 +460,8 @@ func address(r *http.Request) string {
 // maxAgent is how many bytes of a User-Agent header are kept.
 const maxAgent = 1024
 
-// agent returns the User-Agent header for the audit. It is whatever a client says: it is cut, and what is not text or
-// cannot be printed is replaced, so that it does no harm where it is shown.
+// agent returns the User-Agent header for the audit. Clients can send anything, so it is cut to maxAgent bytes, and
+// what is not printable text is replaced, to be harmless wherever it is shown.
 func agent(r *http.Request) string {
 	text := startOf(r.Header.Get("User-Agent"), maxAgent)
 	if !strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || '~' < c }) {
@@ -470,10 +472,10 @@ func agent(r *http.Request) string {
 			return unicode.ReplacementChar
 		}
 		return c
-	}, text), maxAgent) // the replacement may be longer
+	}, text), maxAgent) // again, because a replacement may be longer than what it replaces
 }
 
-// startOf returns the start of a text, most bytes at most and no part of a letter.
+// startOf returns the start of a text: at most most bytes, without cutting a letter in two.
 func startOf(text string, most int) string {
 	if len(text) <= most {
 		return text

@@ -19,21 +19,23 @@ const (
 	maxHeaderBytes = 16 << 10 // of a request; net/http grants 4 KB more
 	maxHeaderLines = 100      // of a request, until its sender has authenticated: many short fields take many times their length in memory
 	bodyPatience   = 5 * time.Second
-	bodyRate       = 1 << 10          // bytes a second that a body must come at, after bodyPatience
-	bodyMemory     = 64 << 20         // bytes for the bodies of all who have not authenticated
-	fairTime       = time.Second / 20 // that a connection has in any case to send its request, before another one takes its place
-	remembered     = time.Hour        // that a network counts as known after its last connection that had authenticated
+	bodyRate       = 1 << 10          // bytes a second at which a body must arrive, after bodyPatience
+	bodyMemory     = 64 << 20         // bytes for the bodies of all connections that have not authenticated
+	fairTime       = time.Second / 20 // how long a connection may in any case take to send its request before another one takes its place
+	remembered     = time.Hour        // how long a network counts as known after its last authenticated connection
 	maxRemembered  = 1 << 14          // networks
 )
 
-// connections are those of one listener. They are bounded, and when one too many comes another one is dropped, so that
-// clients without credentials, however many, however slow and from wherever, do not keep out those who have some.
+// connections are the connections of one listener. Their number is bounded. When there is one too many, another one
+// is dropped, chosen so that clients without credentials, however many, however slow and from wherever, do not keep
+// out clients that have some.
 //
-// A connection is unproven until a request on it has authenticated. Unproven ones have three quarters of all places at
-// most; those of strangers, that is from networks where nobody has authenticated lately, half; those of one network
-// half. So a quarter of the places is left to callers who have authenticated, and another one to new connections from
-// where they are. Of unproven connections the oldest is dropped of that network that has most of them. Proven ones are
-// dropped only when they wait for their next request, the one that has waited longest first.
+// A connection is unproven until a request on it has authenticated. Of all places, unproven connections get three
+// quarters at most. Those of strangers, which are networks where nobody has authenticated lately, get half; so do
+// those of any one network. This leaves a quarter of the places to callers who have authenticated, and another
+// quarter to new connections from networks that are known. Among unproven connections, the oldest one of the network
+// that has most of them is dropped. Proven connections are dropped only while they wait for their next request, the
+// one that has waited longest first.
 //
 // The zero value is not ready; see newConnections.
 type connections struct {
@@ -42,13 +44,13 @@ type connections struct {
 
 	mu        sync.Mutex
 	open      int
-	strangers crowd                    // unproven, without a whole request in hand
+	strangers crowd                    // unproven connections that have not sent a whole request
 	guests    crowd                    // the same, from networks that are known
 	idle      *list.List               // of *conn: proven, without a request in hand; the one that has waited longest first
-	holders   *list.List               // of *conn: those of the crowds that hold memory, the first to take some first
+	holders   *list.List               // of *conn: those in the crowds that hold memory for bodies, in the order in which they took it
 	held      int64                    // bytes
 	known     map[string]*acquaintance // by network
-	left      chan struct{}            // says that a connection has left a crowd
+	left      chan struct{}            // receives when a connection has left a crowd
 }
 
 // acquaintance is a network in which somebody has authenticated.
@@ -62,7 +64,7 @@ func newConnections(max int) *connections {
 		known: map[string]*acquaintance{}, left: make(chan struct{}, 1)}
 }
 
-// listener hands out the connections that are let in.
+// listener accepts the connections that are let in.
 type listener struct {
 	net.Listener
 	connections *connections
@@ -85,8 +87,9 @@ func (l listener) Accept() (net.Conn, error) {
 	}
 }
 
-// enter makes room for a connection. If that takes the place of one that has come only now, it waits a little: so
-// clients that come again as soon as they are dropped do not drop others sooner than those can speak.
+// enter makes room for a connection. If another connection must go that has only just come, enter waits a little
+// before it is dropped: so clients that reconnect at once when they are dropped do not push out others before these
+// can send their request.
 func (s *connections) enter(c *conn) bool {
 	var dropped []*conn
 	defer func() { cut(dropped...) }()
@@ -110,7 +113,7 @@ func (s *connections) enter(c *conn) bool {
 			}
 			timer.Stop()
 			s.mu.Lock()
-			c.renew() // others may have been renewed meanwhile
+			c.renew() // other connections may have been renewed while this one waited
 			continue
 		}
 		s.forget(v)
@@ -118,11 +121,11 @@ func (s *connections) enter(c *conn) bool {
 			return false
 		}
 	}
-	c.renew() // it may speak only now
+	c.renew() // its time to send a request begins now
 	return true
 }
 
-// surplus returns the connection that must go for the newest to stay, nil if there is room.
+// surplus returns the connection that must go if the newest is to stay, or nil if there is room.
 func (s *connections) surplus(newest *conn) *conn {
 	half, quarter := max(s.max/2, 1), s.max/4
 	unproven := s.strangers.size + s.guests.size
@@ -145,7 +148,7 @@ func (s *connections) surplus(newest *conn) *conn {
 	return a
 }
 
-// forget takes a connection out of the count. A second time it does nothing.
+// forget takes a connection out of the count. Calling it again does nothing.
 func (s *connections) forget(c *conn) {
 	if !c.gone.CompareAndSwap(false, true) {
 		return
@@ -159,7 +162,7 @@ func (s *connections) forget(c *conn) {
 	}
 }
 
-// renew makes a connection that is in its crowd, or comes back to it, the youngest one.
+// renew makes a connection the youngest of its crowd. One that has left its crowd goes back to it.
 func (c *conn) renew() {
 	if c.crowd != nil {
 		c.crowd.remove(c)
@@ -168,7 +171,7 @@ func (c *conn) renew() {
 	c.home.add(c)
 }
 
-// leave takes a connection out of its crowd, or from among the idle ones: it has a request in hand, or is gone.
+// leave takes a connection out of its crowd, or out of the idle ones, because it has a whole request or is gone.
 func (s *connections) leave(c *conn) {
 	if c.crowd != nil {
 		c.crowd.remove(c)
@@ -192,7 +195,7 @@ func (s *connections) free(c *conn) {
 	c.memory = 0
 }
 
-// changed is the server's ConnState. A connection becomes active when its request's header has been read.
+// changed is the server's ConnState. The server calls a connection active once it has read the header of its request.
 func (s *connections) changed(nc net.Conn, state http.ConnState) {
 	c, ok := nc.(*conn)
 	if !ok {
@@ -204,7 +207,7 @@ func (s *connections) changed(nc net.Conn, state http.ConnState) {
 	first := !c.spoken
 	c.spoken = c.spoken || state == http.StateActive
 	if c.gone.Load() || first && (state == http.StateNew || state == http.StateActive) {
-		return // its age counts from when it came
+		return // the age of its first request counts from when the connection came
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,8 +224,8 @@ func (s *connections) changed(nc net.Conn, state http.ConnState) {
 	}
 }
 
-// conn is a connection. Until a request on it has authenticated it bounds the lines of headers and the slowness of
-// bodies.
+// conn is a connection. Until a request on it has authenticated, it bounds the lines of headers and how slowly bodies
+// may arrive.
 type conn struct {
 	net.Conn
 	of       *connections
@@ -231,19 +234,19 @@ type conn struct {
 	gone     atomic.Bool  // closed, or dropped; set under connections.mu
 	deadline atomic.Int64 // for reading, as the server wants it: in nanoseconds since 1970, 0 if none
 
-	// What the goroutine knows that serves it.
+	// Fields that only the goroutine that serves the connection uses.
 	inHeader bool
-	spoken   bool // has sent a header
-	lines    int  // of the header
-	inLine   bool // whether anything has come of its next line
-	read     int  // bytes of the body
+	spoken   bool // a header has been received
+	lines    int  // lines of the header so far
+	inLine   bool // whether anything of the header's next line has arrived
+	read     int  // bytes of the body so far
 	began    time.Time
 
 	// Guarded by connections.mu.
-	home    *crowd // where it is when it is in a crowd
+	home    *crowd // the crowd that it belongs to while it is unproven
 	crowd   *crowd // nil while it has a whole request in hand, has authenticated or is gone
 	element *list.Element
-	since   time.Time     // when it came, or began or ended a request
+	since   time.Time     // when it was opened, or when its last request began or ended
 	waits   *list.Element // among the idle ones
 	holds   *list.Element // among the holders of memory
 	memory  int64         // bytes that it holds
@@ -251,7 +254,7 @@ type conn struct {
 
 var errHeaderLines = &net.OpError{Op: "read", Err: errors.New("the request's header has too many fields")}
 
-// Read is net.Conn's.
+// Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.proven.Load() {
 		return c.Conn.Read(p)
@@ -264,7 +267,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		return n, c.explain(err)
 	}
-	if deadline := c.deadline.Load(); deadline != 0 { // none if the body is whole and only the connection is watched
+	if deadline := c.deadline.Load(); deadline != 0 { // there is none when the body is whole and the connection is only watched
 		if c.began.IsZero() {
 			c.began = time.Now()
 		}
@@ -280,7 +283,7 @@ func (c *conn) Read(p []byte) (int, error) {
 
 const tooManyLines = "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\nThe request's header has more than 100 lines. Send fewer fields.\n"
 
-// count counts the lines of a header that goes on with p, up to the empty line that ends it.
+// count counts the lines of a header that continues with p, up to the empty line that ends it.
 func (c *conn) count(p []byte) {
 	for c.inHeader {
 		line, rest, whole := bytes.Cut(p, []byte{'\n'})
@@ -298,7 +301,7 @@ func (c *conn) count(p []byte) {
 	}
 }
 
-// explain answers who speaks HTTP where TLS is served.
+// explain sends an answer to a client that speaks HTTP where TLS is served.
 func (c *conn) explain(err error) error {
 	var plain tls.RecordHeaderError
 	if errors.As(err, &plain) && plain.Conn != nil && bytes.Contains([]byte("GET HEAD POST PUT OPTIONS DELETE PATCH"), bytes.TrimSpace(plain.RecordHeader[:4])) {
@@ -307,7 +310,7 @@ func (c *conn) explain(err error) error {
 	return err
 }
 
-// SetReadDeadline is net.Conn's.
+// SetReadDeadline implements net.Conn.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	if t.IsZero() {
 		c.deadline.Store(0)
@@ -319,7 +322,8 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 
 type connKey struct{}
 
-// connOf returns the connection that a request came on, nil if it came otherwise. Nil bounds nothing.
+// connOf returns the connection that a request came on, or nil if the request came in another way. A nil *conn bounds
+// nothing.
 func connOf(r *http.Request) *conn {
 	c, _ := r.Context().Value(connKey{}).(*conn)
 	return c
@@ -338,7 +342,8 @@ func (c *conn) isProven() bool { return c == nil || c.proven.Load() }
 // isGone reports whether the connection has been closed, so that no answer can be sent.
 func (c *conn) isGone() bool { return c != nil && c.gone.Load() }
 
-// whole says that the request has been read to its end: it is not dropped before it is known whether it authenticates.
+// whole notes that the request has been read to its end. The connection is not dropped until it is known whether the
+// request authenticates.
 func (c *conn) whole() {
 	if c.isProven() {
 		return
@@ -348,7 +353,7 @@ func (c *conn) whole() {
 	c.of.leave(c)
 }
 
-// refused says that the request did not authenticate.
+// refused notes that the request did not authenticate.
 func (c *conn) refused() {
 	if c.isProven() {
 		return
@@ -360,7 +365,7 @@ func (c *conn) refused() {
 	}
 }
 
-// prove says that the request has authenticated.
+// prove notes that the request has authenticated.
 func (c *conn) prove() {
 	if c.isProven() {
 		return
@@ -382,7 +387,7 @@ func (c *conn) prove() {
 	a.proven++
 }
 
-// makeRoom forgets a network if there are too many: one that nobody is connected from any more.
+// makeRoom forgets a network that nobody is connected from, if there are too many.
 func (s *connections) makeRoom() {
 	if len(s.known) < maxRemembered {
 		return
@@ -395,8 +400,8 @@ func (s *connections) makeRoom() {
 	}
 }
 
-// hold takes n bytes more for the body of an unproven connection's request. If there are not enough, those are dropped
-// that have held some for longest. It reports whether it could be done.
+// hold takes n more bytes for the body of an unproven connection's request, and reports whether it could. If too few
+// are left, it drops the connections that have held memory for longest.
 func (c *conn) hold(n int64) bool {
 	var dropped []*conn
 	defer func() { cut(dropped...) }()
@@ -426,7 +431,7 @@ func (c *conn) hold(n int64) bool {
 	return true
 }
 
-// release gives back what the request held.
+// release gives back the memory that the request held.
 func (c *conn) release() {
 	if c == nil {
 		return
@@ -440,7 +445,7 @@ func (c *conn) release() {
 	}
 }
 
-// cut closes connections without a farewell of TLS's, which a client could hold up.
+// cut closes connections without TLS's closing message, because a client could hold that up.
 func cut(conns ...*conn) {
 	for _, c := range conns {
 		nc := c.Conn
@@ -451,7 +456,7 @@ func cut(conns ...*conn) {
 	}
 }
 
-// crowd is unproven connections by the network that they come from.
+// crowd is a set of unproven connections, by the network that they come from.
 type crowd struct {
 	size     int
 	networks map[string]*neighbours
@@ -468,7 +473,7 @@ type neighbours struct {
 
 func (n *neighbours) oldest() *conn { return n.conns.Front().Value.(*conn) }
 
-// greediest returns the oldest connection of the network that has most of them, nil if there is none.
+// greediest returns the oldest connection of the network that has most connections, or nil if there are none.
 func (w *crowd) greediest() *conn {
 	if w.size == 0 {
 		return nil
@@ -501,7 +506,8 @@ func (w *crowd) remove(c *conn) {
 	delete(w.networks, c.network)
 }
 
-// neighbourhood is a heap of networks: the one with most connections first, of two with as many the one with the oldest.
+// neighbourhood is a heap of networks: first the one with most connections; among equals, the one with the oldest
+// connection.
 type neighbourhood []*neighbours
 
 func (h neighbourhood) Len() int { return len(h) }

@@ -5,7 +5,8 @@ import (
 	"github.com/meterd/meterd/internal/wire"
 )
 
-// Shapes of the wire become values of the domain here, and back. Neither package knows the other.
+// This file turns shapes of the wire into values of the domain and back, so that neither of these packages knows the
+// other.
 
 func allocations(in []wire.UsageAllocation) []metering.Allocation {
 	if in == nil {
@@ -24,7 +25,7 @@ func allocations(in []wire.UsageAllocation) []metering.Allocation {
 	return out
 }
 
-// batch fills b, whose memory is used again, from in.
+// batch fills b from in. b is reused from call to call.
 func batch(b *metering.Batch, in *wire.BatchMeterUsageInput) {
 	b.ProductCode, b.Count = in.ProductCode, in.Count
 	if in.UsageRecords == nil {

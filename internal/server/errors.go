@@ -43,8 +43,8 @@ var exceptions = map[metering.Kind]exception{
 	metering.InvalidToken:              {"InvalidTokenException", http.StatusBadRequest},
 }
 
-// exceptionOf returns the exception for a kind. Kinds of administration never reach an operation, so they are
-// internal errors here.
+// exceptionOf returns the exception for a kind. Kinds of administration never reach an operation, so here they are
+// internal errors.
 func exceptionOf(kind metering.Kind, s *metering.Settings) exception {
 	e, ok := exceptions[kind]
 	if !ok {
@@ -59,7 +59,7 @@ func exceptionOf(kind metering.Kind, s *metering.Settings) exception {
 	return e
 }
 
-// exceptionNamed returns the exception's name for the name of a kind, or "" for none.
+// exceptionNamed returns the name of the exception for the kind of the given name, or "" if there is no such kind.
 func exceptionNamed(kind string, s *metering.Settings) string {
 	for _, k := range metering.Kinds() {
 		if k.String() == kind {

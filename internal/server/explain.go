@@ -12,16 +12,16 @@ import (
 	"github.com/meterd/meterd/internal/sigv4"
 )
 
-// Proxies are those in front of the AWS endpoint.
+// Proxies describes the proxies in front of the AWS endpoint.
 type Proxies struct {
-	// BasePath is the path that clients have in their endpoint, "/metering", whether or not a proxy takes it off; none
-	// if empty.
+	// BasePath is the path in the endpoint that clients use, such as "/metering", whether or not a proxy removes it;
+	// empty for none.
 	BasePath string
 
 	// Trusted are the networks of proxies whose X-Forwarded-Prefix is believed.
 	Trusted []netip.Prefix
 
-	// Headers are the beginnings of the names, in lower case, of X-Amz-* headers that those proxies add.
+	// Headers are the first parts of the names, in lower case, of X-Amz-* headers that those proxies add.
 	Headers []string
 }
 
@@ -40,7 +40,7 @@ func (p *Proxies) trusts(r *http.Request) bool {
 	return false
 }
 
-// explain adds to the refusal of a signature that does not match what a sandbox can find out about why.
+// explain adds to the refusal of a signature that does not match whatever a sandbox can find out about the reason.
 func (s *AWS) explain(e *sigv4.Error, r *http.Request, body []byte, at time.Time, id uuid.UUID) *sigv4.Error {
 	why, canonical := s.verifier.Explain(r, body, at, s.hints(r))
 	s.log.Warn("a signature does not match this canonical request, as it was received", slog.String("request", id.String()),
@@ -51,7 +51,7 @@ func (s *AWS) explain(e *sigv4.Error, r *http.Request, body []byte, at time.Time
 	return &sigv4.Error{Code: e.Code, Status: e.Status, Message: e.Message + " " + why}
 }
 
-// hints are hosts and paths that a proxy may have changed.
+// hints returns hosts and paths that a proxy may have changed.
 func (s *AWS) hints(r *http.Request) sigv4.Hints {
 	var h sigv4.Hints
 	for _, name := range []string{"X-Forwarded-Host", "X-Original-Host"} {
@@ -83,6 +83,6 @@ func (s *AWS) hints(r *http.Request) sigv4.Hints {
 			h.Paths = append(h.Paths, value+"/", value)
 		}
 	}
-	h.Hosts, h.Paths = h.Hosts[:min(len(h.Hosts), 16)], h.Paths[:min(len(h.Paths), 8)] // each pair is tried
+	h.Hosts, h.Paths = h.Hosts[:min(len(h.Hosts), 16)], h.Paths[:min(len(h.Paths), 8)] // every host is tried with every path
 	return h
 }

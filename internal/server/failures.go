@@ -9,12 +9,13 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// failures bounds how many requests are told why they could not be authenticated, of an address and for an access key,
-// so that nobody learns from the answers at full speed, from however many places. Requests that verify never come
-// here: callers behind one address do not pay for each other, nor does a key's owner for those who guess at it.
+// failures bounds how many requests per address, and how many per access key, are told why they could not be
+// authenticated, so that nobody can learn from these answers at full speed, from however many places. Requests whose
+// signature is right are never counted: callers behind one address do not pay for each other, and a key's owner does
+// not pay for those who guess its secret.
 //
-// Names share a fixed number of places, by a hash that nobody outside can foresee. So an attacker with any number of
-// addresses or key ids takes no more memory, and begins nobody's count anew.
+// Addresses and keys share a fixed number of places, by a hash that nobody outside can foresee. So an attacker with
+// any number of addresses or key ids takes no more memory, and cannot reset anybody's count.
 type failures struct {
 	seed      maphash.Seed
 	mu        sync.Mutex
@@ -22,7 +23,7 @@ type failures struct {
 	keys      failureTable
 }
 
-// failureTable is place → what is left; only places where something has failed.
+// failureTable maps a place to what is left of its bound. It holds only places where a request has failed.
 type failureTable map[uint64]*rate.Limiter
 
 const (
@@ -35,8 +36,8 @@ func newFailures() *failures {
 	return &failures{seed: maphash.MakeSeed(), addresses: failureTable{}, keys: failureTable{}}
 }
 
-// allow counts a failure, and reports whether it may be answered with its reason. The access key id is the one that the
-// request claims, "" if it has none.
+// allow counts a failure, and reports whether the answer may give its reason. accessKeyID is the one that the request
+// claims, "" if it claims none.
 func (f *failures) allow(address, accessKeyID string, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -55,7 +56,8 @@ func (t failureTable) allow(hash uint64, now time.Time) bool {
 	return t[place].AllowN(now, 1)
 }
 
-// network is what one host has to itself: an address of IPv4, the first half of one of IPv6.
+// network returns the part of an address that one host has to itself: all of an IPv4 address, the first half of an
+// IPv6 address.
 func network(address string) string {
 	a, err := netip.ParseAddr(address)
 	if err != nil {

@@ -2,16 +2,16 @@ package server
 
 import "time"
 
-// gate bounds how many requests are worked on at once. Without it an overload would take the processor from the one
-// who commits: there would be one committer among thousands of requests that are being verified. Those who wait at the
-// gate cost nothing but memory, and are told soon if they wait in vain.
+// gate bounds how many requests are worked on at once. Without it an overload would take the processor from the
+// committer: one goroutine among thousands that verify requests. A request that waits at the gate takes nothing but
+// memory, and is refused soon if no place becomes free.
 type gate struct {
 	places   chan struct{}
 	patience time.Duration
 }
 
 const (
-	gatePlaces   = 128 // enough for commits to be worth their sync
+	gatePlaces   = 128 // so many that a group of them is worth the sync of its commit
 	gatePatience = 500 * time.Millisecond
 )
 
@@ -19,7 +19,7 @@ func newGate(places int, patience time.Duration) gate {
 	return gate{make(chan struct{}, places), patience}
 }
 
-// enter waits for a place, in the order of coming. It returns false if none has become free in time.
+// enter waits for a place, first come first served. It returns false if no place has become free in time.
 func (g gate) enter() bool {
 	select {
 	case g.places <- struct{}{}:

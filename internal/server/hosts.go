@@ -8,16 +8,16 @@ import (
 	"strings"
 )
 
-// Hosts are the hosts that requests to a listener may name, where only this machine is to reach it. A page in a browser
-// can have its own name stand for 127.0.0.1 (DNS rebinding), and the browser then lets it read the answers; but it
-// cannot have the name localhost, nor an address for its name.
+// Hosts are the hosts that requests may name on a listener that only this machine is to reach. A web page can make
+// its own name stand for 127.0.0.1 (DNS rebinding), and the browser then lets it read the answers. Such a page cannot
+// have the name localhost or an address as its host, which is how its requests are told apart.
 type Hosts struct {
-	// External are names beside those of the loopback interface, each with a port or, for any port, without.
+	// External are names besides those of the loopback interface, each with a port, or without one for any port.
 	External []string
 }
 
-// refuse returns why a request is not answered, "" if it is. Nil Hosts refuse nothing. A request without a Host is
-// nothing that a browser sends.
+// refuse returns why a request is refused, or "" if it is not. Nil Hosts refuse nothing. A request without a Host
+// passes, because no browser sends one.
 func (h *Hosts) refuse(r *http.Request) string {
 	if h == nil || r.Host == "" || h.knows(r) {
 		return ""
@@ -37,7 +37,7 @@ func (h *Hosts) knows(r *http.Request) bool {
 		}
 		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 		if tcp, ok := local.(*net.TCPAddr); ok && tcp.AddrPort().Addr().Unmap().WithZone("") == ip.Unmap().WithZone("") {
-			return true // the address that it came to
+			return true // the local address of the connection
 		}
 	}
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
@@ -52,7 +52,7 @@ func (h *Hosts) knows(r *http.Request) bool {
 	return false
 }
 
-// guard answers with a line of text what the hosts refuse.
+// guard answers requests that the hosts refuse with a line of text.
 func (h *Hosts) guard(next http.Handler) http.Handler {
 	if h == nil {
 		return next

@@ -20,16 +20,16 @@ import (
 type AWSMetrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
-	served   [metering.OperationNumbers]served // by operation, for answers that are no refusals
+	served   [metering.OperationNumbers]served // by operation, for answers that are not refusals
 }
 
-// served are the figures of one operation, found without a look-up by label.
+// served holds the metrics of one operation, so that they are found without a look-up by label.
 type served struct {
 	requests prometheus.Counter
 	seconds  prometheus.Observer
 }
 
-// NewAWSMetrics returns figures that stand at zero.
+// NewAWSMetrics returns metrics that are all zero.
 func NewAWSMetrics() *AWSMetrics {
 	m := &AWSMetrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "meterd_requests_total",
@@ -43,7 +43,7 @@ func NewAWSMetrics() *AWSMetrics {
 	return m
 }
 
-// noRefusal is the code of an answer that is no refusal.
+// noRefusal is the code of an answer that is not a refusal.
 const noRefusal = "none"
 
 // operationLabel is an operation's name in metrics and the log; empty if the request named none.
@@ -65,7 +65,7 @@ func (m *AWSMetrics) observe(op metering.Operation, code string, took time.Durat
 	m.seconds.WithLabelValues(operationLabel(op)).Observe(took.Seconds())
 }
 
-// OpsConfig is what the operations endpoint is made of.
+// OpsConfig configures the operations endpoint.
 type OpsConfig struct {
 	Metrics *AWSMetrics
 	Pprof   bool   // serve profiles of the process too
@@ -74,9 +74,10 @@ type OpsConfig struct {
 	Version, Revision string // of the program and of its source, for meterd_build_info
 }
 
-// Ops is the operations endpoint: /metrics, /livez, /readyz and, if asked for, /debug/pprof/. It has no authentication,
-// so it must only listen where operators are. The process's command line, which may hold the password of a database, is
-// not among the profiles. It may be served before there is a ledger, and is not ready then.
+// Ops is the operations endpoint: /metrics, /livez, /readyz and, if asked for, /debug/pprof/. It has no
+// authentication, so it must listen only where operators are. The profiles leave out the process's command line,
+// which may hold the password of a database. The endpoint may be served before there is a ledger, and is then not
+// ready.
 type Ops struct {
 	http.Handler
 	registry *prometheus.Registry
@@ -112,21 +113,22 @@ func NewOps(cfg OpsConfig) *Ops {
 	return o
 }
 
-// Wait has /readyz say that there is no ledger yet, and why.
+// Wait makes /readyz say that there is no ledger yet, and why.
 func (o *Ops) Wait(reason error) {
 	ready := func() error { return reason }
 	o.ready.Store(&ready)
 }
 
-// Open has /readyz and /metrics tell of a ledger from now on. It is called once.
+// Open makes /readyz and /metrics report on the ledger from now on. It is called once.
 func (o *Ops) Open(l *ledger.Ledger) {
 	l.Metrics.Register(o.registry)
 	ready := l.Ready
 	o.ready.Store(&ready)
 }
 
-// answering is the answer to a request that nobody had to authenticate for. While it is made its connection is not
-// dropped; when it is sent that may be, for its client need not take it.
+// answering writes the answer to a request that needs no authentication. The connection is not dropped while the
+// answer is being made. Once the answer is being sent the connection may be dropped, because its client need not take
+// the answer.
 type answering struct {
 	http.ResponseWriter
 	connection *conn

@@ -16,7 +16,7 @@ import (
 // problem is an error answer.
 type problem adminapi.Problem
 
-// newProblem words an error as one line: each detail with the place it is about.
+// newProblem makes an error answer of one line; each detail is named with its place in the request.
 func newProblem(status int, message string, details ...error) *problem {
 	var lines []string
 	for _, d := range details {
@@ -48,7 +48,7 @@ func (p *problem) write(w http.ResponseWriter) {
 	_ = json.NewEncoder(w).Encode(p) // the client may be gone
 }
 
-// problem maps an error of the ledger to an answer. What is unexpected goes to the log and not to the client.
+// problem maps an error of the ledger to an answer. An unexpected error goes to the log, not to the client.
 func (a *admin) problem(method string, err error) *problem {
 	var refusal *metering.Error
 	if errors.As(err, &refusal) {
@@ -66,7 +66,7 @@ func (a *admin) problem(method string, err error) *problem {
 			return newProblem(http.StatusUnprocessableEntity, refusal.Message)
 		}
 	}
-	if errors.Is(err, context.Canceled) { // nothing is wrong, and nobody reads the answer
+	if errors.Is(err, context.Canceled) { // the client has gone: nothing is wrong, and nobody reads the answer
 		return newProblem(http.StatusServiceUnavailable, "the client has gone")
 	}
 	a.Log.Error("admin API", slog.Any("error", err))
