@@ -16,8 +16,8 @@ var accessKeyVerbs = []Verb{
 	changes(adminapi.DeleteAccessKey, DeleteAccessKey),
 }
 
-// addGivenKey adds a key whose id and secret are given. A sandbox takes any that a signature can have: programs are
-// tried with keys such as test and AKIDEXAMPLE.
+// addGivenKey adds a key whose id and secret are given. A sandbox takes any key that can sign requests, because
+// programs are tried with keys such as test and AKIDEXAMPLE.
 func (p *Plan) addGivenKey(user uint32, in *adminapi.AccessKey) *metering.Error {
 	id, secret := in.AccessKeyID, in.SecretAccessKey
 	unprintable := strings.ContainsFunc(secret, func(c rune) bool { return c <= ' ' || c > '~' })
@@ -127,7 +127,7 @@ func (v *View) keyShape(k *store.AccessKey) adminapi.AccessKey {
 	return adminapi.AccessKey{AccessKeyID: k.AccessKeyID, Status: statusOf(k.Active), UserARN: v.CallerName(k.Principal), CreatedAt: timeOf(k.Created)}
 }
 
-// CreateAccessKey makes an access key for a user and returns it with its secret, this once.
+// CreateAccessKey makes an access key for a user and returns it with its secret. The secret is never shown again.
 func CreateAccessKey(of adminapi.PrincipalPath) Act[adminapi.AccessKey] {
 	return func(p *Plan) (Find[adminapi.AccessKey], *metering.Error) {
 		q, err := p.principalNamed(iam.User, of.AccountID, of.Name)
@@ -165,7 +165,8 @@ func noKey(id string) *metering.Error {
 	return notFound("access_key_id: there is no access key %.40q: meterd admin key list shows them", id)
 }
 
-// keyToChange returns a key, whose secret the directory gets again: it forgets those of inactive keys.
+// keyToChange returns a key that is about to change, and opens its secret for the directory, which does not keep the
+// secrets of inactive keys.
 func (p *Plan) keyToChange(accessKeyID string) (*store.AccessKey, *metering.Error) {
 	k := p.accessKey(accessKeyID)
 	if k == nil || k.Deleted {

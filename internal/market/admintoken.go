@@ -17,7 +17,8 @@ var adminTokenVerbs = []Verb{
 	changes(adminapi.DeleteAdminToken, DeleteAdminToken),
 }
 
-// CreateAdminToken makes a bearer token of the admin API and returns it, this once. A sandbox takes a given token.
+// CreateAdminToken makes a bearer token of the admin API and returns it. The token is never shown again. A sandbox
+// also takes a token that is given.
 func CreateAdminToken(in adminapi.AdminToken) Act[adminapi.AdminToken] {
 	return func(p *Plan) (Find[adminapi.AdminToken], *metering.Error) {
 		if err := checkText("name", in.Name, 1, maxText); err != nil {
@@ -52,7 +53,7 @@ func adminShape(t *store.AdminToken) adminapi.AdminToken {
 	return adminapi.AdminToken{ID: strconv.FormatUint(uint64(t.ID), 10), Name: t.Name, CreatedAt: t.Created.Time()}
 }
 
-// AdminTokens lists the bearer tokens of the admin API, without what they are.
+// AdminTokens lists the bearer tokens of the admin API by their names, without the tokens themselves.
 func AdminTokens(adminapi.Paging) List[adminapi.AdminToken] {
 	return listOf(0, func(s *State) []store.AdminToken { return s.directory.admins }, func(_ *View, t *store.AdminToken) (adminapi.AdminToken, bool) {
 		if t.Deleted {
@@ -62,7 +63,8 @@ func AdminTokens(adminapi.Paging) List[adminapi.AdminToken] {
 	})
 }
 
-// DeleteAdminToken deletes a bearer token of the admin API, but never the last one: nobody could make another.
+// DeleteAdminToken deletes a bearer token of the admin API. It refuses to delete the last one, because nobody could
+// then make another.
 func DeleteAdminToken(of adminapi.TokenPath) Act[adminapi.None] {
 	return func(p *Plan) (Find[adminapi.None], *metering.Error) {
 		n, bad := strconv.ParseUint(strings.TrimSpace(of.ID), 10, 32)
@@ -78,18 +80,19 @@ func DeleteAdminToken(of adminapi.TokenPath) Act[adminapi.None] {
 	}
 }
 
-// AdminTokenOf returns the id of the admin token that the bearer token is; ok is false if there is none.
+// AdminTokenOf returns the id of the admin token whose text is bearer; ok is false if there is none.
 func (s *State) AdminTokenOf(bearer string) (id uint32, ok bool) {
 	id, ok = s.directory.bearers[iam.HashBearerToken(bearer)]
 	return id, ok
 }
 
-// TakeSandboxToken has a sandbox take a bearer token besides those stored, under id 0.
+// TakeSandboxToken makes a sandbox accept a bearer token, under id 0, besides those that are stored.
 func (s *State) TakeSandboxToken(bearer string) {
 	s.directory.bearers[iam.HashBearerToken(bearer)] = 0
 }
 
-// AdminTokenName returns the name of the admin token of the given id, also of one that was deleted; "" if there never was.
+// AdminTokenName returns the name of the admin token of the given id, even if it was deleted; "" if there never was
+// one.
 func (s *State) AdminTokenName(id uint32) string {
 	if id == 0 || id > uint32(len(s.directory.admins)) {
 		return ""

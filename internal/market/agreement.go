@@ -31,8 +31,8 @@ func CreateAgreement(in adminapi.Agreement) Act[adminapi.Agreement] {
 	}
 }
 
-// addAgreement adds an agreement. In an import, one that gives neither an agreement id nor a licence is any
-// agreement that was there before, for the same product and buyer, with the same times as far as they are given.
+// addAgreement adds an agreement. In an import, an agreement that gives neither an agreement id nor a licence matches
+// any agreement from before, for the same product and buyer, whose times are the same as far as they are given.
 func (p *Plan) addAgreement(in *adminapi.Agreement, imported bool) (id uint32, exists bool, err *metering.Error) {
 	product, noProduct := p.productNamed("product_code", in.ProductCode)
 	buyer, noBuyer := p.buyer("buyer_account_id", in.BuyerAccountID)
@@ -93,7 +93,7 @@ func (p *Plan) addAgreement(in *adminapi.Agreement, imported bool) (id uint32, e
 	}
 	p.newest[subscriber{a.Product, a.Buyer}] = a.ID
 	p.agreements.add(a)
-	if in.AgreementID != "" { // nothing in the plan can name what was only made here
+	if in.AgreementID != "" { // an id that was only made here cannot be named elsewhere in the plan
 		p.agreementByID[a.AgreementID] = a.ID
 	}
 	if in.LicenseARN != "" {
@@ -132,7 +132,7 @@ func (p *Plan) times(a *metering.Agreement, in *adminapi.Agreement) *metering.Er
 	return nil
 }
 
-// sameAgreement says where in, which is a once checked, differs from the agreement that is there.
+// sameAgreement says where in, whose checked form is a, differs from old, the agreement that is there.
 func (p *Plan) sameAgreement(old, a *metering.Agreement, in *adminapi.Agreement) (found []*metering.Error) {
 	differs := func(field, there, given string) {
 		found = append(found, conflict("%s: agreement %s is there with %s, not %s: write the same, or another agreement_id and license_arn", field, old.AgreementID, there, given))
@@ -168,8 +168,8 @@ func moment(i metering.Instant) string {
 	return i.String()
 }
 
-// unmatched returns the oldest agreement that was there before the plan, agrees with in, and has not been
-// returned yet.
+// unmatched returns the oldest agreement from before the plan that agrees with in and that unmatched has not yet
+// returned.
 func (p *Plan) unmatched(a *metering.Agreement, in *adminapi.Agreement) (found *metering.Agreement) {
 	for old := p.State.NewestAgreement(a.Product, a.Buyer); old != nil; old = p.State.PreviousAgreement(old) {
 		if _, taken := p.matched[old.ID]; !taken && len(p.sameAgreement(old, a, in)) == 0 {
@@ -182,8 +182,8 @@ func (p *Plan) unmatched(a *metering.Agreement, in *adminapi.Agreement) (found *
 	return found
 }
 
-// checkLegacy reports whether the buyer of a legacy product may have the agreement beside those it has: one at a
-// time, but it may subscribe again while the last one is ending (metering-api 2.10).
+// checkLegacy reports whether the buyer of a legacy product may have the agreement besides those it has: a buyer has
+// one at a time, but may subscribe again while the last one is ending (metering-api 2.10).
 func (p *Plan) checkLegacy(product *metering.Product, a *metering.Agreement) *metering.Error {
 	for old := p.newestAgreement(a.Product, a.Buyer); old != nil; old = p.before(old) {
 		if (old.EndingAt == 0 || a.Start < old.EndingAt) && (a.EndingAt == 0 || old.Start < a.EndingAt) {
@@ -194,8 +194,8 @@ func (p *Plan) checkLegacy(product *metering.Product, a *metering.Agreement) *me
 	return nil
 }
 
-// CancelAgreement lets an agreement begin to end, now or at a later time: usage from before that is taken for
-// one more hour (metering-api 2.10).
+// CancelAgreement makes an agreement begin to end, now or at a later time. Usage from before that time is still taken
+// for one hour (metering-api 2.10).
 func CancelAgreement(in adminapi.Cancellation) Act[adminapi.Agreement] {
 	return endAgreement(in.AgreementID, ForBuyer, func(p *Plan, a *metering.Agreement) *metering.Error {
 		at, err := Instant("at", in.At)
@@ -216,7 +216,7 @@ func CancelAgreement(in adminapi.Cancellation) Act[adminapi.Agreement] {
 	})
 }
 
-// EndAgreement ends an agreement at once: no more usage is taken.
+// EndAgreement ends an agreement at once: no more usage is taken for it.
 func EndAgreement(of adminapi.AgreementPath) Act[adminapi.Agreement] {
 	return endAgreement(of.AgreementID, 0, func(p *Plan, a *metering.Agreement) *metering.Error {
 		if a.State(p.Now) == metering.Ended {

@@ -22,7 +22,7 @@ func conflict(format string, args ...any) *metering.Error {
 	return metering.Errorf(metering.Conflict, format, args...)
 }
 
-// within says where in a larger thing an error's field is.
+// within adds to an error the place, in a larger thing, of the field that the error is about.
 func within(err *metering.Error, format string, args ...any) *metering.Error {
 	if err == nil || err == errFollows {
 		return err
@@ -32,7 +32,7 @@ func within(err *metering.Error, format string, args ...any) *metering.Error {
 	return at
 }
 
-// parseAccount reads 12 digits.
+// parseAccount reads an account id of 12 digits.
 func parseAccount(field, s string) (uint64, *metering.Error) {
 	n, ok := metering.ParseAccountID(s)
 	if !ok {
@@ -41,7 +41,7 @@ func parseAccount(field, s string) (uint64, *metering.Error) {
 	return n, nil
 }
 
-// checkText checks that s is a text of least to most bytes that can be printed.
+// checkText checks that s has least to most bytes, all of them printable text.
 func checkText(field, s string, least, most int) *metering.Error {
 	switch {
 	case len(s) < least:
@@ -59,13 +59,13 @@ func checkText(field, s string, least, most int) *metering.Error {
 	return nil
 }
 
-// Moments that an operator gives must lie between these: a wrong unit or a zero time is found out.
+// Times that an operator gives must lie between these two. A time in the wrong unit, or a zero time, does not.
 var (
 	earliest = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 	latest   = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// Instant reads an optional time; it is 0 if left out.
+// Instant reads an optional time, and returns 0 if it is left out.
 func Instant(field string, t *time.Time) (metering.Instant, *metering.Error) {
 	if t == nil {
 		return 0, nil
@@ -76,7 +76,7 @@ func Instant(field string, t *time.Time) (metering.Instant, *metering.Error) {
 	return metering.InstantOf(*t), nil
 }
 
-// timeOf returns an optional time.
+// timeOf returns an optional time, nil for 0.
 func timeOf(i metering.Instant) *time.Time {
 	if i == 0 {
 		return nil

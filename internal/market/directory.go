@@ -8,7 +8,7 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// actions are all that permissions may be about.
+// actions are all the actions that permissions may name.
 var actions = iam.NewActions(metering.Actions()...)
 
 // Identity is what a credential stands for: whose it is and what it may do.
@@ -37,14 +37,14 @@ func (i *Identity) Denied(op metering.Operation) string {
 	return iam.Denied(i.Name, action)
 }
 
-// directory holds principals, access keys and admin tokens, indexed for the look-ups of the verifier. Those that were
-// deleted stay, for the audit names them, and ids are never used again.
+// directory holds principals, access keys and admin tokens, indexed for the look-ups of the signature verifier.
+// Deleted ones are kept, because the audit names them, and ids are never used again.
 type directory struct {
 	principals []store.Principal // by id - 1, as are the slices below
 	keys       []store.AccessKey
 	secrets    []secret // of the keys
 	admins     []store.AdminToken
-	named      map[principalName]uint32 // :: those that are not deleted
+	named      map[principalName]uint32 // :: names of those that are not deleted
 	keyNamed   map[string]uint32        // :: access key id → key
 	keysOf     map[uint32][]uint32      // :: user → its keys
 	bearers    map[[32]byte]uint32      // :: hash → admin token that is not deleted
@@ -56,7 +56,7 @@ type principalName struct {
 	name    string
 }
 
-// secret is an access key's, with what it stands for. It is empty unless the key is active.
+// secret is the secret of an access key, with the identity that it stands for. It is empty unless the key is active.
 type secret struct {
 	secret   string
 	identity *Identity // nil once the user is gone
@@ -68,7 +68,7 @@ func newDirectory() directory {
 	return directory{named: map[principalName]uint32{}, keyNamed: map[string]uint32{}, keysOf: map[uint32][]uint32{}, bearers: map[[32]byte]uint32{}}
 }
 
-// openKey is an access key with its secret.
+// openKey is an access key with its secret opened.
 type openKey struct {
 	store.AccessKey
 	secret string
@@ -121,7 +121,7 @@ func (s *State) putKey(k *openKey) {
 	d.secrets = grow(d.secrets, k.ID, held)
 }
 
-// identity returns what an access key stands for, or nil if its user is gone.
+// identity returns what an access key stands for, or nil if its user was deleted.
 func (s *State) identity(k *store.AccessKey) *Identity {
 	p := s.livePrincipal(k.Principal)
 	if p == nil {
@@ -152,8 +152,8 @@ func (s *State) livePrincipal(id uint32) *store.Principal {
 	return &s.directory.principals[id-1]
 }
 
-// UserOf returns what an access key signs with and stands for; the identity is nil if there is no such key that is
-// active.
+// UserOf returns the secret of an access key and what it stands for. The identity is nil if there is no active key of
+// that id.
 func (s *State) UserOf(accessKeyID string) (secretAccessKey string, who *Identity) {
 	key := s.directory.keyNamed[accessKeyID]
 	if key == 0 {
@@ -163,8 +163,8 @@ func (s *State) UserOf(accessKeyID string) (secretAccessKey string, who *Identit
 	return held.secret, held.identity
 }
 
-// WorkloadOf returns what a session stands for, with the role's permissions of now: nil if the role or the workload is
-// not known, for a role that was deleted takes its sessions with it.
+// WorkloadOf returns what a session stands for, with the present permissions of its role. It returns nil if the role
+// or the workload is not known: a role that is deleted takes its sessions with it.
 func (s *State) WorkloadOf(session *iam.Session) *Identity {
 	role, w := s.livePrincipal(session.RoleID), s.Workload(session.WorkloadID)
 	if role == nil || w == nil {
@@ -180,11 +180,11 @@ func (s *State) WorkloadOf(session *iam.Session) *Identity {
 // SandboxKey is an access key of a sandbox, which shows secrets more than once.
 type SandboxKey struct {
 	AccessKeyID, SecretAccessKey string
-	Powerless                    bool // its user may do nothing
+	Powerless                    bool // its user has no permissions
 }
 
-// SandboxKeys returns the active access keys of each account, by its 12 digits, in the order in which they were
-// made. A production ledger shows none.
+// SandboxKeys returns the active access keys of each account, by its 12 digits, in the order in which they were made.
+// For a production ledger it returns none.
 func (s *State) SandboxKeys() map[string][]SandboxKey {
 	if !s.cfg.Sandbox {
 		return nil
@@ -199,7 +199,7 @@ func (s *State) SandboxKeys() map[string][]SandboxKey {
 	return keys
 }
 
-// CallerName returns the ARN of the user or role of the given id, also of one that was deleted; "" if there never was.
+// CallerName returns the ARN of the user or role of the given id, even if it was deleted; "" if there never was one.
 func (s *State) CallerName(principal uint32) string {
 	if principal == 0 || principal > uint32(len(s.directory.principals)) {
 		return ""
@@ -207,7 +207,8 @@ func (s *State) CallerName(principal uint32) string {
 	return s.nameOf(&s.directory.principals[principal-1]).ARN()
 }
 
-// AccessKeyID returns the access key id of the key of the given id, also of one that was deleted; "" if there never was.
+// AccessKeyID returns the access key id of the key of the given id, even if it was deleted; "" if there never was
+// one.
 func (s *State) AccessKeyID(key uint32) string {
 	if key == 0 || key > uint32(len(s.directory.keys)) {
 		return ""

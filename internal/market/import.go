@@ -11,16 +11,16 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// Import adds a marketplace as one act: all of it or nothing. Identifiers that are left out are made. What is there
-// already, the same as far as the marketplace says, is left alone, so a marketplace can be imported again; what is
-// there with a difference is a Conflict.
+// Import adds a marketplace as one act: all of it or nothing. Identifiers that are left out are made. A thing that is
+// there already is left alone if it agrees with everything that the file says of it, so a file can be imported again;
+// if it differs, the import is a Conflict.
 //
-// An error that is [adminapi.Faults] says all that is wrong, each with its place, such as
-// buyers[17].agreements[0].product_code; the first of them is a [*metering.Error] too. found is what was found wrong
-// when the marketplace was read: with any of it nothing is stored, and the rest is checked.
+// If several things are wrong the error is an [adminapi.Faults] with all of them, each with its place, such as
+// buyers[17].agreements[0].product_code; its first fault is a [*metering.Error] too. found holds what was found wrong
+// when the file was read: if there is anything in it nothing is stored, but the rest of the file is still checked.
 //
-// Everything is checked first, beside the service. Writing then holds up other calls: about 10 seconds for a million
-// buyers with an agreement each.
+// Everything is checked first, while the service goes on. Writing then holds up other calls: about 10 seconds for a
+// million buyers with an agreement each.
 func Import(m adminapi.Source, found ...adminapi.Fault) Act[adminapi.ImportResult] {
 	return func(p *Plan) (Find[adminapi.ImportResult], *metering.Error) {
 		p.refused = &refusals{faults: append(adminapi.Faults{}, found...)}
@@ -34,7 +34,7 @@ func Import(m adminapi.Source, found ...adminapi.Fault) Act[adminapi.ImportResul
 	}
 }
 
-// Refusal returns the error of an act that refused in planning: for an import, with all that is wrong.
+// Refusal returns the error of an act that refused in planning. For an import it has everything that is wrong.
 func (p *Plan) Refusal(err *metering.Error) error {
 	if p.refused == nil || len(p.refused.faults) == 0 || err.Kind == metering.Internal {
 		return err
@@ -42,7 +42,7 @@ func (p *Plan) Refusal(err *metering.Error) error {
 	return &importError{err, p.refused.faults}
 }
 
-// importError is all that is wrong with a marketplace, of the kind of the first refusal.
+// importError is everything that is wrong with a marketplace file. Its kind is that of the first refusal.
 type importError struct {
 	first  *metering.Error
 	faults adminapi.Faults
@@ -52,26 +52,26 @@ func (e *importError) Error() string { return e.faults.Error() }
 
 func (e *importError) Unwrap() []error { return []error{e.first, e.faults} }
 
-// refusals gather what is wrong with a marketplace while it is planned, so that all of it can be told at once.
+// refusals collects what is wrong with a marketplace while it is planned, so that one answer can say all of it.
 type refusals struct {
 	faults  adminapi.Faults
-	kind    *metering.Error // the first that was found in planning
-	unread  map[string]bool // things, and their members, of which reading found something wrong, by their places
-	spoilt  map[string]bool // names of things that were refused: that they are missing says nothing new
-	unnamed map[string]bool // lists with a thing that was refused whose name is not known, or that could not be read
+	kind    *metering.Error // the first refusal of the plan
+	unread  map[string]bool // the places of things, and of their members, that could not be read
+	spoilt  map[string]bool // names of things that were refused; that such a thing is missing is not a fault of its own
+	unnamed map[string]bool // lists in which a refused thing has no known name, or a thing could not be read
 
-	list  string // of which an item is planned now, such as "buyers"
+	list  string // the list of the item that is being planned, such as "buyers"
 	index int    // of the item
 	item  any    // as the source gives it
-	part  string // the list in the item of which a part is planned now, such as "agreements", or ""
-	nth   int    // of the part
+	part  string // the list in the item that is being planned, such as "agreements", or ""
+	nth   int    // the index of the part in that list
 	wrong bool   // something of the item, or the part, was refused
 }
 
-// errFollows is the refusal of what only lacks something that was refused itself.
+// errFollows is the refusal of a thing that only lacks something that was refused itself.
 var errFollows = notFound("what this belongs to was refused")
 
-// first returns the first refusal, a Validation if all were found in reading.
+// first returns the first refusal, or a Validation if everything was found in reading.
 func (r *refusals) first() *metering.Error {
 	if r.kind != nil {
 		return r.kind
@@ -79,10 +79,10 @@ func (r *refusals) first() *metering.Error {
 	return invalid("%s", r.faults[0].String())
 }
 
-// leading is the place that a refusal's message begins with, if it does.
+// leading matches the place that a refusal's message may begin with.
 var leading = regexp.MustCompile(`^[a-z_]+(?:\[\d+\])?(?:\.[a-z_]+(?:\[\d+\])?)*: `)
 
-// place names the thing that is planned now.
+// place returns the place of the thing that is being planned.
 func (r *refusals) place() string {
 	if r.part == "" {
 		return fmt.Sprintf("%s[%d]", r.list, r.index)
@@ -90,10 +90,11 @@ func (r *refusals) place() string {
 	return fmt.Sprintf("%s[%d].%s[%d]", r.list, r.index, r.part, r.nth)
 }
 
-// thing cuts the place of a thing, an item of the marketplace or a part of an item, from the place of a member of it.
+// thing matches the place of a thing, which is an item of the marketplace or a part of an item, at the start of the
+// place of a member of it.
 var thing = regexp.MustCompile(`^[a-z_]+\[\d+\](?:\.(?:customer_identifiers|agreements|access_keys|public_keys)\[\d+\])?`)
 
-// read takes note of what is wrong with the marketplace as far as reading it found out.
+// read notes what was found wrong when the marketplace was read.
 func (r *refusals) read() {
 	r.spoilt, r.unread, r.unnamed = map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, f := range r.faults {
@@ -101,14 +102,14 @@ func (r *refusals) read() {
 		if at := thing.FindString(f.Place); at != "" {
 			r.unread[at] = true
 		} else {
-			r.unnamed[f.Place] = true // all lists, if the place is the marketplace itself
+			r.unnamed[f.Place] = true // f.Place is a list, or empty for the whole marketplace, which stands for all lists
 		}
 	}
 }
 
-// add takes note of what is wrong with the thing that is planned now. What only follows from what reading found is
-// left out: that a value is wrong which could not be read, or one missing which may stand under a name that is not
-// known.
+// add notes what is wrong with the thing that is being planned. It leaves out what only follows from faults of
+// reading: that a value that could not be read is wrong, or that something is missing that may stand in the file
+// under a name that could not be read.
 func (r *refusals) add(err *metering.Error) {
 	unread := len(r.unread) > 0 && r.unread[r.place()]
 	r.wrong = true
@@ -128,8 +129,8 @@ func (r *refusals) add(err *metering.Error) {
 	r.faults = append(r.faults, f)
 }
 
-// part plans a part of an item: the one of the given number of its list. In an import what is wrong with it is
-// gathered, so that the other parts are looked at too.
+// part plans part i of a list in an item. In an import it collects what is wrong with the part instead of returning
+// it, so that the other parts are checked too.
 func (p *Plan) part(list string, i int, f func() *metering.Error) *metering.Error {
 	r := p.refused
 	if r == nil {
@@ -145,8 +146,8 @@ func (p *Plan) part(list string, i int, f func() *metering.Error) *metering.Erro
 	return nil
 }
 
-// flaws returns the first of the errors that is one. In an import it gathers all of them, so that everything that is
-// wrong with a thing is told, and returns errFollows if there were any or others before them.
+// flaws returns the first error among found that is not nil. In an import it collects all of them, so that everything
+// that is wrong with a thing is reported, and returns errFollows if there were any, now or before for this thing.
 func (p *Plan) flaws(found ...*metering.Error) *metering.Error {
 	for _, err := range found {
 		switch {
@@ -163,8 +164,8 @@ func (p *Plan) flaws(found ...*metering.Error) *metering.Error {
 	return nil
 }
 
-// spoil returns the refusal of a thing that has parts. In an import it gathers it instead, so that the parts are looked
-// at too, and remembers the thing's name.
+// spoil returns err, the refusal of a thing that has parts. In an import it collects err instead, so that the parts
+// are checked too, and remembers the thing's name.
 func (p *Plan) spoil(err *metering.Error, name string) *metering.Error {
 	if err == nil || p.refused == nil {
 		return err
@@ -174,15 +175,16 @@ func (p *Plan) spoil(err *metering.Error, name string) *metering.Error {
 	return nil
 }
 
-// unread reports whether one of the members of the thing that is planned could not be read.
+// unread reports whether any of these members of the thing that is being planned could not be read.
 func (p *Plan) unread(members ...string) bool {
 	return p.refused != nil && len(p.refused.unread) > 0 && slices.ContainsFunc(members, func(m string) bool {
 		return p.refused.unread[p.refused.place()+"."+m]
 	})
 }
 
-// absent is the refusal of what names something that is not there, or that cannot be. It says nothing new if something
-// of that name was refused itself, or something of the lists where it would be is not known.
+// absent returns err, the refusal of a reference to something that does not exist or cannot exist. In an import the
+// reference is no fault of its own if the thing of that name was refused itself, or if things of the lists that it
+// would be in have unknown names.
 func (p *Plan) absent(err *metering.Error, name string, lists ...string) *metering.Error {
 	r := p.refused
 	if r != nil && (name != "" && r.spoilt[name] || err.Kind == metering.NotFound && (r.unnamed[""] || slices.ContainsFunc(lists, func(list string) bool { return r.unnamed[list] }))) {
@@ -191,7 +193,7 @@ func (p *Plan) absent(err *metering.Error, name string, lists ...string) *meteri
 	return err
 }
 
-// addMarketplace plans all of a marketplace and counts what is new. What is wrong with it is in p.refused.
+// addMarketplace plans all of a marketplace and counts what is new. It collects what is wrong in p.refused.
 func (p *Plan) addMarketplace(m adminapi.Source) (out adminapi.ImportResult) {
 	p.expect(m.Size())
 	r := p.refused
@@ -243,7 +245,7 @@ func (p *Plan) addMarketplace(m adminapi.Source) (out adminapi.ImportResult) {
 			return "", exists, err
 		})},
 		{"tokens", &out.Tokens, "", of(func(in *adminapi.TokenRequest) (string, bool, *metering.Error) {
-			if in.RegistrationToken == "" { // nobody would learn of it
+			if in.RegistrationToken == "" { // the token would be made, but shown to nobody
 				_ = p.flaws(invalid("registration_token: is missing: give it, or have one made with: meterd admin token create"))
 			}
 			_, exists, err := p.addToken(in)
@@ -270,13 +272,13 @@ func (p *Plan) addMarketplace(m adminapi.Source) (out adminapi.ImportResult) {
 	return out
 }
 
-// of has items of one shape added.
+// of makes an add for items of any type from an add for items of one shape.
 func of[T any](add func(*T) (string, bool, *metering.Error)) func(any) (string, bool, *metering.Error) {
 	return func(item any) (string, bool, *metering.Error) { return add(item.(*T)) }
 }
 
-// lose takes note that the item that was planned is not there for those that refer to it by its key, the member that
-// is given with its value. An account id that is wrong for its hyphens may be referred to without.
+// lose notes that the item that is being planned will not be there for references to it by key, the member of that
+// name and value. A reference to an account id that is wrong only for its hyphens may be written without them.
 func (r *refusals) lose(key, name string) {
 	r.spoilt[name], r.spoilt[strings.ReplaceAll(name, "-", "")] = true, true
 	if name == "" || r.unread[r.place()+"."+key] {

@@ -29,9 +29,9 @@ type Config struct {
 	Sealer   *iam.Sealer // of secrets at rest and of sessions
 }
 
-// State is the marketplace in memory: the catalogue, which metering is decided by, and the directory of principals,
-// access keys and admin tokens. It is changed row by row and is not safe for concurrent use: package ledger keeps the
-// lock.
+// State is the marketplace in memory: the catalogue, by which metering is decided, and the directory of principals,
+// access keys and admin tokens. It is changed row by row and is not safe for concurrent use: package ledger holds the
+// lock for it.
 type State struct {
 	*metering.Catalog
 	directory directory
@@ -43,7 +43,7 @@ func New(cfg Config) *State {
 	return &State{Catalog: metering.NewCatalog(cfg.Settings), directory: newDirectory(), cfg: cfg}
 }
 
-// Put adds or replaces a row, as [Opened] returns it. What a row refers to has been put before.
+// Put adds or replaces a row that [Opened] has returned. Everything that the row refers to must have been put before.
 func (s *State) Put(row any) {
 	if s.Catalog.Put(row) {
 		return
@@ -55,14 +55,14 @@ func (s *State) Put(row any) {
 		s.putKey(r)
 	case *store.AdminToken:
 		s.putAdmin(*r)
-	case *store.RegistrationToken: // read from the store when it is used: there may be many
+	case *store.RegistrationToken: // not kept in memory, because there may be many; it is read from the store when it is used
 	default:
 		panic(fmt.Sprintf("rows of type %T have no place in memory", row))
 	}
 }
 
-// Opened returns a row of the store's as [State.Put] takes it: of an access key the secret is opened, which takes some
-// time and needs no lock.
+// Opened returns a row of the store in the form that [State.Put] takes: the secret of an access key is unsealed,
+// which takes some time but needs no lock.
 func (s *State) Opened(row any) (any, error) {
 	k, is := row.(*store.AccessKey)
 	if !is {
@@ -80,7 +80,8 @@ func (s *State) digits(account uint32) string {
 	return metering.FormatAccountID(s.Account(account).AccountID)
 }
 
-// derive returns bytes made from the ledger's secret: the same parts give the same in every copy of it.
+// derive returns bytes that are made from the ledger's secret: the same parts give the same bytes in every copy of
+// the ledger.
 func (s *State) derive(parts ...string) []byte {
 	mac := hmac.New(sha256.New, s.cfg.Secret)
 	for _, p := range parts {
@@ -89,7 +90,7 @@ func (s *State) derive(parts ...string) []byte {
 	return mac.Sum(nil)
 }
 
-// View is the marketplace as it is seen at some time.
+// View is the marketplace as an operator sees it at some time.
 type View struct {
 	*State
 	Now    metering.Instant // by the ledger clock
@@ -100,26 +101,27 @@ type View struct {
 // Find reads one thing.
 type Find[R any] func(*View) (R, *metering.Error)
 
-// Act is a change of the marketplace. It plans, or refuses, and says what is to be answered once the plan is committed;
-// nil for nothing. It may be called again, to plan on a state that has changed.
+// Act is a change of the marketplace. It makes the plan, or refuses, and returns a Find for the answer once the plan
+// is committed, or nil if there is no answer. It may be called again, to plan on a state that has changed since.
 type Act[R any] func(*Plan) (Find[R], *metering.Error)
 
-// answer finds what is known already.
+// answer returns a Find whose result is already known.
 func answer[R any](r R) Find[R] {
 	return func(*View) (R, *metering.Error) { return r, nil }
 }
 
-// List looks for things of one kind. It is called again for each part of the way, as others may change the state between
-// two of them.
+// List looks for things of one kind. It is called again for each portion of a page, because others may change the
+// state between two portions.
 type List[R any] func(*View) (Things[R], *metering.Error)
 
-// Things are those of one kind in the order of their ids, of which a list shows some.
+// Things are all things of one kind, in the order of their ids, of which a list shows some.
 type Things[R any] struct {
 	n    int                   // how many there are
-	show func(i int) (R, bool) // shows one of them, unless it is not wanted
+	show func(i int) (R, bool) // returns what is shown of thing i; false if the list leaves it out
 }
 
-// listOf lists those of all that item wants, for the operator of the marketplace and the parties that it is open to.
+// listOf lists those of all for which item returns true. It is open to the operator of the marketplace and to the
+// given parties.
 func listOf[T, R any](open Party, all func(*State) []T, item func(*View, *T) (R, bool)) List[R] {
 	return func(v *View) (Things[R], *metering.Error) {
 		v.open(open)
@@ -128,8 +130,8 @@ func listOf[T, R any](open Party, all func(*State) []T, item func(*View, *T) (R,
 	}
 }
 
-// listOfAccount lists those of all that item wants, of one account if one is given. What is no account id is refused: of
-// that there is nothing, which is no answer to who has misspelt it.
+// listOfAccount is listOf for the things of one account, or of all accounts if accountID is empty. An account id that
+// is not well formed is refused: an empty list would hide that it was misspelt.
 func listOfAccount[T, R any](open Party, field, accountID string, all func(*State) []T, of func(*T) uint32, item func(*View, *T) (R, bool)) List[R] {
 	return func(v *View) (none Things[R], err *metering.Error) {
 		v.open(open)
@@ -159,16 +161,17 @@ const (
 	MaxPage     = 1000
 )
 
-// Page is a page of a list in the making. The cursor behind it is the id of its last thing.
+// Page is a page of a list that is being filled. The cursor behind it is the id of its last thing.
 type Page[R any] struct {
 	adminapi.Page[R]
 	list  List[R]
 	limit int
-	next  uint64 // the place of the thing that is looked at next
+	next  uint64 // the index of the thing to look at next
 	last  uint64 // the id of the last thing of the page
 }
 
-// NewPage begins a page of at most limit things, [DefaultPage] if that is 0, behind the cursor of the page before.
+// NewPage begins a page of at most limit things, or [DefaultPage] if limit is 0. after is the cursor of the page
+// before.
 func NewPage[R any](list List[R], after string, limit int) (*Page[R], *metering.Error) {
 	limit, err := PageLimit(limit)
 	if err != nil {
@@ -184,7 +187,7 @@ func NewPage[R any](list List[R], after string, limit int) (*Page[R], *metering.
 	return p, nil
 }
 
-// Fill looks at most things more, and reports whether the page is finished.
+// Fill looks at up to most more things, and reports whether the page is finished.
 func (p *Page[R]) Fill(v *View, most int) (finished bool, err *metering.Error) {
 	things, err := p.list(v)
 	if err != nil {
@@ -202,13 +205,13 @@ func (p *Page[R]) Fill(v *View, most int) (finished bool, err *metering.Error) {
 		p.next++
 		if wanted {
 			p.Items = append(p.Items, r)
-			p.last = p.next // ids count from 1, places from 0
+			p.last = p.next // ids count from 1, indices from 0
 		}
 	}
 	return false, nil
 }
 
-// PageLimit checks how many things a page shall have at most; 0 stands for [DefaultPage].
+// PageLimit checks how many things a page is to have at most. 0 stands for [DefaultPage].
 func PageLimit(limit int) (int, *metering.Error) {
 	switch {
 	case limit == 0:
@@ -219,7 +222,7 @@ func PageLimit(limit int) (int, *metering.Error) {
 	return limit, nil
 }
 
-// BadCursor refuses a cursor.
+// BadCursor returns the refusal of a cursor.
 func BadCursor(after string) *metering.Error {
 	return invalid("after: %.40q is not a cursor: pass what the page before had as next", after)
 }

@@ -110,7 +110,8 @@ func CreateBuyer(in adminapi.Buyer) Act[adminapi.Buyer] {
 	}
 }
 
-// addBuyer adds a buyer with everything in it. count counts the agreements that are new; it may be nil.
+// addBuyer adds a buyer with its customer identifiers and agreements. It adds the number of new agreements to count,
+// which may be nil.
 func (p *Plan) addBuyer(in *adminapi.Buyer, count *int) (exists bool, err *metering.Error) {
 	id, exists, err := p.addParty(in.AccountID, in.Name, func(a *metering.Account) *bool { return &a.Buyer })
 	switch {
@@ -143,7 +144,7 @@ func (p *Plan) addBuyer(in *adminapi.Buyer, count *int) (exists bool, err *meter
 	return exists, nil
 }
 
-// addAgreementOf adds an agreement that stands with its buyer.
+// addAgreementOf adds an agreement that is given inside its buyer.
 func (p *Plan) addAgreementOf(buyer string, in *adminapi.Agreement, imported bool) (exists bool, err *metering.Error) {
 	if in.BuyerAccountID != "" && in.BuyerAccountID != buyer {
 		if err := p.flaws(invalid("buyer_account_id: is %.40q, but the buyer is %s: leave it out", in.BuyerAccountID, buyer)); err != errFollows {
@@ -178,7 +179,8 @@ func (p *Plan) seller(field, accountID string) (*metering.Account, *metering.Err
 	return nil, p.absent(err, accountID, "sellers")
 }
 
-// addCustomer notes how the seller's products know the buyer: the same for all of them and for ever (metering-api 2.8).
+// addCustomer stores the identifier by which the seller's products know the buyer. It is the same for all of these
+// products, and never changes (metering-api 2.8).
 func (p *Plan) addCustomer(seller, buyer uint32, identifier string) *metering.Error {
 	if err := checkText("customer_identifier", identifier, 1, maxText); err != nil {
 		return err
@@ -199,8 +201,8 @@ func (p *Plan) addCustomer(seller, buyer uint32, identifier string) *metering.Er
 	return nil
 }
 
-// makeCustomer sees to it that the seller's products know the buyer. The identifier is derived from the two
-// accounts, so it is the same in every copy of the ledger.
+// makeCustomer makes sure that the seller's products know the buyer by an identifier. The identifier is derived from
+// the two accounts, so it is the same in every copy of the ledger.
 func (p *Plan) makeCustomer(seller, buyer uint32) *metering.Error {
 	if p.customerIdentifier(seller, buyer) != "" {
 		return nil
@@ -270,7 +272,7 @@ func (v *View) buyerShape(a *metering.Account) adminapi.Buyer {
 	b := adminapi.Buyer{AccountID: metering.FormatAccountID(a.AccountID), Name: a.Name, Suspended: a.Suspended}
 	for _, c := range v.Customers(a.ID) {
 		if !v.Scope.Sells(c.Seller) {
-			continue // how other sellers know the buyer
+			continue // a seller does not see how other sellers know the buyer
 		}
 		b.Identifiers = append(b.Identifiers, adminapi.CustomerIdentity{SellerAccountID: v.digits(c.Seller), CustomerIdentifier: c.Identifier})
 	}

@@ -12,12 +12,12 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// Plan is a change of the marketplace in the making: rows that have been checked against the state and each other, but
-// are not written yet. It reads the state without a lock, for planning an import takes long: nobody may change the
-// catalogue or the directory meanwhile, but others may read.
+// Plan is a change of the marketplace that is being prepared: rows that have been checked against the state and
+// against each other, but are not written yet. It reads the state without a lock, because planning an import takes
+// long. So meanwhile nobody may change the catalogue or the directory, while others may read them.
 type Plan struct {
 	View
-	Summary string // what it does, for the audit; never secrets
+	Summary string // says in words what the plan does, for the audit; never secrets
 
 	random *bufio.Reader
 	stored func(id [16]byte) (*store.RegistrationToken, error)
@@ -51,13 +51,13 @@ type Plan struct {
 	newest   map[subscriber]uint32 // :: latest agreement that the plan adds
 	previous map[uint32]uint32     // :: agreement that the plan adds → the one before it, of the same buyer and product
 	version  map[uint32]int32      // :: product → last version of its public key that the plan adds
-	titled   map[title]uint32      // :: products without regard to the plan; made by productTitled
-	matched  map[uint32]struct{}   // :: agreements that an import has found to be there already
-	refused  *refusals             // what is wrong with the marketplace that is imported; nil for other acts
-	secrets  map[uint32]string     // :: access key → its secret, of those that the plan adds or changes
+	titled   map[title]uint32      // :: titles of products from before the plan; made by productTitled
+	matched  map[uint32]struct{}   // :: agreements from before that an import has matched
+	refused  *refusals             // what is wrong with the marketplace that is being imported; nil for other acts
+	secrets  map[uint32]string     // :: access key → its secret, for keys that the plan adds or changes
 }
 
-type subscriber struct{ of, buyer uint32 } // of a product, or of a seller
+type subscriber struct{ of, buyer uint32 } // of is a product, or a seller
 
 type customerName struct {
 	seller     uint32
@@ -75,7 +75,8 @@ type title struct {
 	title  string
 }
 
-// NewPlan begins a plan. stored reads a registration token from the store; it returns nil if there is none.
+// NewPlan begins a plan. stored reads a registration token from the store, and returns nil if there is none of that
+// id.
 func NewPlan(v View, random io.Reader, stored func(id [16]byte) (*store.RegistrationToken, error)) *Plan {
 	c, d := v.Catalog, &v.directory
 	return &Plan{
@@ -91,7 +92,7 @@ func NewPlan(v View, random io.Reader, stored func(id [16]byte) (*store.Registra
 	}
 }
 
-// expect makes room for what is to come, which saves half of the time of a large import.
+// expect makes room for as many buyers and agreements, which halves the time of a large import.
 func (p *Plan) expect(buyers, agreements int) {
 	p.accounts.added = make([]metering.Account, 0, buyers)
 	p.accountByID = make(map[uint64]uint32, buyers)
@@ -102,22 +103,22 @@ func (p *Plan) expect(buyers, agreements int) {
 	p.newest = make(map[subscriber]uint32, min(buyers, agreements))
 }
 
-// Settle lets go of all that only planning needs, which for a large import is a third of the plan.
+// Settle drops everything that only planning needs: a third of the plan in a large import.
 func (p *Plan) Settle() {
 	p.regionNamed, p.accountByID, p.productByCode, p.productByID, p.agreementByID, p.byLicense = nil, nil, nil, nil, nil, nil
 	p.workloadNamed, p.named, p.keyNamed, p.customer, p.buyerOf = nil, nil, nil, nil, nil
 	p.newest, p.previous, p.version, p.titled, p.matched = nil, nil, nil, nil, nil
 }
 
-// rows are the things of one kind as a plan sees them, by their id: the state's, with those that it changes
-// and those that it adds.
+// rows are the things of one kind as a plan sees them, by their id: those of the state, with the ones that the plan
+// changes or adds.
 type rows[T any] struct {
 	base    []T
 	changed map[uint32]*T
 	added   []T
 }
 
-// next is the id that add gives.
+// next returns the id that the next call of add will give.
 func (r *rows[T]) next() uint32 { return uint32(len(r.base)+len(r.added)) + 1 }
 
 func (r *rows[T]) add(v T) { r.added = append(r.added, v) }
@@ -136,7 +137,7 @@ func (r *rows[T]) at(id uint32) *T {
 	return &r.base[id-1]
 }
 
-// change returns a thing to be changed; it is written with the plan.
+// change returns a thing that may be changed; it is written with the plan.
 func (r *rows[T]) change(id uint32) *T {
 	if id > uint32(len(r.base)) {
 		return r.at(id)
@@ -152,7 +153,7 @@ func (r *rows[T]) change(id uint32) *T {
 	return v
 }
 
-// each calls f for each thing to be written, in the order of their ids, with the one that it replaces, or nil.
+// each calls f for each thing to be written, in the order of ids. old is the thing that it replaces, or nil.
 func (r *rows[T]) each(f func(row, old any) error) error {
 	for _, id := range slices.Sorted(maps.Keys(r.changed)) {
 		if err := f(r.changed[id], &r.base[id-1]); err != nil {
@@ -165,7 +166,7 @@ func (r *rows[T]) each(f func(row, old any) error) error {
 // listed are rows that have no ids.
 type listed[T any] struct {
 	rows []T
-	old  func(*T) *T // the one that a row replaces, or nil; nil if all are new
+	old  func(*T) *T // returns the row that a row replaces, or nil; itself nil if all rows are new
 }
 
 func (r listed[T]) each(f func(row, old any) error) error {
@@ -183,7 +184,8 @@ func (r listed[T]) each(f func(row, old any) error) error {
 	return nil
 }
 
-// Rows calls f for each row of the plan, with the one that it replaces, or nil. What a row refers to comes before it.
+// Rows calls f for each row of the plan; old is the row that it replaces, or nil. Rows that a row refers to come
+// before it.
 func (p *Plan) Rows(f func(row, old any) error) error {
 	for _, kind := range []interface {
 		each(f func(row, old any) error) error
@@ -209,10 +211,10 @@ func (p *Plan) publicKeyBefore(k *metering.PublicKey) *metering.PublicKey {
 	return nil
 }
 
-// Enter brings what was written into memory.
+// Enter puts the plan's rows, which have been written, into memory.
 func (p *Plan) Enter() {
 	p.Reserve(len(p.accounts.added), len(p.customers), len(p.agreements.added))
-	_ = p.Rows(func(row, _ any) error { // which never fails
+	_ = p.Rows(func(row, _ any) error { // which fails only if the function does
 		if k, is := row.(*store.AccessKey); is {
 			row = &openKey{*k, p.secrets[k.ID]}
 		}
@@ -221,7 +223,7 @@ func (p *Plan) Enter() {
 	})
 }
 
-// lookup looks a name up among what the plan adds, and then with f in the catalogue.
+// lookup looks a name up among the rows that the plan adds, and then, with f, in the catalogue.
 func lookup[K comparable, T any](r *rows[T], added map[K]uint32, name K, f func() uint32) *T {
 	if id, ok := added[name]; ok {
 		return r.at(id)
@@ -277,7 +279,7 @@ func idOfAgreement(a *metering.Agreement) uint32 {
 	return a.ID
 }
 
-// newestAgreement returns the buyer's latest agreement for the product, and before the one before a, or nil.
+// newestAgreement returns the buyer's latest agreement for the product, also one that the plan adds, or nil.
 func (p *Plan) newestAgreement(product, buyer uint32) *metering.Agreement {
 	return lookup(&p.agreements, p.newest, subscriber{product, buyer}, func() uint32 {
 		return idOfAgreement(p.State.NewestAgreement(product, buyer))
@@ -325,7 +327,7 @@ func (p *Plan) principal(account uint32, kind iam.Kind, name string) *store.Prin
 	return lookup(&p.principals, p.named, n, func() uint32 { return p.directory.named[n] })
 }
 
-// accessKey returns the key of the given id, also a deleted one, or nil.
+// accessKey returns the key of the given access key id, even if it was deleted, or nil.
 func (p *Plan) accessKey(id string) *store.AccessKey {
 	return lookup(&p.keys, p.keyNamed, id, func() uint32 { return p.directory.keyNamed[id] })
 }
@@ -347,7 +349,7 @@ const (
 	mixedAlphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZ" + lowerAlphanumeric
 )
 
-// spell returns n characters of the alphabet, each as likely as the other, or fewer if the bytes do not suffice.
+// spell returns n characters of the alphabet, each equally likely, or fewer if there are too few bytes.
 func spell(alphabet string, n int, from []byte) string {
 	fair := byte(256 / len(alphabet) * len(alphabet))
 	s := make([]byte, 0, n)
@@ -359,7 +361,7 @@ func spell(alphabet string, n int, from []byte) string {
 	return string(s)
 }
 
-// name makes an identifier as AWS's look: prefix and n random lower-case letters and digits.
+// name makes an identifier that looks like AWS's: prefix and n random lower-case letters and digits.
 func (p *Plan) name(prefix string, n int) (string, *metering.Error) {
 	for {
 		var b [48]byte

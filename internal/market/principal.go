@@ -62,8 +62,8 @@ func (p *Plan) addPrincipal(kind iam.Kind, in *adminapi.Principal) (id uint32, e
 	return id, exists, nil
 }
 
-// putGivenPrincipal adds a user or role that has been checked, unless it is there with the same permissions as far as
-// they are given.
+// putGivenPrincipal adds a user or role that has been checked. One that exists already is left as it is if its
+// permissions are the same, as far as they are given.
 func (p *Plan) putGivenPrincipal(account uint32, kind iam.Kind, in *adminapi.Principal) (id uint32, exists bool, err *metering.Error) {
 	old := p.principal(account, kind, in.Name)
 	if old == nil {
@@ -79,7 +79,7 @@ func (p *Plan) putGivenPrincipal(account uint32, kind iam.Kind, in *adminapi.Pri
 	return old.ID, true, p.flaws(otherAllow, otherDeny)
 }
 
-// maxPermissions bounds the entries that each call of a principal is checked against.
+// maxPermissions bounds the permissions of a principal, because each of its calls is checked against all of them.
 const maxPermissions = 100
 
 // checkPermissions says what is wrong with the entries.
@@ -139,7 +139,7 @@ func noPrincipal(kind iam.Kind, accountID, name string) *metering.Error {
 	return notFound("name: account %.40q has no %v %.80q: meterd admin %v list shows them", accountID, kind, name, kind)
 }
 
-// PutPermissions replaces the permissions of a user or role. They are in force at once, in sessions too.
+// PutPermissions replaces the permissions of a user or role. They take effect at once, in existing sessions too.
 func PutPermissions(kind iam.Kind, in adminapi.Permissions) Act[adminapi.Principal] {
 	return func(p *Plan) (Find[adminapi.Principal], *metering.Error) {
 		if found := checkPermissions(in.Allow, in.Deny); len(found) > 0 {
@@ -191,7 +191,7 @@ func (v *View) principalShape(q *store.Principal) adminapi.Principal {
 	return adminapi.Principal{AccountID: v.digits(q.Account), Name: q.Name, ARN: v.nameOf(q).ARN(), Allow: q.Allow, Deny: q.Deny, AccessKeys: v.keysOf(q.ID)}
 }
 
-// Principals lists the users or roles, of one account if one is given.
+// Principals lists the users or roles, of one account if it is given.
 func Principals(kind iam.Kind, of adminapi.AccountPaging) List[adminapi.Principal] {
 	return listOfAccount(0, "account_id", of.AccountID, func(s *State) []store.Principal { return s.directory.principals }, func(q *store.Principal) uint32 { return q.Account },
 		func(v *View, q *store.Principal) (adminapi.Principal, bool) {

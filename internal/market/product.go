@@ -17,7 +17,7 @@ var productVerbs = []Verb{
 	changes(adminapi.AddDimension, AddDimension),
 }
 
-const maxDimensions = 1000 // of a product; records name them, and they are searched in turn
+const maxDimensions = 1000 // of a product; a record's dimension is searched for one by one
 
 // CreateProduct publishes a product of a seller.
 func CreateProduct(in adminapi.Product) Act[adminapi.Product] {
@@ -34,7 +34,8 @@ func CreateProduct(in adminapi.Product) Act[adminapi.Product] {
 	}
 }
 
-// addProduct adds a product. In an import, one without a product code is the seller's product of that title.
+// addProduct adds a product. In an import, a product without a product code matches the seller's product of the same
+// title.
 func (p *Plan) addProduct(in *adminapi.Product, imported bool) (id uint32, exists bool, err *metering.Error) {
 	product, err := p.checkProduct(in)
 	if err == nil && in.ProductCode == "" && in.Title == "" && imported {
@@ -83,8 +84,8 @@ func (p *Plan) addProduct(in *adminapi.Product, imported bool) (id uint32, exist
 	return product.ID, false, nil
 }
 
-// addPublicKeys adds the given versions of a new product's key, or only says what is wrong with them if the product is
-// 0, which was refused.
+// addPublicKeys adds the given versions of a new product's key. If product is 0, because the product was refused, it
+// only reports what is wrong with them.
 func (p *Plan) addPublicKeys(product uint32, in *adminapi.Product) *metering.Error {
 	for i := range in.PublicKeys {
 		if err := p.part("public_keys", i, func() *metering.Error { return p.addPublicKey(product, &in.PublicKeys[i]) }); err != nil {
@@ -94,7 +95,7 @@ func (p *Plan) addPublicKeys(product uint32, in *adminapi.Product) *metering.Err
 	return nil
 }
 
-// checkProduct checks what can be checked of a product by itself.
+// checkProduct checks what can be checked of a product without looking at others.
 func (p *Plan) checkProduct(in *adminapi.Product) (out metering.Product, err *metering.Error) {
 	seller, err := p.seller("seller_account_id", in.SellerAccountID)
 	found := []*metering.Error{err}
@@ -149,7 +150,7 @@ func (p *Plan) checkProduct(in *adminapi.Product) (out metering.Product, err *me
 	return out, p.flaws(found...)
 }
 
-// identifier reports whether s is an identifier with the prefix, as AWS's look.
+// identifier reports whether s looks like an identifier of AWS's with the prefix.
 func identifier(s, prefix string) bool {
 	if len(s) <= len(prefix) || len(s) > maxText || !strings.HasPrefix(s, prefix) {
 		return false
@@ -163,8 +164,8 @@ func identifier(s, prefix string) bool {
 	return true
 }
 
-// sameProduct says where in, which is new once checked, differs from the product that is there. What in leaves
-// out does not differ.
+// sameProduct says where in, whose checked form is checked, differs from old, the product that is there. Members that
+// in leaves out do not differ.
 func (p *Plan) sameProduct(old *metering.Product, in *adminapi.Product, checked metering.Product) *metering.Error {
 	differs := func(field, there, given string) *metering.Error {
 		return conflict("%s: product %q is there with %s, not %s: write the same, or another product_code", field, old.Code, there, given)
@@ -235,14 +236,15 @@ func noProduct(field, code string, ofID *metering.Product) *metering.Error {
 	return notFound("%s: there is no product %.80q: meterd admin product list shows the codes", field, code)
 }
 
-// addDimension adds a dimension behind the n that the product has, and returns the product with it.
+// addDimension adds a dimension to a product that has n, and returns the product with it.
 func (p *Plan) addDimension(product metering.Product, n int, key string) metering.Product {
 	d := metering.Dimension{Product: product.ID, N: uint16(n + 1), Key: key, Type: metering.ExternallyMetered}
 	p.dimensions = append(p.dimensions, d)
 	return product.WithDimension(d)
 }
 
-// AddDimension adds a dimension to a product. Dimensions are never renamed or removed: usage rows count them.
+// AddDimension adds a dimension to a product. Dimensions are never renamed or removed, because usage rows refer to
+// them by number.
 func AddDimension(in adminapi.NewDimension) Act[adminapi.Product] {
 	return func(p *Plan) (Find[adminapi.Product], *metering.Error) {
 		p.Summary = "add dimension " + in.Dimension + " to product " + in.ProductCode
@@ -277,7 +279,7 @@ func Product(of adminapi.ProductPath) Find[adminapi.Product] {
 	}
 }
 
-// productOfID returns the product in the scope of the product id, or nil.
+// productOfID returns the product of the given product id, if it is in the scope, or nil.
 func (v *View) productOfID(id string) *metering.Product {
 	if p := v.ProductByID(id); p != nil && v.Scope.Sells(p.Seller) {
 		return p
@@ -285,7 +287,7 @@ func (v *View) productOfID(id string) *metering.Product {
 	return nil
 }
 
-// ownProduct opens an act on a product to its seller, and returns the product of the code.
+// ownProduct opens an act on a product to the product's seller, and returns the product of the code.
 func (p *Plan) ownProduct(code string) (*metering.Product, *metering.Error) {
 	p.open(ForSeller)
 	product := p.product(code)
@@ -307,7 +309,7 @@ func (v *View) productShape(p *metering.Product) adminapi.Product {
 	return out
 }
 
-// Products lists the products, of one seller if an account is given.
+// Products lists the products, of one seller if it is given.
 func Products(of adminapi.ProductPaging) List[adminapi.Product] {
 	return listOfAccount(ForSeller|ForBuyer, "seller_account_id", of.SellerAccountID, (*State).Products, func(p *metering.Product) uint32 { return p.Seller },
 		func(v *View, p *metering.Product) (adminapi.Product, bool) {

@@ -73,7 +73,7 @@ func (p *Plan) checkPublicKey(product uint32, in *adminapi.PublicKey) (k meterin
 	return k, p.flaws(badVersion, badCreated, badRotated, badKey)
 }
 
-// privateKey checks a given private key. It returns its public half, and it sealed.
+// privateKey checks a given private key. It returns the public half and the sealed private key.
 func (p *Plan) privateKey(product uint32, in *adminapi.PublicKey) (public string, sealed []byte, err *metering.Error) {
 	block, _ := pem.Decode([]byte(in.PrivatePEM))
 	if block == nil || block.Type != "PRIVATE KEY" {
@@ -118,8 +118,8 @@ func (p *Plan) makePublicKey(product uint32, version int32) *metering.Error {
 	return p.putPublicKey(metering.PublicKey{Product: product, Version: version, PEM: public, Sealed: p.cfg.Sealer.Seal(keyLabel(product, version), der), Created: p.Now})
 }
 
-// RotatePublicKey makes the next version of the product's key. The version that was current is marked as
-// replaced now; it goes on signing for software that still asks for it (metering-api 2.7).
+// RotatePublicKey makes the next version of the product's key. The version that was current is marked as replaced
+// now; it still signs for software that asks for it (metering-api 2.7).
 func RotatePublicKey(of adminapi.ProductPath) Act[adminapi.PublicKey] {
 	return func(p *Plan) (Find[adminapi.PublicKey], *metering.Error) {
 		product, err := p.ownProduct(of.ProductCode)

@@ -2,27 +2,28 @@ package market
 
 import "github.com/meterd/meterd/internal/metering"
 
-// Scope is what an operator may see and change. The zero Scope is that of who operates the marketplace: everything.
+// Scope is what an operator may see and change. The zero Scope, that of the operator of the marketplace, is
+// everything.
 type Scope struct {
 	Of      Party
-	Account uint32 // of the party: the id of its row; 0 for the operator
+	Account uint32 // the id of the party's account; 0 for the operator of the marketplace
 }
 
-// Party is for whom an operator acts. Parties are bits, so that an act can be open to several.
+// Party is whom an operator acts for. Parties are bits, so that an act can be open to several.
 type Party uint8
 
-// The parties besides the operator of the marketplace, to whom everything is open.
+// The parties besides the operator of the marketplace, to whom every act is open.
 const (
 	ForSeller Party = 1 << iota
 	ForBuyer
 )
 
-// open opens an act or a read to the operators of parties. It comes first in each that is not for the operator of the
-// marketplace alone, and what belongs to an account is then looked at with Covers. What is not opened is refused to
-// them, whatever it says: see [View.Denied].
+// open opens an act or a read to operators who act for the given parties. Every act or read that is not for the
+// operator of the marketplace alone begins with it, and then checks with Covers what belongs to an account. Acts and
+// reads that are not opened are refused to these operators, whatever they return: see [View.Denied].
 func (v *View) open(to Party) { v.opened |= to }
 
-// Denied refuses an act or a read that has been made, unless it has been opened to the scope.
+// Denied returns the refusal of an act or a read that was made without being opened to the scope, or nil.
 func (v *View) Denied() *metering.Error {
 	if v.Scope.Of&^v.opened == 0 {
 		return nil
@@ -40,10 +41,11 @@ func (p Party) String() string {
 // Covers reports whether what belongs to the account is in the scope.
 func (s Scope) Covers(account uint32) bool { return s.Of == 0 || s.Account == account }
 
-// Sells reports whether products of the seller are in the scope. To buyers all are: they are what can be bought.
+// Sells reports whether products of the seller are in the scope. All products are in a buyer's scope, because it can
+// buy any of them.
 func (s Scope) Sells(seller uint32) bool { return s.Of != ForSeller || s.Account == seller }
 
-// Has reports whether the agreement is in the scope: a seller's are those for its products.
+// Has reports whether the agreement is in the scope. A seller's scope has the agreements for its products.
 func (v *View) Has(a *metering.Agreement) bool {
 	if v.Scope.Of == ForSeller {
 		return v.Scope.Account == v.Product(a.Product).Seller
@@ -51,7 +53,8 @@ func (v *View) Has(a *metering.Agreement) bool {
 	return v.Scope.Covers(a.Buyer)
 }
 
-// Knows reports whether the buyer is in the scope: a seller's are those that have an identifier with it.
+// Knows reports whether the buyer is in the scope. A seller's scope has the buyers that its products know by an
+// identifier.
 func (v *View) Knows(buyer uint32) bool {
 	if v.Scope.Of == ForSeller {
 		return v.CustomerIdentifier(v.Scope.Account, buyer) != ""
@@ -59,7 +62,7 @@ func (v *View) Knows(buyer uint32) bool {
 	return v.Scope.Covers(buyer)
 }
 
-// InScope returns the scope of a seller's or buyer's operator, who acts for the account of the given 12 digits.
+// InScope returns the scope of an operator who acts for a seller or buyer, the account of the given 12 digits.
 func (s *State) InScope(of Party, accountID string) (Scope, *metering.Error) {
 	n, err := parseAccount("account_id", accountID)
 	if err != nil {

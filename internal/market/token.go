@@ -19,8 +19,8 @@ var tokenVerbs = []Verb{
 	changes(adminapi.RevokeToken, RevokeToken),
 }
 
-// CreateToken issues a registration token, as the marketplace hands one to a buyer who sets up an account. A sandbox
-// takes a given token.
+// CreateToken issues a registration token, as the marketplace does for a buyer who sets up an account. A sandbox also
+// takes a token that is given.
 func CreateToken(in adminapi.TokenRequest) Act[adminapi.Token] {
 	return func(p *Plan) (Find[adminapi.Token], *metering.Error) {
 		t, exists, err := p.addToken(&in)
@@ -40,7 +40,8 @@ func CreateToken(in adminapi.TokenRequest) Act[adminapi.Token] {
 	}
 }
 
-// addToken adds a registration token, made unless it is given. One that is there already must stand for the same.
+// addToken adds a registration token, and makes it unless it is given. A given token that exists already must stand
+// for the same product and buyer.
 func (p *Plan) addToken(in *adminapi.TokenRequest) (t store.RegistrationToken, exists bool, err *metering.Error) {
 	var buyer *metering.Account
 	var badBuyer, badTime, badToken *metering.Error
@@ -82,7 +83,7 @@ func (p *Plan) addToken(in *adminapi.TokenRequest) (t store.RegistrationToken, e
 			t.ID[i] = byte(t.Issued >> (40 - 8*i))
 		}
 	}
-	// ResolveCustomer may return it before there is an agreement.
+	// ResolveCustomer may return the customer identifier before there is an agreement.
 	if err := p.makeCustomer(product.Seller, buyer.ID); err != nil {
 		return t, false, err
 	}
@@ -93,7 +94,7 @@ func (p *Plan) addToken(in *adminapi.TokenRequest) (t store.RegistrationToken, e
 	return t, false, nil
 }
 
-// token returns the registration token of the given id, also one that the plan adds, or nil.
+// token returns the registration token of the given id, also one that the plan adds; nil if there is none.
 func (p *Plan) token(id [16]byte) (*store.RegistrationToken, *metering.Error) {
 	for i := range p.tokens {
 		if p.tokens[i].ID == id {
@@ -135,8 +136,8 @@ func tokenID(field, s string) (id [16]byte, err *metering.Error) {
 	return id, nil
 }
 
-// Tokens are registration tokens that have been read from the store, shown in that order; false if one is for a product
-// or buyer that this state does not know yet.
+// Tokens returns what is shown of registration tokens that were read from the store, in the same order. known is
+// false if one of them is for a product or buyer that this state does not have yet.
 func (v *View) Tokens(read []store.RegistrationToken) (shown []adminapi.Token, known bool) {
 	shown = []adminapi.Token{}
 	for i := range read {
@@ -149,7 +150,7 @@ func (v *View) Tokens(read []store.RegistrationToken) (shown []adminapi.Token, k
 	return shown, true
 }
 
-// TokenCursor returns the id of a token behind which a page begins, of the page before it; of zeros for the first page.
+// TokenCursor returns the id in a cursor: that of the last token of the page before. For the first page it is zero.
 func TokenCursor(after string) (id [16]byte, err *metering.Error) {
 	if after == "" {
 		return id, nil
@@ -183,13 +184,13 @@ func RevokeToken(of adminapi.TokenPath) Act[adminapi.None] {
 	}
 }
 
-// registrationToken returns the token of the given id: the id and a code that only this ledger can make. In plain
-// base64 it holds the characters + / = that a token must survive on its way through a form (metering-api 3.1).
+// registrationToken returns the token of the given id: the id and a code that only this ledger can make. It is plain
+// base64, so it can have the characters + / = that a token must keep on its way through a form (metering-api 3.1).
 func (s *State) registrationToken(id [16]byte) string {
 	return base64.StdEncoding.EncodeToString(append(id[:], s.derive("registration token", string(id[:]))...))
 }
 
-// RegistrationTokenID returns the id of a registration token; ok is false for what cannot be one of this ledger.
+// RegistrationTokenID returns the id in a registration token; ok is false if the token is not one of this ledger.
 func (s *State) RegistrationTokenID(token string) (id [16]byte, ok bool) {
 	if len(token) <= 128 {
 		b, err := base64.StdEncoding.DecodeString(token)
@@ -204,8 +205,8 @@ func (s *State) RegistrationTokenID(token string) (id [16]byte, ok bool) {
 	return id, err == nil
 }
 
-// givenToken returns the id of a registration token that a sandbox was given: it begins with zeros, where those that
-// are made have the time.
+// givenToken returns the id for a registration token that a sandbox was given. It begins with zeros, where the ids of
+// made tokens have the time.
 func (s *State) givenToken(token string) (id [16]byte, err *metering.Error) {
 	if !s.cfg.Sandbox {
 		return id, invalid("registration_token: a production ledger makes its tokens: leave it out")

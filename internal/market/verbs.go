@@ -8,13 +8,14 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// Verb is a verb of the admin API with what it asks of the marketplace. Each noun's file has those of the noun, beside
-// their acts, which take what their verbs take.
+// Verb is a verb of the admin API with the act or read of the marketplace that it asks for. The file of each noun has
+// the noun's verbs beside its acts, which take the same input as the verbs.
 type Verb = adminapi.Served[Desk]
 
-// Desk is where an operator's verbs are done: package ledger has the state, the locks and the commit.
+// Desk carries out an operator's verbs. Package ledger implements it, because it has the state, the locks and the
+// commit.
 type Desk interface {
-	// Act plans, commits, and then finds.
+	// Act plans, commits, and then finds the answer.
 	Act(context.Context, Act[adminapi.None]) error
 	// Find finds one thing.
 	Find(context.Context, Find[adminapi.None]) error
@@ -48,7 +49,7 @@ func changes[In, Out any](v adminapi.Verb[In, Out], act func(In) Act[Out]) Verb 
 	})
 }
 
-// finds binds a verb to what finds one thing.
+// finds binds a verb to a read.
 func finds[In, Out any](v adminapi.Verb[In, Out], find func(In) Find[Out]) Verb {
 	return adminapi.Bind(v, func(ctx context.Context, d Desk, in In) (out Out, err error) {
 		err = d.Find(ctx, into(&out, find(in)))
@@ -71,7 +72,7 @@ func lists[In, R any, P adminapi.Paged[In]](v adminapi.Verb[In, adminapi.Page[R]
 	})
 }
 
-// into has what is found put into out.
+// into returns a Find that stores what find returns in out.
 func into[R any](out *R, find Find[R]) Find[adminapi.None] {
 	return func(v *View) (none adminapi.None, err *metering.Error) {
 		*out, err = find(v)

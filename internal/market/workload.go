@@ -14,7 +14,8 @@ var workloadVerbs = []Verb{
 	lists(adminapi.ListWorkloads, Workloads),
 }
 
-// WorkloadRole is the role whose sessions workloads get unless another one is named. It is made as needed.
+// WorkloadRole is the role whose sessions workloads get unless another role is named. It is made when it is first
+// needed.
 const WorkloadRole = "meterd-workload"
 
 // The life of a workload's credentials (AssumeRole, AWS STS API Reference).
@@ -24,9 +25,10 @@ const (
 	defaultSession = time.Hour
 )
 
-// CreateWorkloadCredentials adds a workload that is new, or gives it the role that is named, and mints credentials for
-// it. A workload is known by its account, platform and resource id, and keeps its id for ever. One that is known and has
-// the role needs no act: see [View.Credentials]. wall is the time by the wall clock, by which sessions expire.
+// CreateWorkloadCredentials adds a workload that is new, or gives it the role that is named, and mints credentials
+// for it. A workload is known by its account, platform and resource id, and keeps its id for ever. A known workload
+// that keeps its role needs no act: see [View.Credentials]. wall is the time by the wall clock, by which sessions
+// expire.
 func CreateWorkloadCredentials(in adminapi.WorkloadRequest, wall time.Time) Act[adminapi.WorkloadCredentials] {
 	return func(p *Plan) (Find[adminapi.WorkloadCredentials], *metering.Error) {
 		id, exists, err := p.addWorkload(&in.Workload)
@@ -50,11 +52,11 @@ func CreateWorkloadCredentials(in adminapi.WorkloadRequest, wall time.Time) Act[
 	}
 }
 
-// ErrUnsettled says that a workload is new, or is to have another role, so that its credentials take an act.
+// ErrUnsettled says that a workload is new or is to have another role, so that making its credentials needs an act.
 var ErrUnsettled = conflict("resource_id: the workload is not known, or has another role")
 
-// Credentials mints credentials of a workload that is known, with the role that it has, and says so in words. Nothing of
-// the marketplace changes by that. If it is not so the error is [ErrUnsettled].
+// Credentials mints credentials of a known workload, with the role that it has, and returns a summary in words.
+// Nothing in the marketplace changes. If the workload is new or is to have another role the error is [ErrUnsettled].
 func (v *View) Credentials(in *adminapi.WorkloadRequest, wall time.Time, random io.Reader) (out adminapi.WorkloadCredentials, summary string, err *metering.Error) {
 	n, _ := metering.ParseAccountID(in.AccountID)
 	platform, _ := metering.ParsePlatform(in.Platform)
@@ -110,7 +112,7 @@ func (s *State) credentials(in *adminapi.WorkloadRequest, w *metering.Workload, 
 	return out, nil
 }
 
-// sessionName makes a resource id a valid name of a session: the end of it, which tells more than the start.
+// sessionName makes a valid session name from a resource id: the end of it, which says more than the start.
 func sessionName(resource string) string {
 	b := []byte(resource)
 	for i, c := range b {
@@ -125,8 +127,8 @@ func sessionName(resource string) string {
 	return string(b)
 }
 
-// addWorkload adds a workload. That it has another role than the one given is no difference to a workload that is
-// there already: see sameRole.
+// addWorkload adds a workload. If the workload exists already, another role than the given one is no difference here:
+// see sameRole.
 func (p *Plan) addWorkload(in *adminapi.Workload) (id uint32, exists bool, err *metering.Error) {
 	var badPlatform, badRegion, badRole *metering.Error
 	account, badAccount := p.holder(in.AccountID)
@@ -139,7 +141,7 @@ func (p *Plan) addWorkload(in *adminapi.Workload) (id uint32, exists bool, err *
 		badRegion = p.absent(noRegion("region", in.Region), in.Region, "regions")
 	}
 	if badAccount == nil && in.Role != "" && in.Role != WorkloadRole {
-		_, badRole = p.workloadRole(account.ID, in.Role) // adds none of another name
+		_, badRole = p.workloadRole(account.ID, in.Role) // does not add a role of another name
 	}
 	if err := p.flaws(badAccount, badPlatform, checkText("resource_id", in.ResourceID, 1, 128), badRegion, badRole); err != nil {
 		return 0, false, err
@@ -175,7 +177,7 @@ func (p *Plan) workloadRole(account uint32, name string) (uint32, *metering.Erro
 	return p.putPrincipal(account, iam.Role, WorkloadRole, []string{metering.MeterUsage.Info().Action, metering.RegisterUsage.Info().Action}, nil), nil
 }
 
-// sameRole returns an error unless the workload that is there has the role that in names, if it names one.
+// sameRole returns an error if in names a role and the existing workload has another one.
 func (p *Plan) sameRole(id uint32, in *adminapi.Workload) *metering.Error {
 	role := p.principals.at(p.workloads.at(id).Role)
 	if in.Role != "" && in.Role != role.Name {
