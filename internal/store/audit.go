@@ -20,7 +20,7 @@ type Call struct {
 	Principal uint32
 	AccessKey uint32
 	Workload  uint32
-	Client    int64  // the call, this one or an earlier one, that has Source, Agent and Session: see [Clients]; 0 if they are here and no other call refers to them
+	Client    int64  // the call, this one or an earlier one, whose row has Source, Agent and Session: see [Clients]; 0 if this row has them and no other call refers to it
 	Source    string // these three are read by [Reader.Client]
 	Agent     string
 	Session   string // see [Session]
@@ -30,11 +30,11 @@ type Call struct {
 	Detail    []byte // see [ParseDetail]; nil for none
 }
 
-// AcceptClock is how the Text of an act begins that says that the clock is right: ledger time may go back there.
+// AcceptClock is the beginning of the Text of an act that accepts the clock. Ledger time may go back at such an act.
 const AcceptClock = "accept the clock at "
 
-// A detail is what cannot be rebuilt from the other columns of its audit row and from usage rows. Its first byte says
-// which form it has. The numbers are stored, and never change.
+// A detail holds what cannot be rebuilt from the other columns of its audit row and from usage rows. Its first byte
+// says which form it has. These numbers are stored and never change.
 const (
 	detailLeftOut = 1 // records that were not stored, each as AppendLeftOut writes it
 	detailRefusal = 2 // a message and the start of the body
@@ -58,11 +58,11 @@ type LeftOut struct {
 	Index   int              // the record's place in the call, from 0
 	Outcome metering.Outcome // any but metering.Stored
 	Line    metering.Line    // without region, allocations and id
-	Sent    string           // what has no number: the name of a buyer that is not known, or an AgentCore runtime's ClientToken
+	Sent    string           // the part that has no number: the name of an unknown buyer, or an AgentCore runtime's ClientToken
 }
 
-// AppendLeftOut appends a record that was not stored to a detail that holds none but such, in the order of the call. For
-// the parameters see [LeftOut].
+// AppendLeftOut appends a record that was not stored to a detail of such records, which must be in the order of the
+// call. For the parameters see [LeftOut].
 func AppendLeftOut(b []byte, index int, o metering.Outcome, line *metering.Line, sent string) []byte {
 	if len(b) == 0 {
 		b = append(b, detailLeftOut)
@@ -76,8 +76,8 @@ func AppendLeftOut(b []byte, index int, o metering.Outcome, line *metering.Line,
 	return append(b, sent...)
 }
 
-// AppendRefusal appends the detail of a refused call to b, which is empty: the start of the refusal's message and of the
-// call's body.
+// AppendRefusal appends the detail of a refused call to b, which must be empty: the start of the refusal's message
+// and of the call's body.
 func AppendRefusal(b []byte, message string, body []byte) []byte {
 	b = append(b, detailRefusal)
 	message = message[:min(len(message), maxDetailMessage)]
@@ -86,14 +86,14 @@ func AppendRefusal(b []byte, message string, body []byte) []byte {
 	return append(b, body[:min(len(body), maxDetailBody)]...)
 }
 
-// AppendText appends a detail that is words to b, which is empty.
+// AppendText appends a detail of words to b, which must be empty.
 func AppendText(b []byte, text string) []byte { return append(append(b, detailText), text...) }
 
 // ErrDetail is the error of [ParseDetail].
 var ErrDetail = errors.New("the detail of the audit row is damaged")
 
-// ParseDetail reads what [AppendLeftOut], [AppendRefusal] or [AppendText] has written; nil is the empty Detail. It is
-// strict: what they cannot have written is ErrDetail.
+// ParseDetail reads what [AppendLeftOut], [AppendRefusal] or [AppendText] has written; nil is the empty Detail.
+// Anything that they cannot have written is ErrDetail.
 func ParseDetail(b []byte) (d Detail, err error) {
 	if b == nil {
 		return d, nil
@@ -164,7 +164,7 @@ func (o *LeftOut) parse(b []byte) ([]byte, error) {
 	return b[n:], nil
 }
 
-// uvarint is [binary.Uvarint] for shortest forms only.
+// uvarint is [binary.Uvarint], but takes only the shortest form of a number.
 func uvarint(b []byte) (n uint64, size int) {
 	if n, size = binary.Uvarint(b); size > 1 && b[size-1] == 0 {
 		return 0, 0

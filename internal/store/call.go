@@ -11,22 +11,22 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// Client is who called, as far as that repeats from call to call: it is stored with the first call of a day, to which
-// the others refer. A user agent is many times as long as the rest of an audit row.
+// Client is the part of who called that is the same for many calls. It is stored with the first call of a day, and
+// later calls refer to that one, because a user agent is many times as long as the rest of an audit row.
 type Client struct {
 	Source string // network address
 	Agent  string // the User-Agent header, bounded and cleaned
 	Session
 }
 
-// Session is what temporary credentials say beyond whose they are. In audit rows it is a JSON object, to which members
-// can be added: those that a version does not know it ignores.
+// Session is what temporary credentials say besides whom they belong to. Audit rows hold it as a JSON object, to
+// which later versions can add members; a version ignores members that it does not know.
 type Session struct {
 	AccessKeyID string `json:"access_key_id,omitempty"` // "ASIA…"
 	Name        string `json:"name,omitempty"`          // of the role session
 }
 
-// text returns what is stored of the session; nothing of none.
+// text returns the session as it is stored, and nil for none.
 func (s Session) text() string {
 	if s == (Session{}) {
 		return ""
@@ -35,7 +35,7 @@ func (s Session) text() string {
 	return string(b)
 }
 
-// client returns who called if the audit row says so itself.
+// client returns who called, if the audit row itself says so.
 func (c *Call) client() (Client, error) {
 	who := Client{Source: c.Source, Agent: c.Agent}
 	if c.Session == "" {
@@ -47,7 +47,7 @@ func (c *Call) client() (Client, error) {
 	return who, nil
 }
 
-// Client returns who made a call that was read.
+// Client returns who made a call, which must have been read from the store.
 func (r *Reader) Client(c *Call) (Client, error) {
 	if c.Client == 0 || c.Client == c.Seq {
 		return c.client()
@@ -62,19 +62,19 @@ func (r *Reader) Client(c *Call) (Client, error) {
 	return first.client()
 }
 
-// maxClients is how many clients [Clients] knows; then it begins anew. It is a variable only for tests.
+// maxClients is how many clients [Clients] remembers before it forgets all of them. It is a variable only for tests.
 var maxClients = 1 << 14
 
-// Clients knows which calls of a day say who their clients are, so that later calls of the same writer can refer to them.
-// The zero value knows none.
+// Clients remembers which calls of a day say who their clients are, so that later calls of the same writer can refer
+// to them. The zero value remembers none.
 type Clients struct {
 	writer int64
 	day    metering.Hour
-	known  map[Client]int64 // in calls that are durable
-	fresh  map[Client]int64 // in calls of the transaction at hand
+	known  map[Client]int64 // in durable calls
+	fresh  map[Client]int64 // in calls of the present transaction
 }
 
-// Begin is called when a transaction begins. What was told in one that has not been kept is forgotten.
+// Begin must be called when a transaction begins. It forgets the clients of a transaction that was not kept.
 func (k *Clients) Begin() {
 	clear(k.fresh)
 	if k.known == nil || len(k.known) >= maxClients {
@@ -82,7 +82,7 @@ func (k *Clients) Begin() {
 	}
 }
 
-// Keep is called when the transaction is durable.
+// Keep must be called when the transaction is durable.
 func (k *Clients) Keep() {
 	for who, seq := range k.fresh {
 		k.known[who] = seq
@@ -90,7 +90,7 @@ func (k *Clients) Keep() {
 	clear(k.fresh)
 }
 
-// Tell has an audit row, of which Seq and At are set, say who made the call, or refer to a row that does.
+// Tell makes an audit row, of which Seq and At are set, say who made the call or refer to a row that says it.
 func (k *Clients) Tell(c *Call, who Client) {
 	writer, _ := Place(c.Seq)
 	if day := dayOfCall(c); writer != k.writer || day != k.day {
@@ -106,7 +106,7 @@ func (k *Clients) Tell(c *Call, who Client) {
 		c.Client, c.Source, c.Agent, c.Session = seq, "", "", ""
 		return
 	}
-	who.Source, who.Agent = strings.Clone(who.Source), strings.Clone(who.Agent) // which may be parts of something large
+	who.Source, who.Agent = strings.Clone(who.Source), strings.Clone(who.Agent) // copied, because they may be parts of a large string
 	k.fresh[who] = c.Seq
 	c.Client, c.Source, c.Agent, c.Session = c.Seq, who.Source, who.Agent, who.text()
 }
@@ -114,7 +114,7 @@ func (k *Clients) Tell(c *Call, who Client) {
 // dayOfCall returns the first hour of the day of a call: see [Clients].
 func dayOfCall(c *Call) metering.Hour { return c.At.Hour() / 24 * 24 }
 
-// callRun follows the calls of a store to find where runs of them begin: see table call_hour.
+// callRun follows the calls of a store to find where runs of calls begin: see table call_hour.
 type callRun struct {
 	seq int64
 	at  metering.Instant
@@ -122,16 +122,16 @@ type callRun struct {
 
 const insertCallHour = "INSERT INTO call_hour (first, hour) VALUES ($1,$2)"
 
-// begins takes the next call, and reports whether a run begins with it: it is the first one that is seen of its writer,
-// or of its hour, or its time goes back.
+// begins takes the next call, and reports whether a run begins with it: it is the first call of its writer or of its
+// hour, or its time is before that of the call before.
 func (r *callRun) begins(c *Call) bool {
 	before := *r
 	r.seq, r.at = c.Seq, c.At
 	return before.seq == 0 || before.seq>>callBits != c.Seq>>callBits || before.at.Hour() != c.At.Hour() || c.At < before.at
 }
 
-// CallHours calls f for each run of calls, with the first call's Seq and their hour, in the order of Seq. It reports
-// whether the ledger notes them, which those of earlier versions do not.
+// CallHours calls f for each run of calls, with the Seq of the first call and the hour, in the order of Seq. noted is
+// false for ledgers of earlier versions, which do not note runs.
 func (r *Reader) CallHours(f func(first int64, hour metering.Hour) error) (noted bool, err error) {
 	schema, err := r.schema()
 	if err != nil || schema < 4 {
@@ -142,7 +142,7 @@ func (r *Reader) CallHours(f func(first int64, hour metering.Hour) error) (noted
 	})
 }
 
-// Moment is a place among all calls in the order of their times, and of their Seqs where times are the same.
+// Moment is a place among all calls in the order of their times, and of their Seqs where times are equal.
 type Moment struct {
 	At  metering.Instant
 	Seq int64
@@ -155,9 +155,9 @@ func (m Moment) compare(o Moment) int {
 	return cmp.Or(cmp.Compare(m.At, o.At), cmp.Compare(m.Seq, o.Seq))
 }
 
-// CallsBackward calls f for each call from one time to the moment before another one, the latest first, until f returns
-// ErrEnough. It reads what it hands over, and little else. Who wants to go on later does so from the last call's
-// [Call.When]. The call is only valid until f returns.
+// CallsBackward calls f for each call from the given time to the moment before, the latest call first, until f
+// returns ErrEnough. It reads little more than the calls that f gets. To go on later, pass the last call's
+// [Call.When] as before. The call is only valid until f returns.
 func (r *Reader) CallsBackward(from metering.Instant, before Moment, f func(*Call) error) error {
 	var hours [][]backwardRun // each hour's
 	err := r.query("SELECT first, hour FROM call_hour WHERE hour BETWEEN $1 AND $2 ORDER BY hour DESC, first DESC", func(c columns) error {
@@ -213,10 +213,10 @@ type backwardRun struct {
 	hour  metering.Hour
 	first int64
 	end   int64  // what is left to be read is before it
-	calls []Call // read, but not handed over
+	calls []Call // read, but not yet given to f
 }
 
-// open finds the end of the run, or the first of its calls that are not before the moment.
+// open finds the end of the run, or its first call that is not before the moment.
 func (b *backwardRun) open(r *Reader, before Moment) (err error) {
 	next, err := r.number("SELECT coalesce(min(first), 0) FROM call_hour WHERE first > $1", b.first)
 	if err != nil {

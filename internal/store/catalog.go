@@ -16,11 +16,11 @@ func (tx *Tx) PutMeta(name string, value []byte) error {
 	return tx.exec("INSERT INTO meta (name, value) VALUES ($1,$2) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value)
 }
 
-// row reads the columns of one row and keeps the first that cannot be what was written. Damage must be refused where
-// it is read: in memory it would be an index out of range.
+// row reads the columns of one row, and remembers the first that cannot have been written. Damage must be refused
+// where it is read: in memory it would become an index out of range.
 type row struct {
 	columns
-	most   map[string]int64 // of the tables whose rows are numbered: the largest number
+	most   map[string]int64 // for each table with numbered rows, the largest number
 	damage error
 }
 
@@ -33,7 +33,7 @@ func (r *row) number(column int, least, most int64) int64 {
 	return n
 }
 
-// of reads the number of a row of a table.
+// of reads a column with the number of a row of another table.
 func (r *row) of(table string, column int) uint32 {
 	return uint32(r.number(column, 1, r.most[table]))
 }
@@ -45,7 +45,7 @@ func (r *row) list(column int, into any) {
 	}
 }
 
-// bytes reads a value that must fill into.
+// bytes reads a value that must be as long as into.
 func (r *row) bytes(column int, into []byte) {
 	b := r.ColumnRawBlob(column)
 	if copy(into, b); len(b) != len(into) && r.damage == nil {
@@ -55,12 +55,14 @@ func (r *row) bytes(column int, into []byte) {
 
 func (r *row) instant(column int) metering.Instant { return metering.Instant(r.ColumnInt64(column)) }
 
-// Load calls f for the rows of the catalogue and the directory that acts of administration have changed since a revision,
-// and returns the revision that it has read. Revision 0 stands for all. What a row refers to comes before it, or was
-// there. Each row is a new one that f may keep: a pointer to a metering.RegionInfo, Account, Product, PublicKey,
-// Agreement, Customer or Workload, or a [Principal], [AccessKey] or [AdminToken]. Load refuses rows that cannot have been
-// written: numbers must have no gaps, and what a row refers to must be there. ErrWentBack means that the known revision
-// is not in the store's history.
+// Load calls f for the rows of the catalogue and the directory that acts of administration have changed since a
+// revision, and returns the revision that it has read. Revision 0 stands for all rows. A row comes after the rows
+// that it refers to, unless these have not changed. Each row is a new pointer that f may keep: to a
+// metering.RegionInfo, Account, Product, PublicKey, Agreement, Customer or Workload, or to a [Principal], [AccessKey]
+// or [AdminToken].
+//
+// Load refuses rows that cannot have been written: their numbers must have no gaps, and what they refer to must
+// exist. ErrWentBack means that the known revision is not in the store's history.
 func (r *Reader) Load(known Revision, f func(row any) error) (latest Revision, err error) {
 	if latest, err = r.revision(known); err != nil {
 		return latest, err
@@ -103,7 +105,8 @@ func (r *Reader) Load(known Revision, f func(row any) error) (latest Revision, e
 	return latest, nil
 }
 
-// counter refuses gaps among rows that are counted from 1, all of them or those of one thing, in the order of their keys.
+// counter refuses gaps in numbers that count from 1, for all rows or for the rows of each thing, in the order of
+// their keys.
 type counter struct {
 	k   *kind
 	all bool // whether all rows are read
@@ -153,8 +156,8 @@ func (r *Reader) Registrations(f func(metering.Registration) error) error {
 	})
 }
 
-// rows calls f for each row of a statement, and refuses damage. An error says which table's and what the row's first
-// column is.
+// rows calls f for each row of a statement, and refuses damage with an error that names the table and the value of
+// the row's first column.
 func (r *Reader) rows(table, sql string, most map[string]int64, f func(*row) error, args ...any) error {
 	one := row{most: most}
 	return r.query(sql, func(c columns) error {
@@ -236,8 +239,8 @@ func (r *Reader) number(sql string, args ...any) (n int64, err error) {
 	return n, err
 }
 
-// requestSlack is how far rows may stand from the order of their request ids' times, in milliseconds, to be found by
-// them. An id is drawn when its request arrives, a row is appended when its group is committed.
+// requestSlack is how many milliseconds rows may be out of the order of their request ids' times and still be found
+// by these times. An id is made when its request arrives; a row is appended when its group is committed.
 const requestSlack = 10_000
 
 // idMillis returns the time in a UUID of version 7.

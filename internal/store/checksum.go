@@ -7,15 +7,16 @@ import (
 )
 
 // Checksum is the running checksum of the catalogue: the exclusive or of the hashes of all rows that acts of
-// administration write. Each act takes the rows that it replaces out of it and puts its own in, and notes the result in
-// its revision. So a page whose last write was lost, which is a whole page with a right checksum of its own, shows.
+// administration write. Each act takes the rows that it replaces out of the checksum, puts its own in, and notes the
+// result in its revision. This also reveals a page whose last write was lost, which is a whole page with a right
+// checksum of its own.
 type Checksum [sha256.Size]byte
 
 // emptyCatalogue is the checksum of no rows. It is not zero, which stands for a revision without one.
 var emptyCatalogue = Checksum(sha256.Sum256(nil))
 
-// add puts a row's hash into the checksum, or takes it out. Values that are zero are left out of the hash, so that
-// a column which is added later, with zero as its default, leaves it as it is.
+// add puts a row's hash into the checksum or, if the hash is in it, takes it out. The hash leaves out values that are
+// zero, so that a column added later, with zero as its default, does not change it.
 func (c *Checksum) add(table string, columns []string, values []any) {
 	b := append(make([]byte, 0, 512), table...)
 	part := func(column string, kind byte, n int) {

@@ -10,14 +10,14 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// A ledger is moved by copying it as often as one likes while it is served, sealing it, copying the rest, and opening
-// the copy. It is never open in two places: a sealed ledger takes nothing more, and an unfinished copy is not opened.
-// Everything can be interrupted at any time and done again.
+// To move a ledger, one copies it as often as one likes while it is served, seals it, copies the rest, and opens the
+// copy. It is never open in two places: a sealed ledger takes nothing more, and an unfinished copy is not opened.
+// Every step can be interrupted at any time and done again.
 
 // Copied is what a copy holds.
 type Copied struct{ Calls, Records int64 }
 
-// target is a copy in the making: it runs transactions that no other process's can disturb.
+// target is a copy that is being made. Its transactions cannot be disturbed by another process.
 type target interface {
 	Update(f func(*Tx) error) error
 	View(ctx context.Context, f func(*Reader) error) error
@@ -27,8 +27,8 @@ type target interface {
 // copyRows is how many calls are copied in one transaction.
 const copyRows = 2000
 
-// Copy copies what there is in a ledger, beside running servers if there are any, to a place that holds nothing or an
-// earlier copy of the same ledger, and says how much was added. progress is called after each transaction.
+// Copy copies a ledger, beside running servers if there are any, to a place that holds nothing or an earlier copy of
+// the same ledger. It returns how much was added, and calls progress after each transaction.
 func Copy(from, to string, progress func(Copied)) (sum Copied, err error) {
 	err = Read(from, func(r *Reader, meta Meta) (err error) {
 		if err := errors.Join(whole(r), readByKeys(r)); err != nil {
@@ -53,7 +53,7 @@ func Copy(from, to string, progress func(Copied)) (sum Copied, err error) {
 	return sum, err
 }
 
-// readByKeys has the usage of calls be read by its keys, however little the planner knows of it.
+// readByKeys makes the database read the usage of calls by its keys, however little its planner knows of the table.
 func readByKeys(r *Reader) (err error) {
 	if p, ok := r.reader.(*postgresReader); ok {
 		_, err = p.tx.Exec(p.ctx, planByKeys, true)
@@ -61,8 +61,8 @@ func readByKeys(r *Reader) (err error) {
 	return err
 }
 
-// openCopy makes the copy if it is not there yet. Of a ledger that has been sealed only the copy is made that it was
-// sealed for.
+// openCopy makes the copy if it does not exist yet. For a ledger that has been sealed it only makes the copy that the
+// ledger was sealed for.
 func openCopy(r *Reader, from, to string, meta Meta) (target, error) {
 	sealed, err := readSeal(r)
 	if err != nil {
@@ -94,7 +94,7 @@ func openCopy(r *Reader, from, to string, meta Meta) (target, error) {
 	return resumeCopy(to, meta, c.meta.Sealed == nil && meta.Sealed != nil)
 }
 
-// resumeCopy opens a copy that is there; older says that the secret has been sealed since.
+// resumeCopy opens an existing copy. older means that the ledger's secret has been sealed since the copy was begun.
 func resumeCopy(to string, meta Meta, older bool) (c target, err error) {
 	if IsURL(to) {
 		c, err = openPostgresCopy(to)
@@ -115,7 +115,7 @@ func resumeCopy(to string, meta Meta, older bool) (c target, err error) {
 
 // copyCatalog copies what has changed of the catalogue since the last time, in one transaction.
 func copyCatalog(r *Reader, c target) error {
-	var known Revision // of the copy, which is the origin's, or has nothing yet
+	var known Revision // the copy's revision, which is one of the origin's, or zero
 	err := c.View(context.Background(), func(r *Reader) (err error) {
 		if known, err = r.revision(known); known.N == 0 {
 			known = Revision{}
@@ -139,13 +139,13 @@ func copyCatalog(r *Reader, c target) error {
 	})
 }
 
-// copyHistory copies the revisions that come after the one of the copy.
+// copyHistory copies the revisions after the copy's own.
 func copyHistory(r *Reader, tx *Tx, known Revision) error {
 	from := int64(0)
 	if known.N > 0 {
 		from = known.N + 1
 	}
-	if err := tx.exec("DELETE FROM revision WHERE n >= $1", from); err != nil { // that a new copy was made with
+	if err := tx.exec("DELETE FROM revision WHERE n >= $1", from); err != nil { // the revision that a new copy begins with
 		return err
 	}
 	latest, err := r.revision(Revision{})
@@ -163,7 +163,7 @@ func copyHistory(r *Reader, tx *Tx, known Revision) error {
 	})
 }
 
-// copyTokens copies registrations and tokens of both kinds, all of them each time, for they change.
+// copyTokens copies registrations and tokens of both kinds. It copies all of them each time, because they change.
 func copyTokens(r *Reader, c target) error {
 	err := c.Update(func(tx *Tx) error {
 		if err := tx.exec("DELETE FROM client_token WHERE workload > $1", 0); err != nil {
@@ -208,7 +208,7 @@ func copyTokens(r *Reader, c target) error {
 	return err
 }
 
-// copyCalls copies the calls of each writer that come after those that the copy has, with their usage rows.
+// copyCalls copies, for each writer, the calls that the copy lacks, with their usage rows.
 func copyCalls(r *Reader, c target, progress func(Copied)) error {
 	for next := int64(0); ; {
 		first, err := r.number("SELECT coalesce(min(seq), 0) FROM call WHERE seq > $1", next)
@@ -310,7 +310,7 @@ func openPostgresCopy(url string) (*postgresCopy, error) {
 	return &postgresCopy{conn: conn, ctx: ctx, days: db.makePartitions, done: pool.Close}, nil
 }
 
-// Update makes the partitions that f's rows are for, and runs it again then.
+// Update makes the partitions that the rows of f need, and then runs f again.
 func (c *postgresCopy) Update(f func(*Tx) error) error {
 	for {
 		t := &postgresTx{ctx: c.ctx, conn: c.conn, run: c.run, days: map[int32]struct{}{}}
@@ -347,7 +347,7 @@ func (c *postgresCopy) Close() error {
 	return c.conn.Close(c.ctx)
 }
 
-// restore stores the rows in the database, and keeps writers to come from the numbers of those who have written them.
+// restore stores the rows in the database, and keeps their writers' numbers from being given to new writers.
 func (t *postgresTx) restore(calls []Call, claims []Claim) error {
 	first, last := &calls[0], &calls[len(calls)-1]
 	writer, n := Place(last.Seq)
@@ -370,7 +370,7 @@ func (t *postgresTx) restore(calls []Call, claims []Claim) error {
 	return nil
 }
 
-// restore stores the rows in the folder. The index is not asked: it is loaded when the copy is opened.
+// restore stores the rows in the folder. It does not ask the index, which is loaded when the copy is opened.
 func (tx *sqliteTx) restore(_ []Call, claims []Claim) error {
 	firsts := map[metering.Hour]int64{}
 	for i := range claims {
@@ -378,7 +378,7 @@ func (tx *sqliteTx) restore(_ []Call, claims []Claim) error {
 		if _, known := firsts[u.Hour]; !known {
 			firsts[u.Hour] = u.Seq
 		}
-		if err := tx.insert(u); err != nil { // with its number: rows of other writers may stand behind it
+		if err := tx.insert(u); err != nil { // with its number, because rows of other writers may come after it
 			return err
 		}
 	}

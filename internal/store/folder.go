@@ -22,8 +22,8 @@ const (
 	othersMay fs.FileMode = 0o022 // bits of those who others let write
 )
 
-// Own returns an error unless there is a file at the path: fs.ErrNotExist if there is nothing, and another one for a
-// link, a folder and whatever else is none of meterd's.
+// Own returns an error unless there is a file at the path: fs.ErrNotExist if there is nothing, and another error for
+// a link, a folder or anything else that meterd does not make.
 func Own(path string) error {
 	_, err := own(path)
 	return err
@@ -79,7 +79,7 @@ func RemoveOwn(path string) error {
 	return err
 }
 
-// makeOwnFolder makes a folder of meterd's own, if it is not there yet.
+// makeOwnFolder makes a folder of meterd's own if it does not exist yet.
 func makeOwnFolder(path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -97,7 +97,7 @@ func makeOwnFolder(path string) error {
 	return err
 }
 
-// asOwnerOf has f make something in a folder that then belongs to the owner of the folder.
+// asOwnerOf runs f, which makes something in a folder, so that what it makes belongs to the folder's owner.
 func asOwnerOf(dir, path string, f func() error) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -108,7 +108,7 @@ func asOwnerOf(dir, path string, f func() error) error {
 		return f()
 	}
 	err = as(uid, gid, f)
-	if errors.Is(err, fs.ErrPermission) { // the owner may not come there without root
+	if errors.Is(err, fs.ErrPermission) { // the owner may have no access there that root has
 		err = f()
 	}
 	if err == nil {
@@ -117,8 +117,8 @@ func asOwnerOf(dir, path string, f func() error) error {
 	return err
 }
 
-// private has nobody but its owner write into a folder of the ledger's. It refuses one of which that cannot be had, and
-// one that was made for more than a ledger.
+// private makes a folder of the ledger's writable for its owner alone. It refuses a folder where that is not
+// possible, and one that was made for more than a ledger.
 func private(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil || !hasModes || info.Mode()&othersMay == 0 {
@@ -134,8 +134,8 @@ func private(dir string) error {
 	return nil
 }
 
-// notEverybodys refuses a folder in which everybody may put another file in the place of one of meterd's. In one like /tmp
-// they may not.
+// notEverybodys refuses a folder in which everybody may replace one of meterd's files. In a folder like /tmp they may
+// not.
 func notEverybodys(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil || !hasModes || info.Mode()&0o002 == 0 || info.Mode()&fs.ModeSticky != 0 {
@@ -144,7 +144,7 @@ func notEverybodys(dir string) error {
 	return fmt.Errorf("everybody may write into %s (mode %04o) and put another file in the place of one that is made there; choose a folder where only you may", dir, info.Mode().Perm())
 }
 
-// ours refuses the folder of a ledger in which one of its names is somebody else's.
+// ours refuses the folder of a ledger if something that is not meterd's has one of the ledger's names.
 func ours(dir string) error {
 	path := filepath.Join(dir, file)
 	for _, name := range []string{path, path + "-wal", path + "-shm", path + "-journal", path + markSuffix, filepath.Join(dir, lockFile)} {
@@ -161,7 +161,7 @@ func ours(dir string) error {
 	return err
 }
 
-// tend has a file of the ledger be as it should, if it is there: read by nobody but its owner, who is that of the folder.
+// tend makes a file of the ledger, if it exists, readable for its owner alone, who must be the folder's owner.
 func tend(path string) error {
 	info, err := own(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -188,8 +188,8 @@ func tend(path string) error {
 	return nil
 }
 
-// makeBesides makes the files that SQLite adds to a database in use, which it would make with whatever mode the process
-// gives new files, and of whoever it runs as.
+// makeBesides makes the files that SQLite adds to a database in use. SQLite would make them with whatever mode and
+// owner the process gives new files.
 func makeBesides(path string) error {
 	for _, suffix := range []string{"-wal", "-shm"} {
 		f, err := CreateOwn(path + suffix)
@@ -205,13 +205,13 @@ func makeBesides(path string) error {
 	return nil
 }
 
-// makeDir makes the folder, and those above it that are missing, durably. One that is there may be from a run of this
-// whose sync has failed, so its name is synced too, where this process may.
+// makeDir makes the folder, and missing ones above it, durably. It also syncs the name of a folder that exists, where
+// this process may, because an earlier run may have made that folder and failed to sync it.
 func makeDir(dir string) error {
 	parent := filepath.Dir(dir)
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
 		err := SyncDir(parent)
-		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) { // it cannot have made it
+		if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) { // then this user cannot have made it either
 			return nil
 		}
 		return err

@@ -2,5 +2,5 @@
 
 package store
 
-// as runs f. What it makes is given to the other user afterwards.
+// as runs f. Its caller gives what f makes to the other user afterwards.
 func as(_, _ int, f func() error) error { return f() }

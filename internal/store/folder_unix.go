@@ -8,16 +8,16 @@ import (
 	"syscall"
 )
 
-// hasModes is that files have modes, which say who may read and write them.
+// hasModes says that files have modes, which say who may read and write them.
 const hasModes = true
 
-// toSync is how a file is opened that is to be synced.
+// toSync is the mode in which a file is opened to be synced.
 const toSync = os.O_RDONLY
 
-// noFollow has a file not be opened through a symbolic link.
+// noFollow makes opening a file fail if its name is a symbolic link.
 const noFollow = syscall.O_NOFOLLOW
 
-// ownerOf returns whose a file is.
+// ownerOf returns the owner of a file.
 func ownerOf(info fs.FileInfo) (uid, gid int, known bool) {
 	s, known := info.Sys().(*syscall.Stat_t)
 	if !known {
@@ -32,10 +32,10 @@ func Mine(info fs.FileInfo) bool {
 	return !known || uid == 0 || uid == os.Geteuid()
 }
 
-// KeepPrivate has all files that the process makes from now on be read by nobody but their owner, whoever makes them.
+// KeepPrivate makes all files that the process makes from now on, in whatever way, readable for their owner alone.
 func KeepPrivate() { syscall.Umask(0o077) }
 
-// SyncDir makes the names in the folder durable: of files that were made, renamed or removed.
+// SyncDir makes the names in a folder durable, after files were made, renamed or removed.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -5,8 +5,9 @@ import (
 	"os"
 )
 
-// There are no modes and owners here as elsewhere: who may do what is inherited from the folder above, and a user's
-// folders are the user's alone. Links are refused before a file is opened, which who makes links may race.
+// Windows has other rights than modes and owners: they are inherited from the folder above, and a user's folders are
+// the user's alone. Links are refused before a file is opened, which somebody who makes links at that moment can
+// evade.
 
 const (
 	hasModes = false
@@ -16,7 +17,7 @@ const (
 
 func ownerOf(fs.FileInfo) (uid, gid int, known bool) { return 0, 0, false }
 
-// Mine reports true: it is not known whose a file is.
+// Mine reports true, because the owner of a file is not known here.
 func Mine(fs.FileInfo) bool { return true }
 
 func linksOf(fs.FileInfo) int { return -1 }

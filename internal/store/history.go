@@ -11,9 +11,9 @@ import (
 	"github.com/ncruces/go-sqlite3"
 )
 
-// Table revision has a row for each revision of the catalogue, with a mark that nobody can guess. Numbers are given
-// again after a database has gone back in time, marks are not: whoever knows a revision that is not in the table, mark
-// and all, knows things that never were, as far as the database is concerned.
+// Table revision has a row for each revision of the catalogue, with a random mark that nobody can guess. After a
+// database has gone back in time it gives the same numbers again, but never the same marks. So if a revision that a
+// node knows, with its mark, is not in the table, the node knows things that the database has lost.
 
 // ErrWentBack says that a shared store has lost what this process had read there or written to it.
 var ErrWentBack = errors.New("the database has gone back to an earlier state, as after a backup was restored or a standby that lagged behind was promoted: " +
@@ -27,13 +27,13 @@ type Revision struct {
 }
 
 func newMark() (mark [16]byte) {
-	rand.Read(mark[:]) // which never fails
+	rand.Read(mark[:]) // rand.Read never fails
 	return mark
 }
 
 // Revise notes that an act of administration changes the catalogue, which the caller knows at the given revision, and
-// runs puts, which writes what it changes. It returns the next revision, which is the catalogue's once the transaction
-// has been committed. ErrStale means that another node has changed it.
+// runs puts, which writes the changed rows. It returns the next revision, which the catalogue has once the
+// transaction is committed. ErrStale means that another node has changed the catalogue since.
 func (tx *Tx) Revise(known Revision, puts func() error) (Revision, error) {
 	next := Revision{N: known.N + 1, Mark: newMark()}
 	tx.revision, tx.sum = next.N, known.Sum
@@ -51,15 +51,15 @@ func (tx *Tx) putRevision(r Revision) error {
 	return tx.exec("INSERT INTO revision (n, mark, sum) VALUES ($1,$2,$3)", r.N, r.Mark[:], r.Sum[:])
 }
 
-// startHistory begins the history of a catalogue that the transaction has made.
+// startHistory begins the history of a new catalogue, which the transaction has made.
 func (tx *Tx) startHistory() error {
 	r := Revision{Mark: newMark(), Sum: emptyCatalogue}
 	subtle.XORBytes(r.Sum[:], r.Sum[:], tx.sum[:])
 	return tx.putRevision(r)
 }
 
-// revision returns the latest revision. It fails with ErrWentBack if the known one is not in the history, unless that
-// has no mark.
+// revision returns the latest revision. It fails with ErrWentBack if the known revision is not in the history, unless
+// the known revision has no mark.
 func (r *Reader) revision(known Revision) (latest Revision, err error) {
 	if latest.N, err = r.number("SELECT n FROM state WHERE name = 'revision'"); err != nil {
 		return latest, err
@@ -78,7 +78,7 @@ func (r *Reader) revision(known Revision) (latest Revision, err error) {
 	return latest, err
 }
 
-// revisions calls f for each revision in the history from one on.
+// revisions calls f for each revision in the history, beginning with number from.
 func (r *Reader) revisions(from int64, f func(Revision) error) error {
 	return r.readRevisions("WHERE n >= $1 ORDER BY n", f, from)
 }
@@ -101,10 +101,11 @@ func (r *Reader) readRevisions(where string, f func(Revision) error, args ...any
 	}, args...)
 }
 
-// begun reports whether the revision has all that this version notes of one.
+// begun reports whether the revision has everything that this version notes of a revision.
 func (r *Revision) begun() bool { return r.Mark != Revision{}.Mark && r.Sum != Checksum{} }
 
-// begin fills in what an earlier version has not noted of the latest revision, and returns the statement that stores it.
+// begin fills in what an earlier version did not note of the latest revision, and returns the statement that stores
+// it.
 func (r *Reader) begin(latest *Revision) (sql string, args []any, err error) {
 	if latest.Mark == (Revision{}.Mark) {
 		latest.Mark = newMark()
@@ -113,7 +114,7 @@ func (r *Reader) begin(latest *Revision) (sql string, args []any, err error) {
 	return "INSERT INTO revision (n, mark, sum) VALUES ($1,$2,$3) ON CONFLICT (n) DO UPDATE SET sum = excluded.sum", []any{latest.N, latest.Mark[:], latest.Sum[:]}, err
 }
 
-// beginHistory gives a history to a ledger in a folder that has none yet, as it was made by a version before.
+// beginHistory starts the history of a ledger in a folder that an earlier version has made without one.
 func beginHistory(r *Reader) error {
 	latest, err := r.revision(Revision{})
 	if err != nil || latest.begun() {
@@ -126,9 +127,9 @@ func beginHistory(r *Reader) error {
 	return query(r.reader.(*sqliteReader).c, sql, func(*sqlite3.Stmt) error { return nil }, args...)
 }
 
-// beginPostgresHistory returns the latest revision of the catalogue in a database. If it has no history yet, as no node
-// of this version has been there before, it is given one when those of versions before, which do not write it, are
-// fenced off.
+// beginPostgresHistory returns the latest revision of the catalogue in a database. If there is no history yet,
+// because no node of this version has used the database, it starts one, after fencing off the nodes of earlier
+// versions, which do not write it.
 func beginPostgresHistory(ctx context.Context, conn *pgx.Conn) (latest Revision, err error) {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		r := Reader{&postgresReader{ctx: ctx, tx: tx}}
@@ -140,7 +141,7 @@ func beginPostgresHistory(ctx context.Context, conn *pgx.Conn) (latest Revision,
 				return err
 			}
 		}
-		if latest, err = r.revision(Revision{}); err != nil || latest.begun() { // another one was quicker
+		if latest, err = r.revision(Revision{}); err != nil || latest.begun() { // another node was quicker
 			return err
 		}
 		sql, args, err := r.begin(&latest)
@@ -152,8 +153,8 @@ func beginPostgresHistory(ctx context.Context, conn *pgx.Conn) (latest Revision,
 	return latest, err
 }
 
-// CheckHistory looks whether the catalogue is what the acts of administration have made of it: that the history has each
-// revision since it was begun, to the latest, whose checksum the rows have.
+// CheckHistory checks that the catalogue is what the acts of administration have made of it: the history has every
+// revision since it was begun, and the rows have the checksum of the latest.
 func (r *Reader) CheckHistory(problem func(format string, args ...any)) error {
 	latest, err := r.revision(Revision{})
 	if err != nil {
@@ -167,7 +168,7 @@ func (r *Reader) CheckHistory(problem func(format string, args ...any)) error {
 		last = &v
 		return nil
 	})
-	if err != nil || last == nil { // a version before has written it
+	if err != nil || last == nil { // an earlier version has written the last one
 		return err
 	}
 	if last.N != latest.N {

@@ -13,36 +13,37 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// hourFile is a table of the keys of one hour on disk, ordered by their hashes and cut into buckets of some 4 KB,
-// of which it knows in memory where they end. A key that is there is found with one read. For one that is not there, as
-// those of new records that come late are, a filter of a byte a key saves the read nearly always. A file can be made
-// again from the rows of usage at any time, so it need not outlive anything; but what it says must be true, so that all
-// of it has checksums.
+// hourFile is a table on disk of the keys of one hour, ordered by their hashes and cut into buckets of some 4 KB,
+// whose ends are known in memory. Finding a key that is in the file takes one read. For a key that is not, such as
+// that of a new record that comes late, a filter of one byte a key nearly always saves the read. The file can be made
+// again from the rows of usage at any time, so it may be lost. But what it says must be true, so all of it has
+// checksums.
 type hourFile struct {
 	hourHead
 	path    string
 	file    *os.File
 	buckets []bucket
 	filter  filter
-	entries int64 // where they begin
+	entries int64 // where the entries begin
 	space   []byte
 }
 
-// hourHead is what a file begins with. The buckets and the filter follow, the checksum of all that, and the entries.
+// hourHead is the beginning of the file. The buckets' ends and the filter follow, the checksum of all that, and the
+// entries.
 type hourHead struct {
 	Magic   [8]byte
 	Hour    metering.Hour
-	Bits    uint32   // the first so many bits of a hash are its bucket
+	Bits    uint32   // how many first bits of a hash give its bucket
 	Lines   uint32   // of the filter
 	Keys    int64    // how many there are
-	Through int64    // the Seq of a call: all keys of its time are here
-	Request [16]byte // its request id, so that the file is not taken for another ledger's or another past's
+	Through int64    // the Seq of a call: the file has all keys of the hour from this call and the calls before it
+	Request [16]byte // the request id of that call, by which a file of another ledger, or of another past of this one, is told apart
 }
 
-// bucket is where a bucket ends, counted in entries, and the checksum of its bytes.
+// bucket says where a bucket ends, counted in entries, and has the checksum of its bytes.
 type bucket struct{ End, Sum uint32 }
 
-const bucketKeys = 1 << 8 // that a bucket has on average, or half as many
+const bucketKeys = 1 << 8 // in a bucket on average, or half as many
 
 var (
 	hourMagic = [8]byte{'m', 'e', 't', 'e', 'r', 'd', 'K', '1'}
@@ -155,17 +156,17 @@ func appendEntry(b []byte, e entry) []byte {
 	return b
 }
 
-// close closes the file and, if it is of no use any more, removes it.
+// close closes the file, and removes it if remove is set.
 func (h *hourFile) close(remove bool) {
 	h.filter.release()
-	_ = h.file.Close() // nothing is written to it
+	_ = h.file.Close() // the file was only read
 	if remove {
-		_ = RemoveOwn(h.path) // it will be overwritten or ignored
+		_ = RemoveOwn(h.path) // if this fails the file will be overwritten or ignored
 	}
 }
 
-// writeHourFile makes a file of the keys of a table and of another file, if there is one, which the new one replaces
-// if they have one name. It ends early if stopped says so.
+// writeHourFile makes a file of the keys of a table and of an older file, if there is one. The new file takes the old
+// one's place if their names are the same. It ends early when stopped returns true.
 func writeHourFile(path string, head hourHead, t *keyTable, old *hourFile, stopped func() bool) (written *hourFile, err error) {
 	most := t.keys
 	if old != nil {
@@ -174,7 +175,7 @@ func writeHourFile(path string, head hourHead, t *keyTable, old *hourFile, stopp
 	head.Magic, head.Keys = hourMagic, 0
 	head.Bits, head.Lines = uint32(stdbits.Len(uint(most/bucketKeys))), uint32(most/lineSize+1)
 	temp := path + ".new"
-	if err := RemoveOwn(temp); err != nil { // one that was not finished
+	if err := RemoveOwn(temp); err != nil { // the beginning of a file that was not finished
 		return nil, err
 	}
 	f, err := CreateOwn(temp)
@@ -206,7 +207,7 @@ func writeHourFile(path string, head hourHead, t *keyTable, old *hourFile, stopp
 
 var errEnded = errors.New("the store is being closed")
 
-// merge calls put with the entries of a table and of a file, if there is one, in the order of their hashes, each once.
+// merge calls put with each entry of a table and of a file, if there is one, once and in the order of their hashes.
 func merge(t *keyTable, old *hourFile, stopped func() bool, put func(hashed) error) error {
 	var waiting []hashed // of old
 	next := uint64(0)
@@ -265,7 +266,7 @@ type hourWriter struct {
 
 func (w *hourWriter) put(e hashed) error {
 	if w.Keys > 0 && e.hash == w.last.hash && e.key == w.last.key {
-		return nil // it is in both
+		return nil // it is in both the table and the file
 	}
 	for n := e.hash >> (64 - w.Bits); w.at < n; {
 		if err := w.end(); err != nil {
@@ -310,14 +311,14 @@ func (w *hourWriter) finish() error {
 	return err
 }
 
-// filter tells of most keys that are not there that they are not: a Bloom filter whose bits for a key are in one cache
+// filter is a Bloom filter: for most keys that are not in the file it says so. A key's bits are all in one cache
 // line.
 type filter struct {
-	bytes []byte // not Go's memory
+	bytes []byte // outside Go's heap
 	lines uint64
 }
 
-const lineSize = 64 // bytes of a line, and keys that it is for on average
+const lineSize = 64 // bytes of a line, and on average the keys for each line
 
 func newFilter(lines uint32) filter { return filter{allocate(int(lines) * lineSize), uint64(lines)} }
 
@@ -326,7 +327,7 @@ func (f *filter) release() {
 	*f = filter{}
 }
 
-// bits returns the line of a hash, and its six bits in it, nine bits of a number for each.
+// bits returns the line of a hash, and a number that says in nine bits each where the hash's six bits are in the line.
 func (f *filter) bits(hash uint64) (line []byte, bits uint64) {
 	n, _ := stdbits.Mul64(hash, f.lines)
 	return f.bytes[n*lineSize:][:lineSize], hash * 0x9e3779b97f4a7c15 >> 10
