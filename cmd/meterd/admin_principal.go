@@ -1,17 +1,22 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/meterd/meterd/internal/adminapi"
 )
 
-var principals = columns[adminapi.Principal]{[]string{"account", "name", "allow", "deny", "access keys"}, func(p *adminapi.Principal) []string {
+var principals = columns[adminapi.Principal]{[]string{"account", "name", "allow", "deny", "policy", "access keys"}, func(p *adminapi.Principal) []string {
 	var keys []string
+	document := ""
+	if p.Policy != "" {
+		document = "yes"
+	}
 	for _, k := range p.AccessKeys {
 		keys = append(keys, k.AccessKeyID+"="+k.Status)
 	}
-	return []string{p.AccountID, p.Name, strings.Join(p.Allow, " "), strings.Join(p.Deny, " "), strings.Join(keys, " ")}
+	return []string{p.AccountID, p.Name, strings.Join(p.Allow, " "), strings.Join(p.Deny, " "), document, strings.Join(keys, " ")}
 }}
 
 // principalCmd administers users or roles.
@@ -37,9 +42,28 @@ type principalName struct {
 }
 
 type permissionFlags struct {
-	Allow []string `placeholder:"ACTION" help:"Actions such as aws-marketplace:BatchMeterUsage, wildcards, or names of AWS managed policies. Repeatable."`
-	Deny  []string `placeholder:"ACTION" help:"The same; wins over --allow. Repeatable."`
+	Allow  []string `placeholder:"ACTION" help:"Actions such as aws-marketplace:BatchMeterUsage, wildcards, or names of AWS managed policies. Repeatable."`
+	Deny   []string `placeholder:"ACTION" help:"The same; wins over --allow. Repeatable."`
+	Policy string   `type:"path" placeholder:"FILE" help:"File with a policy document, JSON, that counts beside the lists."`
 }
+
+// policy returns the document in the file that the flags name; "" if they name none.
+func (f *permissionFlags) policy() (string, error) {
+	if f.Policy == "" {
+		return "", nil
+	}
+	text, err := readFile(f.Policy, mostPolicy)
+	if err != nil {
+		return "", fmt.Errorf("--policy: %w", err)
+	}
+	if len(strings.TrimSpace(string(text))) == 0 {
+		return "", fmt.Errorf("--policy: %s is empty", f.Policy)
+	}
+	return string(text), nil
+}
+
+// mostPolicy is how large a file with a policy document is read.
+const mostPolicy = 1 << 20
 
 type principalCreateCmd struct {
 	principalName
@@ -47,7 +71,11 @@ type principalCreateCmd struct {
 }
 
 func (cmd *principalCreateCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
-	return do(c, a, a.verbs(p).Create, adminapi.Principal{AccountID: cmd.Account, Name: cmd.Name, Allow: cmd.Allow, Deny: cmd.Deny}, principals.one)
+	policy, err := cmd.policy()
+	if err != nil {
+		return err
+	}
+	return do(c, a, a.verbs(p).Create, adminapi.Principal{AccountID: cmd.Account, Name: cmd.Name, Allow: cmd.Allow, Deny: cmd.Deny, Policy: policy}, principals.one)
 }
 
 type principalListCmd struct {
@@ -70,7 +98,11 @@ type principalPermissionsCmd struct {
 }
 
 func (cmd *principalPermissionsCmd) Run(c *console, a *adminCmd, p *principalCmd) error {
-	return do(c, a, a.verbs(p).PutPermissions, adminapi.Permissions{AccountID: cmd.Account, Name: cmd.Name, Allow: cmd.Allow, Deny: cmd.Deny}, principals.one)
+	policy, err := cmd.policy()
+	if err != nil {
+		return err
+	}
+	return do(c, a, a.verbs(p).PutPermissions, adminapi.Permissions{AccountID: cmd.Account, Name: cmd.Name, Allow: cmd.Allow, Deny: cmd.Deny, Policy: policy}, principals.one)
 }
 
 type principalDeleteCmd struct{ principalName }

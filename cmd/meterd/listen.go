@@ -35,7 +35,7 @@ type serviceFlags struct {
 	TLSKey         string            `env:"METERD_TLS_KEY" type:"path" placeholder:"FILE" help:"Its private key."`
 	ExternalHost   []string          `env:"METERD_EXTERNAL_HOST" placeholder:"HOST" help:"Host, with its port if it is not the default one, that signatures may name; any if not given. Listeners on loopback, and all of the sandbox, answer to it beside localhost. Repeatable."`
 	BasePath       string            `env:"METERD_BASE_PATH" placeholder:"/PATH" help:"Path in the endpoint that clients use, whether or not a proxy takes it off."`
-	TrustedProxy   []string          `env:"METERD_TRUSTED_PROXY" placeholder:"ADDRESS" help:"Address, or network as 10.0.0.0/8, of proxies whose X-Forwarded-Prefix is believed and whose headers need not be signed. Repeatable."`
+	TrustedProxy   []string          `env:"METERD_TRUSTED_PROXY" placeholder:"ADDRESS" help:"Address, or network as 10.0.0.0/8, of proxies whose X-Forwarded-Prefix, -For and -Proto are believed and whose headers need not be signed. Repeatable."`
 	ProxyHeader    []string          `env:"METERD_PROXY_HEADER" placeholder:"NAME" help:"Name, or its beginning, of a header that those proxies add although it looks like one of AWS's, such as x-amz-cf-id. Repeatable."`
 	Regions        []string          `env:"METERD_REGIONS" placeholder:"REGION" help:"Regions to serve; all that are enabled in the catalogue if not given."`
 	Setting        map[string]string `env:"METERD_SETTING" placeholder:"NAME=VALUE" help:"Change a behaviour that AWS leaves open; docs/compatibility.md lists them. Repeatable."`

@@ -32,6 +32,7 @@ type Principal struct {
 	ARN        string      `json:"arn,omitempty" yaml:"-" readOnly:"true"`
 	Allow      []string    `json:"allow,omitempty" yaml:"allow,omitempty" doc:"actions such as aws-marketplace:BatchMeterUsage, wildcards, or names of AWS managed policies"`
 	Deny       []string    `json:"deny,omitempty" yaml:"deny,omitempty" doc:"the same; wins over allow"`
+	Policy     string      `json:"policy,omitempty" yaml:"policy,omitempty" doc:"policy document, JSON in a text, beside the lists"`
 	AccessKeys []AccessKey `json:"access_keys,omitempty" yaml:"access_keys,omitempty" doc:"users only"`
 }
 
@@ -41,6 +42,7 @@ type Permissions struct {
 	Name      string   `path:"name" json:"-"`
 	Allow     []string `json:"allow,omitempty" doc:"actions such as aws-marketplace:BatchMeterUsage, wildcards, or names of AWS managed policies"`
 	Deny      []string `json:"deny,omitempty" doc:"the same; wins over allow"`
+	Policy    string   `json:"policy,omitempty" doc:"policy document, JSON in a text, beside the lists"`
 }
 
 // PrincipalPath names a user or role.

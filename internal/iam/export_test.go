@@ -8,3 +8,9 @@ func DecodeSession(b []byte) (s Session, ok bool) {
 	ok = s.decode(b)
 	return s, ok
 }
+
+// MatchPattern reports whether a pattern with * and ? matches the text.
+func MatchPattern(pattern, text string) bool {
+	p, err := compilePattern(pattern, true, false)
+	return err == nil && p.match(text)
+}

@@ -302,7 +302,7 @@ func TestPermissions(t *testing.T) {
 	must(m.l.CreatePrincipal(ctx, m.op, iam.User, adminapi.Principal{AccountID: sellerID, Name: "bob", Allow: []string{iam.SellerAccess}}))
 	key := must(m.l.CreateAccessKey(ctx, m.op, sellerID, "bob"))
 	allowed := func() bool {
-		return must(m.l.Credential(key.AccessKeyID, "")).Principal.Allows(metering.BatchMeterUsage)
+		return must(m.l.Credential(key.AccessKeyID, "")).Principal.Decide(metering.BatchMeterUsage.Info().Action, nil) == iam.Allowed
 	}
 	if !allowed() {
 		t.Error("the seller's preset does not allow BatchMeterUsage")
@@ -334,7 +334,7 @@ func TestWorkloads(t *testing.T) {
 				if got.Secret != c.SecretAccessKey || !strings.HasPrefix(c.AccessKeyID, "ASIA") || c.Role != market.WorkloadRole {
 					t.Errorf("credentials %+v", c)
 				}
-				if !got.Principal.Allows(metering.MeterUsage) || !got.Principal.Allows(metering.RegisterUsage) || got.Principal.Allows(metering.BatchMeterUsage) {
+				if got.Principal.Decide(metering.MeterUsage.Info().Action, nil) != iam.Allowed || got.Principal.Decide(metering.RegisterUsage.Info().Action, nil) != iam.Allowed || got.Principal.Decide(metering.BatchMeterUsage.Info().Action, nil) == iam.Allowed {
 					t.Error("the workload's role does not allow what it should")
 				}
 				return got.Principal

@@ -46,7 +46,7 @@ func BenchmarkBatchMeterUsage(b *testing.B) {
 		b.Fatal(err)
 	}
 	caller := ledger.Caller{Region: "us-east-1", Source: "127.0.0.1", Identity: &market.Identity{
-		Permissions: iam.Permissions{Allow: []string{"*"}}, Account: 1, Name: iam.Principal{Kind: iam.User, AccountID: "111122223333", Name: "u"}}}
+		Policy: iam.NewActions(metering.Actions()...).Policy(&iam.Permissions{Allow: []string{"*"}}), Account: 1, Name: iam.Principal{Kind: iam.User, AccountID: "111122223333", Name: "u"}}}
 	now := metering.InstantOf(time.Now())
 	var next atomic.Int64
 	b.SetParallelism(64 / runtime.GOMAXPROCS(0))

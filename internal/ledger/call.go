@@ -1,6 +1,9 @@
 package ledger
 
 import (
+	"net/netip"
+
+	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/store"
@@ -9,10 +12,19 @@ import (
 // Caller says who calls and from where, once the signature has been verified.
 type Caller struct {
 	*market.Identity
-	Region    string   // of the credential scope
-	Source    string   // network address
-	Agent     string   // the User-Agent header, bounded and cleaned
-	RequestID [16]byte // a UUID of version 7
+	Region    string     // of the credential scope
+	Source    string     // network address of the peer
+	Client    netip.Addr // what the peer is or, if it is a proxy that is trusted, whom it speaks for; invalid if not known
+	Secure    bool       // whether the client speaks TLS
+	Agent     string     // the User-Agent header, bounded and cleaned
+	RequestID [16]byte   // a UUID of version 7
+}
+
+// decide decides whether the caller may call the operation. Time in conditions is the ledger's.
+func (l *Ledger) decide(caller *Caller, op metering.Operation) iam.Decision {
+	return caller.Decide(op.Info().Action, func() iam.Context {
+		return iam.Context{SourceIP: caller.Client, CurrentTime: l.Now().Time(), SecureTransport: caller.Secure, RequestedRegion: caller.Region, UserAgent: caller.Agent}
+	})
 }
 
 // Call is one call of an operation by an authenticated caller. [Ledger.Begin] is the only way to get one, so that no
@@ -46,18 +58,19 @@ func (l *Ledger) Begin(caller Caller, op metering.Operation) (*Call, *metering.E
 	c.work, c.refusal, c.body = nil, nil, nil
 	l.mu.RLock()
 	region := l.market.RegionNamed(caller.Region)
-	allowed := caller.Allows(op)
 	l.mu.RUnlock()
+	decision := l.decide(&c.caller, op)
 	c.region = 0
 	if region != nil {
 		c.region = region.ID
 	}
 	var refusal *metering.Error
+	denied := func() string { return decision.Text(caller.Name, op.Info().Action, "") }
 	switch {
-	case !allowed && !l.limits.allowDenied(&l.cfg.Limits, caller.Principal):
-		refusal = metering.Errorf(metering.Throttling, "Rate exceeded: too many calls have been denied. %s", caller.Denied(op))
-	case !allowed:
-		refusal = metering.Errorf(metering.AccessDenied, "%s", caller.Denied(op))
+	case decision != iam.Allowed && !l.limits.allowDenied(&l.cfg.Limits, caller.Principal):
+		refusal = metering.Errorf(metering.Throttling, "Rate exceeded: too many calls have been denied. %s", denied())
+	case decision != iam.Allowed:
+		refusal = metering.Errorf(metering.AccessDenied, "%s", denied())
 	case !l.limits.allow(&l.cfg.Limits, caller.Account, c.region, op):
 		refusal = metering.Errorf(metering.Throttling, "Rate exceeded: the account may call %v no more often in this region for now. Retry with exponential backoff.", op)
 	case l.cfg.Faults.Refuse != nil:

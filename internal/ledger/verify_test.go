@@ -168,7 +168,7 @@ func TestDamagedCatalog(t *testing.T) {
 		{"workload without role", "UPDATE workload SET role = 9 WHERE id = 1", "workload row with id 1: role is 9; it must be 1 to 3"},
 		{"registration of no workload", "INSERT INTO registration VALUES (9, 1, 2, 0, 0)", "registration row with workload 9: workload is 9"},
 		{"principal lost", "DELETE FROM principal WHERE id = 1", "principal row with id 2: it should be 1"},
-		{"principal 0", "INSERT INTO principal VALUES (0, 1, 1, 'x', '[]', '[]', 0, 0)", "principal row with id 0: it should be 1"},
+		{"principal 0", "INSERT INTO principal (id, account, kind, name, allow, deny, deleted, changed) VALUES (0, 1, 1, 'x', '[]', '[]', 0, 0)", "principal row with id 0: it should be 1"},
 		{"principal of no account", "UPDATE principal SET account = 9 WHERE id = 1", "principal row with id 1: account is 9"},
 		{"permissions", "UPDATE principal SET deny = '' WHERE id = 1", "principal row with id 1: deny is not a list"},
 		{"huge key", "UPDATE access_key SET id = 4000000000 WHERE id = 2", "access_key row with id 4000000000: it should be 2"},

@@ -13,7 +13,7 @@ var actions = iam.NewActions(metering.Actions()...)
 
 // Identity is what a credential stands for: whose it is and what it may do.
 type Identity struct {
-	iam.Permissions
+	Policy    *iam.Policy // its permissions
 	Name      iam.Principal
 	Account   uint32 // the ids of the rows
 	Principal uint32
@@ -23,24 +23,22 @@ type Identity struct {
 	SessionKey string // the access key id of a session
 }
 
-// Allows reports whether the identity may call the operation.
-func (i *Identity) Allows(op metering.Operation) bool {
-	return actions.Allows(&i.Permissions, op.Info().Action)
-}
-
-// Denied words the refusal of an operation as AWS does.
-func (i *Identity) Denied(op metering.Operation) string {
-	action := op.Info().Action
-	if actions.Denies(&i.Permissions, action) {
-		return iam.ExplicitlyDenied(i.Name, action)
+// Decide decides whether the identity may take an action. What is known of the request is asked for only where a
+// condition needs it.
+func (i *Identity) Decide(action string, known func() iam.Context) iam.Decision {
+	if decision, settled := i.Policy.Settled(action); settled {
+		return decision
 	}
-	return iam.Denied(i.Name, action)
+	r := iam.Request{Action: action, Context: known()}
+	r.Context.Principal = i.Name
+	return iam.Decide(i.Policy, nil, &r)
 }
 
 // directory holds principals, access keys and admin tokens, indexed for the look-ups of the signature verifier.
 // Deleted ones are kept, because the audit names them, and ids are never used again.
 type directory struct {
 	principals []store.Principal // by id - 1, as are the slices below
+	policies   []*iam.Policy     // of the principals
 	keys       []store.AccessKey
 	secrets    []secret // of the keys
 	admins     []store.AdminToken
@@ -74,6 +72,16 @@ type openKey struct {
 	secret string
 }
 
+// openPrincipal is a user or role with its permissions ready to decide by.
+type openPrincipal struct {
+	store.Principal
+	policy *iam.Policy
+}
+
+func opened(p *store.Principal) *openPrincipal {
+	return &openPrincipal{*p, actions.Policy(&p.Permissions)}
+}
+
 func grow[T any](list []T, id uint32, v T) []T {
 	for uint32(len(list)) < id {
 		list = append(list, v)
@@ -82,14 +90,15 @@ func grow[T any](list []T, id uint32, v T) []T {
 	return list
 }
 
-func (s *State) putPrincipal(p store.Principal) {
+func (s *State) putPrincipal(p *openPrincipal) {
 	if p.ID <= uint32(len(s.directory.principals)) {
 		old := &s.directory.principals[p.ID-1]
 		if name := (principalName{old.Account, old.Kind, old.Name}); s.directory.named[name] == p.ID {
 			delete(s.directory.named, name)
 		}
 	}
-	s.directory.principals = grow(s.directory.principals, p.ID, p)
+	s.directory.principals = grow(s.directory.principals, p.ID, p.Principal)
+	s.directory.policies = grow(s.directory.policies, p.ID, p.policy)
 	for _, key := range s.directory.keysOf[p.ID] {
 		if held := &s.directory.secrets[key-1]; held.secret != "" {
 			held.identity = s.identity(&s.directory.keys[key-1])
@@ -127,7 +136,7 @@ func (s *State) identity(k *store.AccessKey) *Identity {
 	if p == nil {
 		return nil
 	}
-	return &Identity{Permissions: p.Permissions, Account: p.Account, Principal: p.ID, Key: k.ID, Name: s.nameOf(p)}
+	return &Identity{Policy: s.directory.policies[p.ID-1], Account: p.Account, Principal: p.ID, Key: k.ID, Name: s.nameOf(p)}
 }
 
 func (s *State) nameOf(p *store.Principal) iam.Principal {
@@ -171,9 +180,9 @@ func (s *State) WorkloadOf(session *iam.Session) *Identity {
 		return nil
 	}
 	return &Identity{
-		Permissions: role.Permissions,
-		Name:        iam.Principal{Kind: iam.Role, AccountID: session.AccountID, Name: role.Name, SessionName: session.SessionName},
-		Account:     role.Account, Principal: role.ID, Workload: w.ID, SessionKey: session.AccessKeyID,
+		Policy:  s.directory.policies[role.ID-1],
+		Name:    iam.Principal{Kind: iam.Role, AccountID: session.AccountID, Name: role.Name, SessionName: session.SessionName},
+		Account: role.Account, Principal: role.ID, Workload: w.ID, SessionKey: session.AccessKeyID,
 	}
 }
 
@@ -193,7 +202,7 @@ func (s *State) SandboxKeys() map[string][]SandboxKey {
 	for i := range s.directory.secrets {
 		if held := &s.directory.secrets[i]; held.identity != nil {
 			account := held.identity.Name.AccountID
-			keys[account] = append(keys[account], SandboxKey{s.directory.keys[i].AccessKeyID, held.secret, len(held.identity.Allow) == 0})
+			keys[account] = append(keys[account], SandboxKey{s.directory.keys[i].AccessKeyID, held.secret, held.identity.Policy.Powerless()})
 		}
 	}
 	return keys

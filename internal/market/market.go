@@ -49,8 +49,8 @@ func (s *State) Put(row any) {
 		return
 	}
 	switch r := row.(type) {
-	case *store.Principal:
-		s.putPrincipal(*r)
+	case *openPrincipal:
+		s.putPrincipal(r)
 	case *openKey:
 		s.putKey(r)
 	case *store.AdminToken:
@@ -61,18 +61,20 @@ func (s *State) Put(row any) {
 	}
 }
 
-// Opened returns a row of the store in the form that [State.Put] takes: the secret of an access key is unsealed,
-// which takes some time but needs no lock.
+// Opened returns a row of the store in the form that [State.Put] takes: the secret of an access key is unsealed and the
+// permissions of a user or role are compiled, which takes some time but needs no lock.
 func (s *State) Opened(row any) (any, error) {
-	k, is := row.(*store.AccessKey)
-	if !is {
-		return row, nil
+	switch r := row.(type) {
+	case *store.Principal:
+		return opened(r), nil
+	case *store.AccessKey:
+		plain, err := s.cfg.Sealer.Open(secretLabel(r.AccessKeyID), r.Sealed)
+		if err != nil {
+			return nil, fmt.Errorf("access key %s: %w", r.AccessKeyID, err)
+		}
+		return &openKey{*r, string(plain)}, nil
 	}
-	plain, err := s.cfg.Sealer.Open(secretLabel(k.AccessKeyID), k.Sealed)
-	if err != nil {
-		return nil, fmt.Errorf("access key %s: %w", k.AccessKeyID, err)
-	}
-	return &openKey{*k, string(plain)}, nil
+	return row, nil
 }
 
 // digits returns the 12 digits of the account of the given id.

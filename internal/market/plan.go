@@ -215,8 +215,11 @@ func (p *Plan) publicKeyBefore(k *metering.PublicKey) *metering.PublicKey {
 func (p *Plan) Enter() {
 	p.Reserve(len(p.accounts.added), len(p.customers), len(p.agreements.added))
 	_ = p.Rows(func(row, _ any) error { // which fails only if the function does
-		if k, is := row.(*store.AccessKey); is {
-			row = &openKey{*k, p.secrets[k.ID]}
+		switch r := row.(type) {
+		case *store.Principal:
+			row = opened(r)
+		case *store.AccessKey:
+			row = &openKey{*r, p.secrets[r.ID]}
 		}
 		p.State.Put(row)
 		return nil

@@ -39,7 +39,7 @@ func CreatePrincipal(kind iam.Kind, in adminapi.Principal) Act[adminapi.Principa
 
 func (p *Plan) addPrincipal(kind iam.Kind, in *adminapi.Principal) (id uint32, exists bool, err *metering.Error) {
 	account, err := p.holder(in.AccountID)
-	found := append([]*metering.Error{err}, checkPermissions(in.Allow, in.Deny)...)
+	found := append([]*metering.Error{err}, checkPermissions(in.Allow, in.Deny, in.Policy)...)
 	if bad := iam.ValidName(in.Name); bad != nil {
 		found = append(found, invalid("name: %s", strings.TrimPrefix(bad.Error(), "name ")))
 	}
@@ -67,23 +67,26 @@ func (p *Plan) addPrincipal(kind iam.Kind, in *adminapi.Principal) (id uint32, e
 func (p *Plan) putGivenPrincipal(account uint32, kind iam.Kind, in *adminapi.Principal) (id uint32, exists bool, err *metering.Error) {
 	old := p.principal(account, kind, in.Name)
 	if old == nil {
-		return p.putPrincipal(account, kind, in.Name, in.Allow, in.Deny), false, nil
+		return p.putPrincipal(account, kind, in.Name, permissions(in.Allow, in.Deny, in.Policy)), false, nil
 	}
-	var otherAllow, otherDeny *metering.Error
+	var otherAllow, otherDeny, otherPolicy *metering.Error
 	if in.Allow != nil && !slices.Equal(in.Allow, old.Allow) {
 		otherAllow = differentPermissions("allow", kind, in, old.Allow)
 	}
 	if in.Deny != nil && !slices.Equal(in.Deny, old.Deny) {
 		otherDeny = differentPermissions("deny", kind, in, old.Deny)
 	}
-	return old.ID, true, p.flaws(otherAllow, otherDeny)
+	if in.Policy != "" && iam.CompactDocument(in.Policy) != old.Policy {
+		otherPolicy = differentPermissions("policy", kind, in, old.Policy)
+	}
+	return old.ID, true, p.flaws(otherAllow, otherDeny, otherPolicy)
 }
 
 // maxPermissions bounds the permissions of a principal, because each of its calls is checked against all of them.
 const maxPermissions = 100
 
 // checkPermissions says what is wrong with the entries.
-func checkPermissions(allow, deny []string) (found []*metering.Error) {
+func checkPermissions(allow, deny []string, policy string) (found []*metering.Error) {
 	if n := len(allow) + len(deny); n > maxPermissions {
 		found = append(found, invalid("allow: there are %d entries of allow and deny, but at most %d are taken: use wildcards such as aws-marketplace:*", n, maxPermissions))
 	}
@@ -97,10 +100,20 @@ func checkPermissions(allow, deny []string) (found []*metering.Error) {
 			found = append(found, invalid("deny[%d]: %v", i, bad))
 		}
 	}
+	if policy != "" {
+		if _, bad := actions.ParsePolicy(policy); bad != nil {
+			found = append(found, invalid("policy: %v", bad))
+		}
+	}
 	return found
 }
 
-func differentPermissions(field string, kind iam.Kind, in *adminapi.Principal, there []string) *metering.Error {
+// permissions are as they are stored: a document without white space, so that the same one is the same text.
+func permissions(allow, deny []string, policy string) iam.Permissions {
+	return iam.Permissions{Allow: allow, Deny: deny, Policy: iam.CompactDocument(policy)}
+}
+
+func differentPermissions(field string, kind iam.Kind, in *adminapi.Principal, there any) *metering.Error {
 	return conflict("%s: the %v %s/%s is there with %.200q: write the same, or change it with: meterd admin %v permissions", field, kind, in.AccountID, in.Name, there, kind)
 }
 
@@ -116,8 +129,8 @@ func (p *Plan) holder(accountID string) (*metering.Account, *metering.Error) {
 	return nil, p.absent(err, accountID, "sellers", "buyers")
 }
 
-func (p *Plan) putPrincipal(account uint32, kind iam.Kind, name string, allow, deny []string) uint32 {
-	q := store.Principal{ID: p.principals.next(), Account: account, Kind: kind, Name: name, Permissions: iam.Permissions{Allow: allow, Deny: deny}}
+func (p *Plan) putPrincipal(account uint32, kind iam.Kind, name string, may iam.Permissions) uint32 {
+	q := store.Principal{ID: p.principals.next(), Account: account, Kind: kind, Name: name, Permissions: may}
 	p.principals.add(q)
 	p.named[principalName{account, kind, name}] = q.ID
 	return q.ID
@@ -142,15 +155,19 @@ func noPrincipal(kind iam.Kind, accountID, name string) *metering.Error {
 // PutPermissions replaces the permissions of a user or role. They take effect at once, in existing sessions too.
 func PutPermissions(kind iam.Kind, in adminapi.Permissions) Act[adminapi.Principal] {
 	return func(p *Plan) (Find[adminapi.Principal], *metering.Error) {
-		if found := checkPermissions(in.Allow, in.Deny); len(found) > 0 {
+		if found := checkPermissions(in.Allow, in.Deny, in.Policy); len(found) > 0 {
 			return nil, found[0]
 		}
 		q, err := p.principalNamed(kind, in.AccountID, in.Name)
 		if err != nil {
 			return nil, err
 		}
-		p.principals.change(q.ID).Permissions = iam.Permissions{Allow: in.Allow, Deny: in.Deny}
-		p.Summary = "put permissions of " + kind.String() + " " + in.AccountID + "/" + in.Name + ": allow " + strings.Join(in.Allow, " ") + "; deny " + strings.Join(in.Deny, " ")
+		may := permissions(in.Allow, in.Deny, in.Policy)
+		p.principals.change(q.ID).Permissions = may
+		p.Summary = "put permissions of " + kind.String() + " " + in.AccountID + "/" + in.Name + ": allow " + strings.Join(may.Allow, " ") + "; deny " + strings.Join(may.Deny, " ")
+		if may.Policy != "" {
+			p.Summary += "; policy " + may.Policy
+		}
 		return Principal(kind, adminapi.PrincipalPath{AccountID: in.AccountID, Name: in.Name}), nil
 	}
 }
@@ -188,7 +205,7 @@ func Principal(kind iam.Kind, of adminapi.PrincipalPath) Find[adminapi.Principal
 }
 
 func (v *View) principalShape(q *store.Principal) adminapi.Principal {
-	return adminapi.Principal{AccountID: v.digits(q.Account), Name: q.Name, ARN: v.nameOf(q).ARN(), Allow: q.Allow, Deny: q.Deny, AccessKeys: v.keysOf(q.ID)}
+	return adminapi.Principal{AccountID: v.digits(q.Account), Name: q.Name, ARN: v.nameOf(q).ARN(), Allow: q.Allow, Deny: q.Deny, Policy: q.Policy, AccessKeys: v.keysOf(q.ID)}
 }
 
 // Principals lists the users or roles, of one account if it is given.

@@ -174,7 +174,7 @@ func (p *Plan) workloadRole(account uint32, name string) (uint32, *metering.Erro
 	if q := p.principal(account, iam.Role, WorkloadRole); q != nil {
 		return q.ID, nil
 	}
-	return p.putPrincipal(account, iam.Role, WorkloadRole, []string{metering.MeterUsage.Info().Action, metering.RegisterUsage.Info().Action}, nil), nil
+	return p.putPrincipal(account, iam.Role, WorkloadRole, iam.Permissions{Allow: []string{metering.MeterUsage.Info().Action, metering.RegisterUsage.Info().Action}}), nil
 }
 
 // sameRole returns an error if in names a role and the existing workload has another one.

@@ -33,6 +33,7 @@ import (
 type AWS struct {
 	ledger   *ledger.Ledger
 	verifier sigv4.Verifier[*market.Identity]
+	proxies  Proxies
 	hosts    *Hosts
 	names    []string // by which clients may know the endpoint
 	log      *slog.Logger
@@ -59,7 +60,7 @@ type AWSConfig struct {
 
 // NewAWS returns the endpoint of a ledger.
 func NewAWS(cfg AWSConfig) *AWS {
-	s := &AWS{ledger: cfg.Ledger, hosts: cfg.Only, names: cfg.Hosts, log: cfg.Log, metrics: cfg.Metrics, failures: newFailures(), gate: newGate(gatePlaces, gatePatience)}
+	s := &AWS{ledger: cfg.Ledger, proxies: cfg.Proxies, hosts: cfg.Only, names: cfg.Hosts, log: cfg.Log, metrics: cfg.Metrics, failures: newFailures(), gate: newGate(gatePlaces, gatePatience)}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -246,7 +247,8 @@ func (s *AWS) serve(x *exchange, connection *conn, r *http.Request, id uuid.UUID
 	if got := r.Header.Get("Content-Type"); !speaks(service.Protocols, got) {
 		return op, s.exception(metering.Errorf(metering.UnknownOperation, "Content-Type must be %s, not %.100q.", contentTypes(service.Protocols), got), id)
 	}
-	call, failed := s.ledger.Begin(ledger.Caller{Identity: caller.Principal, Region: caller.Region, Source: source, Agent: agent(r), RequestID: id}, op)
+	client, secure := s.proxies.client(r)
+	call, failed := s.ledger.Begin(ledger.Caller{Identity: caller.Principal, Region: caller.Region, Source: source, Client: client, Secure: secure, Agent: agent(r), RequestID: id}, op)
 	if failed != nil {
 		if failed.Kind == metering.AccessDenied && op == metering.MeterUsage && s.ledger.Settings().DryRunDenied == "unauthorized" && dryRun(x.body) {
 			failed = metering.Errorf(metering.Unauthorized, "%s", failed.Message)

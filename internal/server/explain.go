@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +19,7 @@ type Proxies struct {
 	// empty for none.
 	BasePath string
 
-	// Trusted are the networks of proxies whose X-Forwarded-Prefix is believed.
+	// Trusted are the networks of proxies whose X-Forwarded-Prefix, X-Forwarded-For and X-Forwarded-Proto are believed.
 	Trusted []netip.Prefix
 
 	// Headers are the first parts of the names, in lower case, of X-Amz-* headers that those proxies add.
@@ -27,17 +28,33 @@ type Proxies struct {
 
 // trusts reports whether a request comes from one of the proxies.
 func (p *Proxies) trusts(r *http.Request) bool {
-	ip, err := netip.ParseAddr(address(r))
-	if err != nil {
-		return false
+	return p.among(peer(r))
+}
+
+func (p *Proxies) among(ip netip.Addr) bool {
+	return slices.ContainsFunc(p.Trusted, func(network netip.Prefix) bool { return network.Contains(ip) })
+}
+
+// peer returns the address that a request comes from; it is invalid for a peer that has none.
+func peer(r *http.Request) netip.Addr {
+	ip, _ := netip.ParseAddr(address(r))
+	return ip.Unmap().WithZone("")
+}
+
+// client returns the address of the client, and whether it speaks TLS: as the peer is seen or, if that is a trusted proxy,
+// as the proxy says. The address is the last in X-Forwarded-For that is no proxy's, for a client may have written those
+// before it. It is invalid if the proxy names none.
+func (p *Proxies) client(r *http.Request) (ip netip.Addr, secure bool) {
+	ip, secure = peer(r), r.TLS != nil
+	if len(p.Trusted) == 0 || !p.among(ip) {
+		return ip, secure
 	}
-	ip = ip.Unmap().WithZone("")
-	for _, network := range p.Trusted {
-		if network.Contains(ip) {
-			return true
-		}
+	said := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
+	for i := len(said) - 1; i >= 0 && p.among(ip); i-- {
+		ip, _ = netip.ParseAddr(strings.TrimSpace(said[i]))
+		ip = ip.Unmap().WithZone("")
 	}
-	return false
+	return ip, r.Header.Get("X-Forwarded-Proto") == "https"
 }
 
 // explain adds to the refusal of a signature that does not match whatever a sandbox can find out about the reason.

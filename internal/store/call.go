@@ -265,7 +265,7 @@ func (b *backwardRun) fill(r *Reader) error {
 // callColumns begins a statement that reads audit rows, for scanCall.
 func (r *Reader) callColumns() string {
 	const known = "SELECT seq, at, request, operation, principal, access_key, workload, source, region, refusal, usage_rows, detail, "
-	if p, ok := r.reader.(*postgresReader); ok && p.lacks(4) {
+	if r.lacks(4) {
 		return known + "0::bigint AS client, ''::text AS agent, ''::text AS session FROM call "
 	}
 	return known + "client, agent, session FROM call "

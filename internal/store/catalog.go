@@ -87,7 +87,7 @@ func (r *Reader) Load(known Revision, f func(row any) error) (latest Revision, e
 			err = eachOf(lists, f)
 		default:
 			next := counter{k: k, all: known.N == 0}
-			err = r.rows(k.table, k.selection()+where+" ORDER BY "+strings.Join(k.key, ", "), most, func(s *row) error {
+			err = r.rows(k.table, r.selection(k)+where+" ORDER BY "+strings.Join(k.key, ", "), most, func(s *row) error {
 				if err := next.check(s); err != nil {
 					return err
 				}

@@ -113,15 +113,16 @@ var kinds = []*kind{
 		reference(f, "buyer", &u.Buyer, "account")
 		text(f, "identifier", &u.Identifier)
 	}),
-	kindOf("principal", 1, func(f *fields, p *Principal) {
+	addedLater("policy", 7, "CAST('' AS text)", kindOf("principal", 1, func(f *fields, p *Principal) {
 		reference(f, "id", &p.ID, "principal")
 		reference(f, "account", &p.Account, "account")
 		number(f, "kind", &p.Kind, int64(iam.User), int64(iam.Role))
 		text(f, "name", &p.Name)
 		list(f, "allow", &p.Allow)
 		list(f, "deny", &p.Deny)
+		text(f, "policy", &p.Policy)
 		boolean(f, "deleted", &p.Deleted)
-	}),
+	})),
 	kindOf("access_key", 1, func(f *fields, k *AccessKey) {
 		reference(f, "id", &k.ID, "access_key")
 		text(f, "access_key_id", &k.AccessKeyID)
@@ -166,6 +167,7 @@ type kind struct {
 	numbered bool     // the key is a number, and numbers have no gaps from 1 on
 	counted  bool     // the key is that of what the row belongs to, and a number: those of one thing have no gaps from 1 on
 	apart    bool     // not of the catalogue: such rows note no revision, are not in the checksum, and only read one by one
+	later    map[string]laterColumn
 
 	of    reflect.Type
 	fresh func() any
@@ -188,6 +190,21 @@ func kindOf[T any](table string, key int, visit func(*fields, *T)) *kind {
 // counted has the rows of one thing be counted.
 func counted(k *kind) *kind {
 	k.counted = true
+	return k
+}
+
+// laterColumn is a column that a later step has added to a table, with its default there, as both stores write it.
+type laterColumn struct {
+	step   int64
+	preset string
+}
+
+// addedLater says which step has added a column to a kind's table: before that step the column is read as its default.
+func addedLater(column string, step int64, preset string, k *kind) *kind {
+	if k.later == nil {
+		k.later = map[string]laterColumn{}
+	}
+	k.later[column] = laterColumn{step, preset}
 	return k
 }
 
@@ -242,8 +259,26 @@ func (k *kind) read(from *row) (any, error) {
 }
 
 // selection is the statement that reads rows, up to its WHERE.
-func (k *kind) selection() string {
-	return "SELECT " + strings.Join(k.columns, ", ") + " FROM " + k.table
+func (r *Reader) selection(k *kind) string {
+	columns := slices.Clone(k.columns)
+	for i, column := range columns {
+		if later, is := k.later[column]; is && r.lacks(later.step) {
+			columns[i] = later.preset + " AS " + column
+		}
+	}
+	return "SELECT " + strings.Join(columns, ", ") + " FROM " + k.table
+}
+
+// lacks reports whether the tables lack a step: while those before it are made, and in a database that is only read. A
+// folder that is only read seems to have all steps: see asKnown.
+func (r *Reader) lacks(step int64) bool {
+	switch r := r.reader.(type) {
+	case *postgresReader:
+		return r.lacks(step)
+	case *sqliteReader:
+		return r.made != 0 && r.made < step
+	}
+	return false
 }
 
 // Put adds rows, or replaces those that have their keys where nobody asks for the checksum, as in a copy. Rows are

@@ -161,7 +161,7 @@ func (m migration) make(ctx context.Context, conn *pgx.Conn, lease *lease, numbe
 			if _, err := tx.Exec(ctx, "UPDATE writer SET fenced = true WHERE NOT fenced"); err != nil {
 				return err
 			}
-			err := fill(&Reader{&postgresReader{ctx: ctx, tx: tx}}, func(sql string, args ...any) error {
+			err := fill(&Reader{&postgresReader{ctx: ctx, tx: tx, made: number}}, func(sql string, args ...any) error {
 				_, err := tx.Exec(ctx, sql, args...)
 				return err
 			})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
 )
@@ -35,6 +37,38 @@ func (db *postgresStore) mustExec(t *testing.T, sql string, args ...any) {
 	t.Helper()
 	if _, err := db.pool.Exec(t.Context(), sql, args...); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestReadOlderSchema: who only reads a database that an earlier version has left sees the columns that it lacks with
+// their defaults.
+func TestReadOlderSchema(t *testing.T) {
+	url, db := newPostgres(t)
+	want := &Principal{ID: 1, Account: 1, Kind: iam.User, Name: "u", Permissions: iam.Permissions{Allow: []string{"*"}, Deny: []string{}}}
+	if err := writer(db).Update(func(tx *Tx) error {
+		return revise(tx, 0, func() error {
+			return errors.Join(tx.Put(&metering.Account{ID: 1, AccountID: 1, Seller: true}), tx.Put(want))
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	older := openStore(t, url).(*postgresStore)
+	older.mustExec(t, "ALTER TABLE principal DROP COLUMN policy")
+	older.mustExec(t, "UPDATE state SET n = 6 WHERE name IN ('schema', 'least')")
+	var got *Principal
+	if err := Read(url, func(r *Reader, _ Meta) error {
+		_, err := r.Load(Revision{}, func(row any) error {
+			if p, is := row.(*Principal); is {
+				got = p
+			}
+			return nil
+		})
+		return err
+	}); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("read %+v, %v, want %+v", got, err, want)
 	}
 }
 

@@ -312,7 +312,7 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 			return fail(fmt.Errorf("%s is %q, but must be %q for records to be safe", p[0], got, p[1]))
 		}
 	}
-	reader := &Reader{&sqliteReader{db.writer}}
+	reader := &Reader{&sqliteReader{c: db.writer}}
 	if err := migrateSQLite(db.writer, &db.meta, o.Log); err != nil {
 		return fail(err)
 	}
@@ -678,7 +678,7 @@ func (db *sqliteStore) reader() (*sqliteReader, error) {
 	if err := c.Exec("PRAGMA query_only=ON"); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return &sqliteReader{c}, nil
+	return &sqliteReader{c: c}, nil
 }
 
 // view runs f in a transaction. sound reports whether that began and ended as it should.
@@ -761,7 +761,7 @@ func (s *snapshot) run(f func(*Reader, Meta) error) error {
 	} else if err != nil {
 		return err
 	}
-	_, err = (&sqliteReader{c}).view(func(r *Reader) error {
+	_, err = (&sqliteReader{c: c}).view(func(r *Reader) error {
 		if err := asKnown(c); err != nil {
 			return err
 		}

@@ -203,7 +203,7 @@ func readBackup(from string, f func(*Reader, Meta) error) error {
 	if err != nil {
 		return b.bad(err)
 	}
-	_, err = (&sqliteReader{c}).view(func(r *Reader) error {
+	_, err = (&sqliteReader{c: c}).view(func(r *Reader) error {
 		if err := asKnown(c); err != nil {
 			return err
 		}
@@ -293,7 +293,7 @@ func (b *backup) open() (*sqlite3.Conn, error) {
 	_, err = readMeta(c)
 	if err == nil && !b.summed {
 		var ends []byte
-		if ends, err = (&Reader{&sqliteReader{c}}).Value(endsValue); err == nil && ends != nil {
+		if ends, err = (&Reader{&sqliteReader{c: c}}).Value(endsValue); err == nil && ends != nil {
 			err = errors.New("the checksum of its pages, which stood behind them, has been cut off")
 		}
 	}

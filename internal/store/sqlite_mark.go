@@ -323,7 +323,7 @@ func (s *snapshot) complete(c *sqlite3.Conn) error {
 	if err != nil || id == "" {
 		return err
 	}
-	r := &Reader{&sqliteReader{c}}
+	r := &Reader{&sqliteReader{c: c}}
 	last, err := r.number("SELECT coalesce(max(seq), 0) FROM call")
 	if err != nil {
 		return err

@@ -20,7 +20,7 @@ var sqliteSteps = readSteps(sqliteFiles, "migrations/sqlite")
 
 // sqliteSchema returns the last step that was made of a ledger's tables. Format 2 does not count them.
 func sqliteSchema(c *sqlite3.Conn) (int64, error) {
-	version, err := (&Reader{&sqliteReader{c}}).number("SELECT n FROM state WHERE name = 'schema'")
+	version, err := (&Reader{&sqliteReader{c: c}}).number("SELECT n FROM state WHERE name = 'schema'")
 	if err == nil && version > int64(len(sqliteSteps)) {
 		err = unknownSchema(version, int64(len(sqliteSteps)))
 	}
@@ -33,7 +33,7 @@ func makeSteps(c *sqlite3.Conn, made int64) error {
 		n := made + int64(i) + 1
 		err := c.Exec(step)
 		if fill := fills[n]; fill != nil && err == nil {
-			err = fill(&Reader{&sqliteReader{c}}, func(sql string, args ...any) error {
+			err = fill(&Reader{&sqliteReader{c: c, made: n}}, func(sql string, args ...any) error {
 				return query(c, sql, func(*sqlite3.Stmt) error { return nil }, args...)
 			})
 		}

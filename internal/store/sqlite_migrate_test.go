@@ -32,7 +32,7 @@ func asStep4(db Store) (statements []string) {
 	}
 	return append(statements, "ALTER TABLE product ADD COLUMN dimensions TEXT NOT NULL DEFAULT ''",
 		"UPDATE product SET dimensions = '[' || coalesce((SELECT "+list+" FROM (SELECT dimension_key FROM dimension d WHERE d.product = product.id ORDER BY n) AS k), '') || ']'",
-		"DROP TABLE dimension", "UPDATE state SET n = 4 WHERE name = 'schema'")
+		"DROP TABLE dimension", "ALTER TABLE principal DROP COLUMN policy", "UPDATE state SET n = 4 WHERE name = 'schema'")
 }
 
 // asFormat2 makes a ledger one of format 2, which does not count steps. Its tables become those of the first step.

@@ -16,7 +16,10 @@ import (
 )
 
 // sqliteReader reads one state of the embedded store, or what a transaction sees.
-type sqliteReader struct{ c *sqlite3.Conn }
+type sqliteReader struct {
+	c    *sqlite3.Conn
+	made int64 // the last step of the tables that was made, while they are being made; 0 for all
+}
 
 func (r *sqliteReader) query(sql string, row func(columns) error, args ...any) error {
 	return query(r.c, sql, func(s *sqlite3.Stmt) error { return row(s) }, args...)

@@ -100,7 +100,7 @@ func (tx *sqliteTx) revise(known int64) error {
 func (tx *sqliteTx) Window(w Window) error {
 	x := tx.index
 	if !x.loaded || w.First < x.window.First {
-		return x.load(&sqliteReader{tx.c}, w)
+		return x.load(&sqliteReader{c: tx.c}, w)
 	}
 	if done := x.finish(); done != nil {
 		if err := tx.exec("DELETE FROM late WHERE hour = $1 AND last < $2", int64(done.hour), UsageSeq(done.file.Through+1, 0)); err != nil {
@@ -135,7 +135,7 @@ func (tx *sqliteTx) Ask(claims []Claim) error {
 func (tx *sqliteTx) mending(f func() error) error {
 	err := f()
 	for damaged := (*damagedFile)(nil); errors.As(err, &damaged); { // as many as there are
-		if err = tx.index.mend(&sqliteReader{tx.c}, damaged); err == nil {
+		if err = tx.index.mend(&sqliteReader{c: tx.c}, damaged); err == nil {
 			err = f()
 		}
 	}

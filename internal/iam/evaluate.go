@@ -1,0 +1,190 @@
+package iam
+
+import "fmt"
+
+// Policy is a set of statements, ready to decide by. It may be used concurrently.
+type Policy struct {
+	actions *Actions
+	rules   []rule // by the numbers of the actions
+	unknown []string
+}
+
+// rule is what the statements say about one action.
+type rule struct {
+	settled effect       // whatever the request
+	open    []*statement // those that may say more, depending on the request
+}
+
+type effect uint8
+
+const (
+	silent effect = iota
+	allowed
+	denied
+)
+
+// compile sorts statements by what they are about. So an action that no condition is
+// about is decided by one look, and others by the statements that matter to them.
+func (k *Actions) compile(statements []*statement) *Policy {
+	p := &Policy{actions: k, rules: make([]rule, len(k.all))}
+	for action := range p.rules {
+		r := &p.rules[action]
+		for _, s := range statements {
+			switch {
+			case !s.actions[action]:
+			case !s.unconditional():
+				r.open = append(r.open, s)
+			case s.deny:
+				r.settled = denied
+			default:
+				r.settled = max(r.settled, allowed)
+			}
+		}
+		if r.settled == denied {
+			r.open = nil
+		}
+	}
+	for _, s := range statements {
+		for i := range s.conditions {
+			if d := &s.conditions[i]; d.unknown != "" {
+				p.unknown = append(p.unknown, fmt.Sprintf("%s: this service does not know the %s: in Allow the condition does not hold, in Deny it does", d.where, d.unknown))
+			}
+		}
+	}
+	return p
+}
+
+func (s *statement) unconditional() bool { return len(s.resources) == 0 && len(s.conditions) == 0 }
+
+// Request is what a policy decides about.
+type Request struct {
+	Action   string
+	Resource string // the ARN of a role; empty for actions without a resource
+	Context  Context
+}
+
+// applies reports whether the statement is about the resource of the request, and
+// its conditions hold.
+func (s *statement) applies(r *Request) bool {
+	holds := yes
+	if len(s.resources) > 0 {
+		holds = no
+		for _, of := range s.resources {
+			a, known := of.resolve(&r.Context)
+			if matches, _ := a.match(r.Resource); !known {
+				holds = max(holds, unsure)
+			} else if matches {
+				holds = yes
+			}
+		}
+	}
+	for i := 0; i < len(s.conditions) && holds != no; i++ {
+		holds = min(holds, s.conditions[i].judge(&r.Context))
+	}
+	return holds == yes || s.deny && holds == unsure
+}
+
+func (p *Policy) effect(action int, r *Request) effect {
+	if action < 0 {
+		return silent
+	}
+	rule := &p.rules[action]
+	says := rule.settled
+	for _, s := range rule.open {
+		switch {
+		case !s.deny && says == allowed:
+		case !s.applies(r):
+		case s.deny:
+			return denied
+		default:
+			says = allowed
+		}
+	}
+	return says
+}
+
+// Decision is whether a request is allowed, and by which rule it is not.
+type Decision uint8
+
+// The decisions. The zero Decision is a denial.
+const (
+	NotAllowed            Decision = iota // no identity-based policy allows the action
+	NotAllowedInSession                   // no session policy allows the action
+	ExplicitDeny                          // a statement of an identity-based policy denies it
+	ExplicitDenyInSession                 // a statement of a session policy denies it
+	Allowed
+)
+
+// Decide decides by the policies of a principal and, where session is not nil, of
+// its session, which can only take away: a denial in either counts, and both must
+// allow the action ("Policy evaluation logic", IAM User Guide). What is none of the
+// policies' actions is not allowed.
+func Decide(identity, session *Policy, r *Request) Decision {
+	action := identity.actions.number(r.Action)
+	own, within := identity.effect(action, r), allowed
+	if session != nil {
+		within = session.effect(action, r)
+	}
+	switch {
+	case own == denied:
+		return ExplicitDeny
+	case within == denied:
+		return ExplicitDenyInSession
+	case within != allowed:
+		return NotAllowedInSession
+	case own != allowed:
+		return NotAllowed
+	}
+	return Allowed
+}
+
+// Settled returns what the policy decides about the action alone, without a session
+// policy, if that is the same for every request.
+func (p *Policy) Settled(action string) (d Decision, settled bool) {
+	n := p.actions.number(action)
+	if n < 0 {
+		return NotAllowed, true
+	}
+	return [...]Decision{silent: NotAllowed, allowed: Allowed, denied: ExplicitDeny}[p.rules[n].settled], len(p.rules[n].open) == 0
+}
+
+// Powerless reports whether no request of any action can be allowed.
+func (p *Policy) Powerless() bool {
+	for _, r := range p.rules {
+		if r.settled == allowed {
+			return false
+		}
+		for _, s := range r.open {
+			if !s.deny {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Unknown says of each condition whose operator or key this service does not know
+// where it stands in the document and what follows.
+func (p *Policy) Unknown() []string { return p.unknown }
+
+// Text words the refusal of a request as AWS does ("Troubleshoot access denied error
+// messages", IAM User Guide). The resource is empty for actions without one.
+func (d Decision) Text(p Principal, action, resource string) string {
+	text := fmt.Sprintf("User: %s is not authorized to perform: %s", p.ARN(), action)
+	if resource != "" {
+		text += " on resource: " + resource
+	}
+	switch d {
+	case NotAllowed:
+		text += fmt.Sprintf(" because no identity-based policy allows the %s action", action)
+	case NotAllowedInSession:
+		text += fmt.Sprintf(" because no session policy allows the %s action", action)
+	case ExplicitDeny:
+		text += " with an explicit deny in an identity-based policy"
+	case ExplicitDenyInSession:
+		text += " with an explicit deny in a session policy"
+	case Allowed:
+		return ""
+	}
+	return text
+}
