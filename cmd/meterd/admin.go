@@ -34,6 +34,7 @@ type adminCmd struct {
 	Agreement  agreementCmd  `cmd:"" help:"Agreements and their licences."`
 	User       principalCmd  `cmd:"" verb:"/v1/users" help:"Users, who sign with access keys."`
 	Role       principalCmd  `cmd:"" verb:"/v1/roles" help:"Roles, whose sessions workloads sign with."`
+	Can        canCmd        `cmd:"" verb:"GET /v1/can"`
 	Key        keyCmd        `cmd:"" help:"Access keys of users."`
 	Workload   workloadCmd   `cmd:"" help:"Instances, tasks, pods and runtimes, and their credentials."`
 	Tokens     tokenCmd      `cmd:"" name:"token" help:"Registration tokens."`

@@ -116,6 +116,12 @@ func TestAdminCommands(t *testing.T) {
 	if err := os.WriteFile(file, []byte("sellers:\n- account_id: \"111122223333\"\nusers:\n- account_id: \"111122223333\"\n  name: made\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	policy := filepath.Join(t.TempDir(), "policy.json")
+	if err := os.WriteFile(policy, []byte(`{"Version": "2012-10-17", "Statement": [
+  {"Effect": "Allow", "Action": "aws-marketplace:*Usage", "Resource": "*", "Condition": {"IpAddress": {"aws:SourceIp": "203.0.113.0/24"}}},
+  {"Effect": "Deny", "Action": "aws-marketplace:RegisterUsage", "Resource": "*", "Condition": {"StringLik": {"aws:username": "x"}}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	remembered := map[string]string{}
 	for _, c := range []struct{ args, stdin, want string }{ // want is a pattern; what its group holds is put in place of $NAME later
 		{"seller create 777788889999 --name Acme", "", `^ *ACCOUNT +NAME\n777788889999 +Acme\n$`},
@@ -151,6 +157,13 @@ func TestAdminCommands(t *testing.T) {
 		{"user delete 777788889999 bob", "", `^$`},
 		{"role create 444455556666 agent --allow aws-marketplace:MeterUsage", "", `agent`},
 		{"role permissions 444455556666 agent", "", `agent`},
+		{"role permissions 444455556666 agent --policy " + policy, "", `agent +yes`},
+		{"can 444455556666 agent MeterUsage --source-ip 203.0.113.7", "", `principal +arn:aws:iam::444455556666:role/agent\n *action +aws-marketplace:MeterUsage\n *allowed +yes\n *unknown +Statement\[1\].Condition.StringLik.aws:username: this service does not know the operator StringLik`},
+		{"can 444455556666 role/agent aws-marketplace:MeterUsage --session i-5 --source-ip 198.51.100.1 --region us-east-1 --user-agent x --tls", "",
+			`allowed +no\n *message +User: arn:aws:sts::444455556666:assumed-role/agent/i-5 is not authorized to perform: aws-marketplace:MeterUsage because no identity-based policy allows the aws-marketplace:MeterUsage action\n`},
+		{"-o json can 444455556666 agent RegisterUsage", "", `"allowed": false,\n +"message": "User: arn:aws:iam::444455556666:role/agent is not authorized to perform: aws-marketplace:RegisterUsage with an explicit deny in an identity-based policy"`},
+		{"role create 444455556666 agent2 --policy " + policy, "", `agent2 +yes`},
+		{"role delete 444455556666 agent2", "", `^$`},
 		{"role list --account 444455556666", "", `agent`},
 		{"role get 444455556666 agent", "", `agent`},
 		{"workload create 444455556666 ecs task --role agent", "", `^# export AWS_ENDPOINT_URL_MARKETPLACE_METERING=….*\nexport AWS_ACCESS_KEY_ID=ASIA.*\nexport AWS_SECRET_ACCESS_KEY=.*\nexport AWS_SESSION_TOKEN=.*\nexport AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1\n$`},
@@ -317,6 +330,9 @@ func TestAdminFailures(t *testing.T) {
 		{"seller get 777788889999", "", `meterd: account_id: account "777788889999" is not a seller`},
 		{"seller create x", "", `meterd: account_id: "x" is not an account id`},
 		{"call 0199f0a0-0000-7000-8000-000000000000", "", `meterd: `},
+		{"role create 444455556666 r --policy nowhere.json", "", `meterd: --policy: open `},
+		{"role create 444455556666 r --policy " + os.DevNull, "", "meterd: --policy: " + os.DevNull + " is empty"},
+		{"can 444455556666 nobody MeterUsage", "", `meterd: principal: account "444455556666" has no user or role "nobody"`},
 		{"import nowhere.yaml", "", `meterd: open nowhere.yaml`},
 		{"import nowhere.txt", "", `meterd: nowhere.txt is neither .yaml`},
 		{"import -", "sellers: 5", `meterd: standard input: line 1, column 1: sellers: must be a list, not "5"`},

@@ -133,6 +133,9 @@ func text(v reflect.Value) string {
 	case []string:
 		return strings.Join(v, ",")
 	}
+	if v.Kind() == reflect.Bool {
+		return strconv.FormatBool(v.Bool())
+	}
 	if v.CanInt() {
 		return strconv.FormatInt(v.Int(), 10)
 	}

@@ -15,7 +15,7 @@ func TestVerbs(t *testing.T) {
 	if len(all) < 50 {
 		t.Errorf("there are only %d verbs", len(all))
 	}
-	texts := []reflect.Type{reflect.TypeFor[string](), reflect.TypeFor[int](), reflect.TypeFor[int32](), reflect.TypeFor[time.Time](), reflect.TypeFor[[]string]()}
+	texts := []reflect.Type{reflect.TypeFor[string](), reflect.TypeFor[int](), reflect.TypeFor[int32](), reflect.TypeFor[time.Time](), reflect.TypeFor[[]string](), reflect.TypeFor[bool]()}
 	for i, v := range all {
 		name := v.Name()
 		if i > 0 && name == all[i-1].Name() {

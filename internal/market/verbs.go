@@ -30,7 +30,7 @@ type Filler interface {
 
 // Verbs returns the verbs of the marketplace.
 func Verbs() []Verb {
-	return slices.Concat(regionVerbs, partyVerbs, productVerbs, publicKeyVerbs, agreementVerbs, userVerbs, roleVerbs, accessKeyVerbs,
+	return slices.Concat(regionVerbs, partyVerbs, productVerbs, publicKeyVerbs, agreementVerbs, userVerbs, roleVerbs, canVerbs, accessKeyVerbs,
 		workloadVerbs, tokenVerbs, adminTokenVerbs)
 }
 

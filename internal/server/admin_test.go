@@ -291,6 +291,8 @@ func TestAdmin(t *testing.T) {
 		check(len(must(of.PutPermissions.Do(ctx, c, adminapi.Permissions{AccountID: sellerID, Name: "a", Deny: []string{"*"}})).Deny) == 1, "permissions", u)
 		check(len(must(of.List.Do(ctx, c, adminapi.AccountPaging{AccountID: sellerID})).Items) == 1 && len(must(of.List.Do(ctx, c, adminapi.AccountPaging{AccountID: buyerID})).Items) == 0, "principals", u)
 	}
+	can := must(adminapi.Can.Do(ctx, c, adminapi.Question{AccountID: sellerID, Principal: "role/a", Action: "MeterUsage", TLS: true}))
+	check(!can.Allowed && strings.HasSuffix(can.Message, "with an explicit deny in an identity-based policy"), "verdict", can)
 	key := must(adminapi.CreateAccessKey.Do(ctx, c, adminapi.PrincipalPath{AccountID: sellerID, Name: "a"}))
 	check(key.SecretAccessKey != "" && key.Status == adminapi.Active, "key", key)
 	check(must(adminapi.ChangeAccessKey.Do(ctx, c, adminapi.AccessKeyChange{AccessKeyID: key.AccessKeyID, Status: adminapi.Inactive})).Status == adminapi.Inactive, "an inactive key", key)
