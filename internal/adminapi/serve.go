@@ -205,6 +205,14 @@ func (p *parameter) read(ctx huma.Context, given string, into reflect.Value) (an
 		into.SetInt(n)
 		return n, nil
 	}
+	if into.Kind() == reflect.Bool {
+		is, err := strconv.ParseBool(given)
+		if err != nil {
+			return nil, errors.New("invalid boolean")
+		}
+		into.SetBool(is)
+		return is, nil
+	}
 	into.SetString(given)
 	return given, nil
 }

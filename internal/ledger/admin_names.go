@@ -131,10 +131,6 @@ func (l *Ledger) Principal(ctx context.Context, op Operator, kind iam.Kind, acco
 	return Find(ctx, l, op, market.Principal(kind, adminapi.PrincipalPath{AccountID: accountID, Name: name}))
 }
 
-func (l *Ledger) Can(ctx context.Context, op Operator, in adminapi.Question) (adminapi.Verdict, error) {
-	return Find(ctx, l, op, market.Can(in))
-}
-
 func (l *Ledger) Regions(ctx context.Context, op Operator, after string, limit int) (adminapi.Page[adminapi.Region], error) {
 	return List(ctx, l, op, market.Regions(adminapi.Paging{}), after, limit)
 }

@@ -138,6 +138,9 @@ func TestScopes(t *testing.T) {
 			return drop(ledger.Find(ctx, l, o, market.Principal(iam.User, adminapi.PrincipalPath{AccountID: sellerID, Name: "bob"})))
 		}, denied, denied},
 		{"Principals", func(o ledger.Operator) error { return drop(l.Principals(ctx, o, iam.User, "", "", 0)) }, denied, denied},
+		{"Can", func(o ledger.Operator) error {
+			return drop(ledger.Find(ctx, l, o, market.Can(adminapi.Question{AccountID: sellerID, Principal: "bob", Action: "MeterUsage"})))
+		}, denied, denied},
 		{"CreateAccessKey", func(o ledger.Operator) error { return drop(l.CreateAccessKey(ctx, o, sellerID, "bob")) }, denied, denied},
 		{"ChangeAccessKey", func(o ledger.Operator) error {
 			return drop(l.ChangeAccessKey(ctx, o, "AKIA", adminapi.AccessKeyChange{Status: "Active"}))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/iam"
+	"github.com/meterd/meterd/internal/ledger"
 	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/server"
 )
@@ -94,7 +95,7 @@ func TestCanAsTheService(t *testing.T) {
 		e.permit(h, adminapi.Permissions{Policy: string(text)})
 		q := adminapi.Question{AccountID: h.account, Principal: pick(h.name, h.kind.String()+"/"+h.name), Action: pick("BatchMeterUsage", "MeterUsage", "RegisterUsage", "aws-marketplace:resolvecustomer"),
 			Session: h.session, SourceIP: pick("198.51.100.7", "203.0.113.7", "2001:db8::7"), Region: pick("us-east-1", "eu-west-1"), UserAgent: pick("Boto3/1", "curl/8"), TLS: random.IntN(2) == 0}
-		v, err := e.ledger.Can(t.Context(), e.ledger.Local(), q)
+		v, err := ledger.Find(t.Context(), e.ledger, e.ledger.Local(), market.Can(q))
 		if err != nil {
 			t.Fatalf("%+v: %v", q, err)
 		}
@@ -150,7 +151,7 @@ func TestCanRefuses(t *testing.T) {
 		{adminapi.Question{AccountID: role.account, Principal: role.name, Action: "MeterUsage", Session: "a"}, "session: session name"},
 		{adminapi.Question{AccountID: role.account, Principal: role.name, Action: "MeterUsage", SourceIP: "localhost"}, "source_ip: must be an address"},
 	} {
-		if v, err := e.ledger.Can(t.Context(), e.ledger.Local(), c.question); err == nil || !strings.Contains(err.Error(), c.want) {
+		if v, err := ledger.Find(t.Context(), e.ledger, e.ledger.Local(), market.Can(c.question)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %+v, %v, want %s", c.question, v, err, c.want)
 		}
 	}
@@ -158,11 +159,11 @@ func TestCanRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	both := adminapi.Question{AccountID: user.account, Principal: user.name, Action: "MeterUsage"}
-	if _, err := e.ledger.Can(t.Context(), e.ledger.Local(), both); err == nil || !strings.Contains(err.Error(), "has a user and a role "+user.name+": write user/") {
+	if _, err := ledger.Find(t.Context(), e.ledger, e.ledger.Local(), market.Can(both)); err == nil || !strings.Contains(err.Error(), "has a user and a role "+user.name+": write user/") {
 		t.Error(err)
 	}
 	both.Principal = "role/" + user.name
-	if v, err := e.ledger.Can(t.Context(), e.ledger.Local(), both); err != nil || v.Principal != "arn:aws:iam::"+user.account+":role/"+user.name || v.Allowed {
+	if v, err := ledger.Find(t.Context(), e.ledger, e.ledger.Local(), market.Can(both)); err != nil || v.Principal != "arn:aws:iam::"+user.account+":role/"+user.name || v.Allowed {
 		t.Errorf("%+v, %v", v, err)
 	}
 }
