@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"regexp"
-	"unicode/utf8"
 )
 
 // AdmitBatch decides a BatchMeterUsage call of the seller's account in the region at the time now. It either
@@ -18,85 +17,141 @@ func (c *Catalog) AdmitBatch(in *Batch, seller uint32, region Region, now Instan
 	if err := c.CheckRegion(region, BatchMeterUsage, 0); err != nil {
 		return nil, err
 	}
-	licensed := 0
-	for i := range in.Records {
-		if in.Records[i].LicenseARN != "" {
-			licensed++
-		}
+	product, err := c.namedProduct(in, seller)
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case in.ProductCode != "" && licensed > 0:
-		return nil, Errorf(InvalidProductCode, "The call has both ProductCode and LicenseArn. A LicenseArn implies its product: leave ProductCode out, or leave LicenseArn out for a product without concurrent agreements.")
-	case in.ProductCode == "" && licensed < len(in.Records):
-		return nil, Errorf(InvalidProductCode, "The call has a record with neither ProductCode nor LicenseArn. Send LicenseArn with each record, or the ProductCode of a product without concurrent agreements.")
-	}
-	var product *Product
-	var err *Error
-	if in.ProductCode != "" {
-		if product, err = c.sellersProduct(in.ProductCode, seller); err != nil {
-			return nil, err
-		}
-		if product.Concurrent {
-			return nil, Errorf(InvalidProductCode, "Product %q uses concurrent agreements: leave ProductCode out and send LicenseArn and CustomerAWSAccountId with each record.", in.ProductCode)
-		}
-	}
-	window := c.Settings.BatchTimestamps(now)
+	call := admission{Catalog: c, seller: seller, region: region, now: now, product: product, window: c.Settings.BatchTimestamps(now)}
 	known := c.known(in, product)
 	for i := range in.Records {
 		r := &in.Records[i]
-		line := Line{Timestamp: r.Timestamp, Hour: r.Timestamp.Hour(), Quantity: r.Quantity, Allocations: r.Allocations}
-		line.Key.Region = region
-		var agreement *Agreement
-		standing := c.standings.get(known[i])
-		if standing != nil {
-			line.Key.Buyer, line.Form, line.account = standing.buyer, ByCustomerAWSAccountID, known[i].account()
-		} else if r.LicenseARN != "" {
-			if agreement, err = c.licence(r, i, seller); err != nil {
-				return nil, err
-			}
-			if product != nil && product.ID != agreement.Product {
-				return nil, Errorf(InvalidLicense, "UsageRecords[%d].LicenseArn belongs to product %q, but an earlier record's to %q. Send the records of each product in a call of their own.", i, c.Product(agreement.Product).Code, product.Code)
-			}
-			product = c.Product(agreement.Product)
-			line.Key.Agreement, line.Key.Buyer, line.Form = agreement.ID, agreement.Buyer, ByLicense
-		} else if line.Key.Buyer, line.Form, err = c.buyer(r, i, seller); err != nil {
-			return nil, err
-		}
-		if c.Settings.MixedIdentifiers == "refuse" && i > 0 && line.Form != ByLicense && line.Form != lines[len(lines)-1].Form {
-			return nil, Errorf(InvalidCustomerIdentifier, "UsageRecords[%d] names its buyer in another way than the record before it. Use CustomerAWSAccountId in all records of a call, or CustomerIdentifier in all.", i)
-		}
-		if i == 0 && !product.sells(region) {
-			return nil, Errorf(DisabledAPI, "Product %q is not metered in %s. Call a region that the product is enabled in.", product.Code, c.Region(region).Name)
-		}
-		line.Key.Product = product.ID
-		var ok bool
-		if line.Key.Dimension, ok = product.Dimension(r.Dimension); !ok {
-			return nil, Errorf(InvalidUsageDimension, "UsageRecords[%d]: product %q has no dimension %q. Dimension names are case-sensitive API names; nothing of this call was stored.", i, product.Code, r.Dimension)
-		}
-		if !window.Hold(r.Timestamp) {
-			if err = c.Settings.CheckBatchTimestamp(r.Timestamp, now); err != nil {
-				err.Message = "UsageRecords[" + itoa(i) + "]: " + err.Message
-				return nil, err
-			}
-		}
-		if err = checkAllocations(r.Allocations, r.Quantity); err != nil {
-			err.Message = "UsageRecords[" + itoa(i) + "]: " + err.Message
-			return nil, err
-		}
-		if standing != nil && standing.subscribed(r.Timestamp, now) && !c.isSuspended(standing.buyer) {
-			line.Subscribed = true
-		} else if agreement != nil {
-			line.Subscribed, err = c.licensed(agreement, r.Timestamp, now)
-		} else {
-			line.Subscribed, err = c.subscribed(product.ID, line.Key.Buyer, r.Timestamp, now)
-		}
+		lines = append(lines, Line{}) // filled in where it stands, which saves copying it
+		line := &lines[len(lines)-1]
+		of, err := call.whose(line, r, i, known[i])
 		if err != nil {
-			err.Message = "UsageRecords[" + itoa(i) + "]: " + err.Message
 			return nil, err
 		}
-		lines = append(lines, line)
+		if err := call.what(line, r, i); err != nil {
+			return nil, err
+		}
+		if err := call.when(line, r); err != nil {
+			return nil, inRecord(i, err)
+		}
+		if err := checkAllocations(r.Allocations, r.Quantity); err != nil {
+			return nil, inRecord(i, err)
+		}
+		if line.Subscribed, err = call.subscribed(line, of); err != nil {
+			return nil, inRecord(i, err)
+		}
 	}
 	return lines, nil
+}
+
+// namedProduct returns the product that the call names, or nil if the licences of its records stand for it.
+func (c *Catalog) namedProduct(in *Batch, seller uint32) (*Product, *Error) {
+	licences := 0
+	for i := range in.Records {
+		if in.Records[i].LicenseARN != "" {
+			licences++
+		}
+	}
+	switch {
+	case in.ProductCode != "" && licences > 0:
+		return nil, refuseProductAndLicence()
+	case in.ProductCode == "" && licences < len(in.Records):
+		return nil, refuseNeitherProductNorLicence()
+	case in.ProductCode == "":
+		return nil, nil
+	}
+	product, err := c.sellersProduct(in.ProductCode, seller)
+	if err == nil && product.Concurrent {
+		return nil, refuseConcurrentProduct(in.ProductCode)
+	}
+	return product, err
+}
+
+// admission is a BatchMeterUsage call while its records are admitted, one after the other.
+type admission struct {
+	*Catalog
+	seller  uint32
+	region  Region
+	now     Instant
+	window  Interval // of timestamps that are good without a closer look
+	product *Product // of all records; nil until the first licence, if the call names none
+	form    Form     // of the record before
+}
+
+// subject is whom a record is counted for, as far as that has been looked up.
+type subject struct {
+	standing  *standing  // the buyer's with the product, if the record is known by it
+	agreement *Agreement // that the record's licence stands for, if it has one
+}
+
+// whose notes in the line whom record i is counted for. known is the key of the standing that the record names.
+func (a *admission) whose(line *Line, r *UsageRecord, i int, known standingKey) (of subject, err *Error) {
+	if of.standing = a.standings.get(known); of.standing != nil {
+		line.Key.Buyer, line.Form, line.account = of.standing.buyer, ByCustomerAWSAccountID, known.account()
+	} else if r.LicenseARN != "" {
+		if of.agreement, err = a.licence(r, i); err != nil {
+			return of, err
+		}
+		line.Key.Agreement, line.Key.Buyer, line.Form = of.agreement.ID, of.agreement.Buyer, ByLicense
+	} else if line.Key.Buyer, line.Form, err = a.buyer(r, i, a.seller); err != nil {
+		return of, err
+	}
+	if i > 0 && line.Form != a.form && a.Settings.MixedIdentifiers == "refuse" {
+		return of, refuseMixedIdentifiers(i)
+	}
+	a.form = line.Form
+	return of, nil
+}
+
+// licence returns the agreement that the record's LicenseArn stands for. All records must be of the same product.
+func (a *admission) licence(r *UsageRecord, i int) (*Agreement, *Error) {
+	agreement, err := a.Catalog.licence(r, i, a.seller)
+	if err != nil {
+		return nil, err
+	}
+	product := a.Product(agreement.Product)
+	if a.product != nil && a.product.ID != product.ID {
+		return nil, refuseSecondProduct(i, product, a.product)
+	}
+	a.product = product
+	return agreement, nil
+}
+
+// what notes in the line what record i meters, and where.
+func (a *admission) what(line *Line, r *UsageRecord, i int) *Error {
+	if i == 0 && !a.product.sells(a.region) {
+		return refuseSellersRegion(a.product, a.Region(a.region))
+	}
+	dimension, ok := a.product.Dimension(r.Dimension)
+	if !ok {
+		return inRecord(i, refuseRecordsDimension(a.product, r.Dimension))
+	}
+	line.Key.Product, line.Key.Dimension, line.Key.Region = a.product.ID, dimension, a.region
+	line.Quantity, line.Allocations = r.Quantity, r.Allocations
+	return nil
+}
+
+// when notes in the line the time of the usage, which must lie in the window.
+func (a *admission) when(line *Line, r *UsageRecord) *Error {
+	line.Timestamp, line.Hour = r.Timestamp, r.Timestamp.Hour()
+	if a.window.Hold(r.Timestamp) {
+		return nil
+	}
+	return a.Settings.CheckBatchTimestamp(r.Timestamp, a.now)
+}
+
+// subscribed reports whether the line's usage may be metered.
+func (a *admission) subscribed(line *Line, of subject) (bool, *Error) {
+	switch {
+	case of.standing != nil && of.standing.subscribed(line.Timestamp, a.now) && !a.isSuspended(of.standing.buyer):
+		return true, nil
+	case of.agreement != nil:
+		return a.licensed(of.agreement, line.Timestamp, a.now)
+	}
+	return a.Catalog.subscribed(line.Key.Product, line.Key.Buyer, line.Timestamp, a.now)
 }
 
 // sellersProduct returns the product of the code if the account publishes it.
@@ -106,9 +161,9 @@ func (c *Catalog) sellersProduct(code string, seller uint32) (*Product, *Error) 
 		return p, nil
 	}
 	if q := c.ProductByID(code); q != nil && q.Seller == seller {
-		return nil, Errorf(InvalidProductCode, "%q is a product id, not a product code. Send the product code of the listing.", code)
+		return nil, refuseProductID(code)
 	}
-	return nil, Errorf(InvalidProductCode, "Product code %q does not exist or was not published by the calling account. Send a product code of your own, with the keys of the account that published it.", code)
+	return nil, refuseOthersProduct(code)
 }
 
 var licenseARN = regexp.MustCompile(`^arn:aws[a-zA-Z-]*:[A-Za-z0-9][A-Za-z0-9_/.-]{0,62}:[A-Za-z0-9_/.-]{0,63}:[A-Za-z0-9_/.-]{0,63}:([A-Za-z0-9][A-Za-z0-9:_/+=,@.-]*)$`)
@@ -122,20 +177,20 @@ func ValidLicenseARN(arn string) bool {
 // licence returns the agreement that the record's LicenseArn stands for, once the record names the buyer rightly.
 func (c *Catalog) licence(r *UsageRecord, i int, seller uint32) (*Agreement, *Error) {
 	if r.CustomerIdentifier != "" {
-		return nil, Errorf(InvalidLicense, "UsageRecords[%d] has both LicenseArn and CustomerIdentifier. With LicenseArn, name the buyer by CustomerAWSAccountId.", i)
+		return nil, refuseLicenceAndIdentifier(i)
 	}
 	if r.CustomerAWSAccountID == "" {
-		return nil, Errorf(InvalidCustomerIdentifier, "UsageRecords[%d] has a LicenseArn but no CustomerAWSAccountId. Send the account id of the buyer who holds the licence.", i)
+		return nil, refuseLicenceWithoutAccount(i)
 	}
 	a := c.AgreementByLicense(r.LicenseARN)
 	if a == nil || c.Product(a.Product).Seller != seller {
 		if !ValidLicenseARN(r.LicenseARN) {
-			return nil, Errorf(InvalidLicense, "UsageRecords[%d].LicenseArn %.200q is not a licence ARN. Send the LicenseArn that ResolveCustomer returned, such as arn:aws:license-manager::111122223333:license:l-….", i, r.LicenseARN)
+			return nil, refuseMalformedLicence(i, r.LicenseARN)
 		}
-		return nil, Errorf(InvalidLicense, "UsageRecords[%d].LicenseArn %.200q is not a licence for a product of the calling account. Send the LicenseArn that ResolveCustomer returned.", i, r.LicenseARN)
+		return nil, refuseUnknownLicence(i, r.LicenseARN)
 	}
 	if n, ok := ParseAccountID(r.CustomerAWSAccountID); !ok || c.Account(a.Buyer).AccountID != n {
-		return nil, Errorf(InvalidLicense, "UsageRecords[%d]: the licence %.200q does not belong to account %.20s. Send the CustomerAWSAccountId that came with the LicenseArn.", i, r.LicenseARN, r.CustomerAWSAccountID)
+		return nil, inRecord(i, refuseOthersLicence(r.LicenseARN, r.CustomerAWSAccountID))
 	}
 	return a, nil
 }
@@ -144,9 +199,9 @@ func (c *Catalog) licence(r *UsageRecord, i int, seller uint32) (*Agreement, *Er
 func (c *Catalog) buyer(r *UsageRecord, i int, seller uint32) (uint32, Form, *Error) {
 	switch {
 	case r.CustomerIdentifier != "" && r.CustomerAWSAccountID != "":
-		return 0, 0, Errorf(InvalidCustomerIdentifier, "UsageRecords[%d] has both CustomerIdentifier and CustomerAWSAccountId. Send one of them.", i)
+		return 0, 0, refuseBothIdentifiers(i)
 	case r.CustomerIdentifier == "" && r.CustomerAWSAccountID == "":
-		return 0, 0, Errorf(InvalidCustomerIdentifier, "UsageRecords[%d] has neither CustomerAWSAccountId nor CustomerIdentifier. Send one of them.", i)
+		return 0, 0, refuseNoIdentifier(i)
 	case r.CustomerIdentifier != "":
 		if a := c.Customer(seller, r.CustomerIdentifier); a != nil {
 			return a.ID, ByCustomerIdentifier, nil
@@ -154,7 +209,7 @@ func (c *Catalog) buyer(r *UsageRecord, i int, seller uint32) (uint32, Form, *Er
 		if c.Settings.UnknownCustomer == "not-subscribed" {
 			return 0, ByCustomerIdentifier, nil
 		}
-		return 0, 0, Errorf(InvalidCustomerIdentifier, "UsageRecords[%d].CustomerIdentifier %q does not exist. Send the CustomerIdentifier that ResolveCustomer returned; nothing of this call was stored.", i, r.CustomerIdentifier)
+		return 0, 0, refuseUnknownIdentifier(i, r.CustomerIdentifier)
 	}
 	if n, ok := ParseAccountID(r.CustomerAWSAccountID); ok {
 		if a := c.AccountByID(n); a != nil {
@@ -171,9 +226,9 @@ func (c *Catalog) licensed(a *Agreement, ts, now Instant) (bool, *Error) {
 	case state == Ended || c.Account(a.Buyer).Suspended:
 		return false, nil
 	case state == Pending || ts.Hour() < a.Start.Hour():
-		return false, Errorf(InvalidLicense, "Timestamp %v lies before the licence became active at %v.", ts, a.Start)
+		return false, refuseBeforeLicence(ts, a.Start)
 	case state == Ending && ts > a.EndingAt:
-		return false, Errorf(InvalidLicense, "Timestamp %v lies after the agreement began to end at %v. In the last hour only usage from before that is taken.", ts, a.EndingAt)
+		return false, refuseAfterLicence(ts, a.EndingAt)
 	}
 	return true, nil
 }
@@ -194,7 +249,7 @@ func (c *Catalog) subscribed(product, buyer uint32, ts, now Instant) (bool, *Err
 		}
 	}
 	if early != nil {
-		return false, Errorf(TimestampOutOfBounds, "Timestamp %v lies before the buyer's subscription began at %v.", ts, early.Start)
+		return false, refuseBeforeSubscription(ts, early.Start)
 	}
 	return false, nil
 }
@@ -214,7 +269,7 @@ func (c *Catalog) AdmitMeter(in *Meter, w *Workload, region Region, now Instant)
 	}
 	dimension, ok := product.Dimension(in.Dimension)
 	if !ok {
-		return Line{}, Errorf(InvalidUsageDimension, "Product %q has no dimension %q. UsageDimension is a case-sensitive API name.", product.Code, in.Dimension)
+		return Line{}, refuseMeterDimension(product, in.Dimension)
 	}
 	if err := c.Settings.CheckMeterTimestamp(in.Timestamp, now); err != nil {
 		return Line{}, err
@@ -222,10 +277,10 @@ func (c *Catalog) AdmitMeter(in *Meter, w *Workload, region Region, now Instant)
 	allocations := in.Allocations
 	if w.Platform == AgentCore {
 		if !in.HasClientToken {
-			return Line{}, constraint("clientToken", "Member must not be null", "From an AgentCore runtime each usage needs a ClientToken of its own: it is what tells a retry from new usage.")
+			return Line{}, refuseNoClientToken()
 		}
 		if len(allocations) > 0 && c.Settings.AgentCoreTags == "refuse" {
-			return Line{}, Errorf(InvalidUsageAllocations, "UsageAllocations are not supported for usage from an AgentCore runtime. Leave them out.")
+			return Line{}, refuseAgentCoreTags()
 		}
 		allocations = nil
 	}
@@ -244,10 +299,10 @@ func (c *Catalog) AdmitMeter(in *Meter, w *Workload, region Region, now Instant)
 
 func (in *Meter) validate() *Error {
 	if !in.HasTimestamp {
-		return constraint("timestamp", "Member must not be null", "Send the time of the usage as seconds since 1970-01-01T00:00:00Z.")
+		return refuseNoTimestamp()
 	}
-	if in.HasClientToken && (in.ClientToken == "" || utf8.RuneCountInString(in.ClientToken) > 64) {
-		return constraint("clientToken", "Member must have length between 1 and 64", "Send a UUID, or leave ClientToken out.")
+	if in.HasClientToken && (in.ClientToken == "" || longer(in.ClientToken, 64)) {
+		return refuseClientToken()
 	}
 	return checkAmount(-1, in.Dimension, "UsageDimension", in.Quantity, "UsageQuantity", in.Allocations)
 }
@@ -256,7 +311,7 @@ func (in *Meter) validate() *Error {
 // at the buyer's: AWS has SaaS metered by BatchMeterUsage (metering-api 2.6, 3.5).
 func (c *Catalog) workloadsProduct(code string, sent bool, op Operation) (*Product, *Error) {
 	if !sent {
-		return nil, constraint("productCode", "Member must not be null", "Send the product code of the listing.")
+		return nil, refuseNoProductCode()
 	}
 	if err := checkProductCode(code); err != nil {
 		return nil, err
@@ -264,12 +319,12 @@ func (c *Catalog) workloadsProduct(code string, sent bool, op Operation) (*Produ
 	p := c.ProductByCode(code)
 	if p == nil {
 		if c.ProductByID(code) != nil {
-			return nil, Errorf(InvalidProductCode, "%q is a product id, not a product code. Send the product code of the listing.", code)
+			return nil, refuseProductID(code)
 		}
-		return nil, Errorf(InvalidProductCode, "Product code %q does not exist. Send the product code of the listing.", code)
+		return nil, refuseUnknownProduct(code)
 	}
 	if p.Type == SaaS && c.Settings.SaaSWorkloads == "refuse" {
-		return nil, Errorf(InvalidProductCode, "Product %q is SaaS, and %v is for containers and AMIs. Meter it by BatchMeterUsage with the seller's own keys.", code, op)
+		return nil, refuseSaaS(code, op)
 	}
 	return p, nil
 }
@@ -281,13 +336,13 @@ func (c *Catalog) checkWorkload(w *Workload, region Region, op Operation, p *Pro
 		kind = InvalidRegion
 	}
 	if region != w.Region {
-		return Errorf(kind, "%v must be called in the region that the resource runs in: %s runs in %s, but the call was signed for %s.", op, w.ResourceID, c.Region(w.Region).Name, c.Region(region).Name)
+		return refuseOtherRegion(kind, op, w.ResourceID, c.Region(w.Region), c.Region(region))
 	}
 	if err := c.CheckRegion(region, op, w.Platform); err != nil {
 		return err
 	}
 	if !p.sells(region) {
-		return Errorf(kind, "Product %q is not metered in %s. Run the software in a region that the product is enabled in.", p.Code, c.Region(region).Name)
+		return refuseWorkloadsRegion(kind, p, c.Region(region))
 	}
 	return nil
 }
@@ -300,14 +355,14 @@ func (c *Catalog) entitled(w *Workload, p *Product, ts, now Instant) *Error {
 		return nil
 	}
 	if c.isSuspended(w.Account) && c.Settings.SuspendedWorkloads == "refuse" {
-		return Errorf(CustomerNotEntitled, "Account %s is suspended: its usage is not taken until the suspension ends.", FormatAccountID(c.Account(w.Account).AccountID))
+		return refuseSuspended(c.Account(w.Account))
 	}
 	if c.Registered(w.ID, p.ID) {
 		return c.agreed(p.ID, w.Account, ts, now)
 	}
 	ok, err := c.subscribed(p.ID, w.Account, ts, now)
 	if err == nil && !ok {
-		err = Errorf(CustomerNotEntitled, "Account %s has no active agreement for product %q. The buyer must subscribe before the software is started.", FormatAccountID(c.Account(w.Account).AccountID), p.Code)
+		err = refuseNotSubscribed(c.Account(w.Account), p)
 	}
 	return err
 }
@@ -327,17 +382,9 @@ func (c *Catalog) agreed(product, buyer uint32, ts, now Instant) *Error {
 		}
 	}
 	if later != nil {
-		return Errorf(TimestampOutOfBounds, "Timestamp %v lies before the buyer's agreement began at %v, and in no earlier one. Send the time of the usage.", ts, later.Start)
+		return refuseBeforeAgreement(ts, later.Start)
 	}
 	return nil
-}
-
-// NotOnWorkload is the refusal of MeterUsage and RegisterUsage for callers that are no workload.
-func NotOnWorkload(op Operation) *Error {
-	if op == RegisterUsage {
-		return Errorf(PlatformNotSupported, "This operation can only be called from within an ECS task or an EKS pod. Call it with the credentials of the task's or pod's own role.")
-	}
-	return Errorf(CustomerNotEntitled, "%v must be called with the credentials of the resource that runs the software (EC2 instance role, ECS task role, EKS pod role or AgentCore execution role), not with keys of a user or a plain role.", op)
 }
 
 // Register is the input of RegisterUsage.
@@ -358,11 +405,11 @@ func (c *Catalog) AdmitRegister(in *Register, w *Workload, region Region, now In
 	case err != nil:
 		return nil, nil, err
 	case !in.HasPublicKeyVersion:
-		return nil, nil, constraint("publicKeyVersion", "Member must not be null", "Send the version of the public key that your software verifies with.")
+		return nil, nil, refuseNoKeyVersion()
 	case in.PublicKeyVersion < 1:
-		return nil, nil, constraint("publicKeyVersion", "Member must have value greater than or equal to 1", "Send the version of the public key that your software verifies with.")
-	case utf8.RuneCountInString(in.Nonce) > 255:
-		return nil, nil, constraint("nonce", "Member must have length less than or equal to 255", "Send a shorter random string.")
+		return nil, nil, refuseKeyVersion()
+	case longer(in.Nonce, 255):
+		return nil, nil, refuseNonce()
 	case w.Platform != ECS && w.Platform != EKS:
 		return nil, nil, NotOnWorkload(RegisterUsage)
 	}
@@ -378,7 +425,7 @@ func (c *Catalog) AdmitRegister(in *Register, w *Workload, region Region, now In
 			return product, &keys[i], nil
 		}
 	}
-	return nil, nil, Errorf(InvalidPublicKeyVersion, "Product %q has no public key version %d. Send the version that was shown with the public key of the product.", product.Code, in.PublicKeyVersion)
+	return nil, nil, refuseUnknownKeyVersion(product, in.PublicKeyVersion)
 }
 
 // TokenKey names a ClientToken: whose it is, and its hash.

@@ -167,6 +167,33 @@ func TestAdmitBatchRefuses(t *testing.T) {
 	}
 }
 
+// BenchmarkAdmitBatch admits calls of 25 records whose buyers are named in each of the three ways.
+func BenchmarkAdmitBatch(b *testing.B) {
+	m := market(b)
+	region := m.RegionNamed("us-east-1").ID
+	byIdentifier := record(b)
+	byIdentifier.CustomerAWSAccountID, byIdentifier.CustomerIdentifier = "", "ifAPi5AcF3"
+	for _, c := range []struct {
+		name, product string
+		record        metering.UsageRecord
+	}{
+		{"account id", "legacy001", record(b)},
+		{"identifier", "legacy001", byIdentifier},
+		{"licence", "", licensed(b, arn+"1")},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			in := batchOf(c.product, slices.Repeat([]metering.UsageRecord{c.record}, metering.MaxUsageRecords)...)
+			lines, now := make([]metering.Line, 0, metering.MaxUsageRecords), at(b, noon)
+			b.ReportAllocs()
+			for b.Loop() {
+				if admitted, err := m.AdmitBatch(in, acme, region, now, lines); err != nil || !admitted[24].Subscribed {
+					b.Fatal(admitted, err)
+				}
+			}
+		})
+	}
+}
+
 func TestAdmitLicences(t *testing.T) {
 	for _, c := range []struct {
 		name   string

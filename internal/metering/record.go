@@ -131,6 +131,9 @@ func digits(s string) bool {
 	return s != ""
 }
 
+// longer reports whether s has more than n characters.
+func longer(s string, n int) bool { return len(s) > n && utf8.RuneCountInString(s) > n }
+
 // path names a member of the i-th record for messages; i < 0 means the member is the call's own.
 func path(i int, member string) string {
 	if i < 0 {
@@ -162,7 +165,7 @@ func (in *Batch) validate() *Error {
 		switch {
 		case !r.HasTimestamp:
 			return constraint(path(i, "Timestamp"), "Member must not be null", "Send the time of the usage as seconds since 1970-01-01T00:00:00Z.")
-		case utf8.RuneCountInString(r.CustomerIdentifier) > 255:
+		case longer(r.CustomerIdentifier, 255):
 			return constraint(path(i, "CustomerIdentifier"), "Member must have length less than or equal to 255", "Send the CustomerIdentifier that ResolveCustomer returned.")
 		case len(r.CustomerAWSAccountID) > 255:
 			return constraint(path(i, "CustomerAWSAccountId"), "Member must have length less than or equal to 255", "Send the 12 digits of the buyer's account.")
@@ -181,7 +184,7 @@ func checkAmount(i int, dimension, dimensionMember string, quantity int32, quant
 	switch {
 	case dimension == "":
 		return constraint(path(i, dimensionMember), "Member must have length greater than or equal to 1", "Send the API name of one of the product's dimensions.")
-	case utf8.RuneCountInString(dimension) > 255:
+	case longer(dimension, 255):
 		return constraint(path(i, dimensionMember), "Member must have length less than or equal to 255", "Send the API name of one of the product's dimensions.")
 	case quantity < 0:
 		return constraint(path(i, quantityMember), "Member must have value greater than or equal to 0", "Usage cannot be taken back by a negative quantity.")
@@ -220,6 +223,11 @@ func checkAllocations(allocations []Allocation, quantity int32) *Error {
 	if len(allocations) == 0 {
 		return nil
 	}
+	return checkSplit(allocations, quantity)
+}
+
+// checkSplit is checkAllocations of a record that has some. Apart from it, the check of one that has none is inlined.
+func checkSplit(allocations []Allocation, quantity int32) *Error {
 	var sum int64
 	var keys []string
 	seen := make(map[string]int, len(allocations))
