@@ -10,7 +10,7 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// indexKey is a metering.Key packed into 12 bytes: exact, not a hash. That of a row is never zero.
+// indexKey is a metering.Key packed into 12 bytes. It is exact, not a hash, and never zero for a row.
 type indexKey struct {
 	kind uint32 // dimension, region and which of the three subjects
 	a, b uint32
@@ -27,8 +27,8 @@ func pack(k *metering.Key) indexKey {
 	return indexKey{kind, k.Product, k.Buyer}
 }
 
-// hashing is how keys are spread: by the ledger's secret, so that nobody can choose keys that fall together, and the
-// same after a restart.
+// hashing spreads keys by the ledger's secret. So nobody can choose keys that collide, and the hashes are the same
+// after a restart.
 type hashing [2]uint64
 
 func newHashing(secret []byte) hashing {
@@ -51,17 +51,17 @@ type entry struct {
 
 const entrySize = int(unsafe.Sizeof(entry{}))
 
-// keyTable holds the keys of an hour. It grows by splitting one segment of 64 KB after the other, so that no insertion
-// stalls the writer, and takes 18 to 37 bytes a key. Its memory is not Go's: the collector neither looks at it nor
-// lets the heap grow by as much again, and it is given back at once.
+// keyTable holds the keys of an hour. It grows by splitting one segment of 64 KB at a time, so that no insertion
+// stalls the writer, and takes 18 to 37 bytes a key. Its memory is outside Go's heap: the collector does not scan it,
+// it does not make the heap grow, and release gives it back at once.
 type keyTable struct {
 	hashing
 	depth     int        // of the directory
-	directory []*segment // by the first bits of the hash, as many as depth says
+	directory []*segment // by the first depth bits of the hash
 	keys      int
 	segments  int
-	slabs     [][]byte // their memory
-	free      []byte   // what is left of the last one
+	slabs     [][]byte // the memory of the segments
+	free      []byte   // the unused end of the last slab
 	spare     *segment // for split
 }
 
@@ -85,7 +85,7 @@ func newKeyTable(h hashing) *keyTable {
 	return t
 }
 
-// segment returns an empty one.
+// segment returns an empty segment.
 func (t *keyTable) segment(depth int32) *segment {
 	const size = int(unsafe.Sizeof(segment{}))
 	if len(t.free) < size {
@@ -115,8 +115,8 @@ func (t *keyTable) at(hash uint64) (*segment, uint32) {
 	return t.directory[hash>>(64-t.depth)], uint32(hash & 0xffffffff * segmentSlots >> 32)
 }
 
-// touch has the processor fetch the slot of a hash. Between touching many and asking for them, their way from memory
-// overlaps.
+// touch has the processor fetch the slot of a hash. When many slots are touched before the first is read, their
+// fetches from memory overlap.
 func (t *keyTable) touch(hash uint64) uint32 {
 	s, i := t.at(hash)
 	return s.slots[i].key.kind
@@ -138,7 +138,7 @@ func (t *keyTable) find(hash uint64, k indexKey) (quantity int32, ok bool) {
 	}
 }
 
-// add adds a key that is not there.
+// add adds a key that is not in the table yet.
 func (t *keyTable) add(hash uint64, e entry) {
 	s, i := t.at(hash)
 	for s.used >= segmentMost {
@@ -159,7 +159,7 @@ func (s *segment) put(i uint32, e entry) {
 	s.used++
 }
 
-// split makes two segments of that of the hash.
+// split splits the segment of the hash into two.
 func (t *keyTable) split(hash uint64) {
 	old, _ := t.at(hash)
 	if int(old.depth) == t.depth {
@@ -191,7 +191,7 @@ func (t *keyTable) split(hash uint64) {
 	}
 }
 
-// sorted calls f with the entries of one segment after the other, ordered by their hashes. The slice is used again.
+// sorted calls f with the entries of one segment after the other, ordered by their hashes. The slice is reused.
 func (t *keyTable) sorted(f func([]hashed) error) error {
 	var space []hashed
 	for i := 0; i < len(t.directory); i += 1 << (t.depth - int(t.directory[i].depth)) {

@@ -8,13 +8,13 @@ import (
 	"path/filepath"
 )
 
-// locking is what to do with a lock, that of a file or of a folder.
+// locking says what to do with the lock of a file or of a folder.
 type locking int
 
 const (
 	lockBeside locking = iota // wait for it, and share it
 	lockAlone
-	tryShared // fail at once if it is not to be had
+	tryShared // fail at once if another process holds it
 	tryAlone
 	unlock
 )
@@ -22,8 +22,8 @@ const (
 // Lock waits for the lock of a file and takes it alone. It is released with the file.
 func Lock(f *os.File) error { return lock(f, lockAlone) }
 
-// lockDir takes the folder's lock, which the kernel releases when the process ends, however it ends, and reports whether
-// the file for it was made.
+// lockDir takes the folder's lock, which the kernel releases when the process ends, however it ends. made reports
+// whether the lock's file was made.
 func lockDir(dir string) (f *os.File, made bool, err error) {
 	path := filepath.Join(dir, lockFile)
 	for {
@@ -31,7 +31,7 @@ func lockDir(dir string) (f *os.File, made bool, err error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			f, err = CreateOwn(path)
 			made = err == nil
-			if errors.Is(err, fs.ErrExist) { // another one was quicker
+			if errors.Is(err, fs.ErrExist) { // another process was quicker
 				continue
 			}
 		}
@@ -46,7 +46,7 @@ func lockDir(dir string) (f *os.File, made bool, err error) {
 		if mine, bad := f.Stat(); err == nil && bad == nil && os.SameFile(named, mine) {
 			return f, made, nil
 		}
-		f.Close() // who had the lock has just taken its file away
+		f.Close() // the process that held the lock has just removed its file
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, false, err
 		}

@@ -11,9 +11,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A ledger is only ever open in one place, so that no record is counted twice: the origin is sealed before its copy is
-// finished, and opened again only if its copy is not, and cannot be any more. Which copy that is the seal says by an
-// identity that was drawn when the copy was begun, and by its place, for a copy that has been copied is there twice.
+// A ledger is open in one place at a time, so that no record is counted twice: the origin is sealed before its copy
+// is finished, and it is opened again only if the copy is not finished and cannot be any more. The seal names the
+// copy by an identity that was drawn at random when the copy was begun, and by its place, because a copy may itself
+// have been copied.
 
 // Values of meta.
 const (
@@ -22,15 +23,15 @@ const (
 	copiedValue  = "copied"  // a copyOf: it was one, until it was finished
 )
 
-// copyOf says what a copy is.
+// copyOf says which copy a ledger is.
 type copyOf struct {
 	Of string `json:"of"` // the place of its origin, as it may be shown
-	ID string `json:"id"` // random; none of one that a version before has begun
+	ID string `json:"id"` // random; empty for a copy that an earlier version has begun
 
 	meta     Meta
 	finished bool   // or never a copy
 	place    string // where it is: see placeOf
-	shown    string // the same as it was given, and may be shown
+	shown    string // the place as it was given, in a form that may be shown
 }
 
 // seal says where a ledger has been moved to.
@@ -57,11 +58,11 @@ func (c *copyOf) unfinished() error {
 }
 
 func (c *copyOf) value() []byte {
-	b, _ := json.Marshal(c) // which cannot fail
+	b, _ := json.Marshal(c) // marshalling texts cannot fail
 	return b
 }
 
-// parseSeal reads a seal; versions before wrote the place alone.
+// parseSeal reads a seal. Earlier versions stored only the place.
 func parseSeal(value []byte) *seal {
 	s := &seal{}
 	if json.Unmarshal(value, s) != nil {
@@ -78,7 +79,7 @@ func parseCopyOf(value []byte) *copyOf {
 	return c
 }
 
-// readSeal returns the seal of a ledger, nil for none.
+// readSeal returns the seal of a ledger, or nil if it is not sealed.
 func readSeal(r *Reader) (*seal, error) {
 	value, err := r.Value(sealedValue)
 	if err != nil || value == nil {
@@ -87,7 +88,7 @@ func readSeal(r *Reader) (*seal, error) {
 	return parseSeal(value), nil
 }
 
-// sealOf returns the seal of the ledger in a place, nil for none, and what the ledger was created with.
+// sealOf returns the seal of the ledger in a place, or nil, and what the ledger was created with.
 func sealOf(location string) (s *seal, m Meta, err error) {
 	err = Read(location, func(r *Reader, meta Meta) (err error) {
 		m = meta
@@ -97,7 +98,7 @@ func sealOf(location string) (s *seal, m Meta, err error) {
 	return s, m, err
 }
 
-// whole fails if the ledger is an unfinished copy, which may go on at its origin.
+// whole fails if the ledger is an unfinished copy, because its origin may still be in use.
 func whole(r *Reader) error {
 	value, err := r.Value(copyingValue)
 	if err == nil && value != nil {
@@ -118,7 +119,8 @@ func moving(r *Reader) error {
 	return err
 }
 
-// placeOf returns what a place is, however it is written: the folder without links, or the database and schema.
+// placeOf returns the one name of a place, however it was written: the folder without links, or the database and
+// schema.
 func placeOf(location string) (place string, err error) {
 	if !IsURL(location) {
 		return realPath(location)
@@ -129,7 +131,7 @@ func placeOf(location string) (place string, err error) {
 	return place, err
 }
 
-// realPath is the path without links of what may not be there yet.
+// realPath returns a path without links, also if there is nothing at the path yet.
 func realPath(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -178,9 +180,9 @@ func SamePlace(a, b string) (bool, error) {
 	return first == second, err
 }
 
-// Seal has nobody write to a ledger any more, because it goes on in its unfinished copy. That of a folder must not be
-// served; the nodes of one in a database are fenced off, in the middle of whatever they do. Sealed twice for one copy is
-// sealed once.
+// Seal stops all writing to a ledger, because it goes on in its unfinished copy. A folder must not be served
+// meanwhile; nodes of a database are fenced off, whatever they are doing. Sealing again for the same copy changes
+// nothing.
 func Seal(from, to string) error {
 	var known *seal
 	var origin Meta
@@ -211,8 +213,8 @@ func Seal(from, to string) error {
 	return updateSQLite(from, func(tx *Tx) error { return tx.PutMeta(sealedValue, value) })
 }
 
-// sealPostgres has nobody write to the database any more: first no writer can begin, then none can commit. It waits for
-// transactions in flight.
+// sealPostgres stops all writing to the database: first it keeps writers from beginning transactions, then from
+// committing them. It waits for transactions in flight.
 func sealPostgres(url string, value []byte) error {
 	return onePostgres(url, func(ctx context.Context, conn *pgx.Conn) error {
 		for _, s := range []struct {
@@ -233,15 +235,16 @@ func sealPostgres(url string, value []byte) error {
 
 // Errors of [Unseal].
 var (
-	// ErrNotSealed says that there is nothing to take back.
+	// ErrNotSealed says that the ledger is not sealed, so there is nothing to cancel.
 	ErrNotSealed = errors.New("the ledger is not sealed")
-	// ErrNotTheCopy says that the copy for which a ledger was sealed is not in the place, so that nothing shows that it
-	// was not finished.
+	// ErrNotTheCopy says that the copy for which a ledger was sealed is not in the place, so that nothing shows that
+	// the copy was not finished.
 	ErrNotTheCopy = errors.New("the copy for which the ledger was sealed is not there")
 )
 
-// Unseal opens a sealed ledger again if the copy for which it was sealed is in the place, unfinished. lost says that it
-// is nowhere any more, for all that the caller knows: then it is opened unless the place shows that it is wrong.
+// Unseal opens a sealed ledger again if the copy for which it was sealed is in the place to, unfinished. lost says
+// that the caller knows of no place where the copy still is: then the ledger is opened unless what is in to shows
+// otherwise.
 func Unseal(from, to string, lost bool) error {
 	s, origin, err := sealOf(from)
 	if err == nil && s == nil {
@@ -281,7 +284,7 @@ func unsealed(from string) error {
 	})
 }
 
-// Complete has a copy be a ledger of its own. Its origin must be sealed for it.
+// Complete makes a copy a ledger of its own. Its origin must be sealed for it.
 func Complete(from, to string) error {
 	c, err := copyAt(to)
 	if err != nil {
@@ -298,7 +301,7 @@ func Complete(from, to string) error {
 	})
 }
 
-// Moved reports whether a ledger has been moved to the place, completely.
+// Moved reports whether a ledger has been moved completely to the place to.
 func Moved(from, to string) (is bool, err error) {
 	s, origin, err := sealOf(from)
 	if err != nil || s == nil {
@@ -319,8 +322,8 @@ func inUse(to string) error {
 	return fmt.Errorf("the copy in %s is finished, and a ledger of its own; go on there", Redacted(to))
 }
 
-// withCopy runs f on an unfinished copy while nobody else does, and opens the copy then if it is to be completed: so it
-// cannot be completed while its origin is unsealed.
+// withCopy runs f on an unfinished copy while nobody else can use it, and then completes the copy if complete is set.
+// So a copy cannot be completed while its origin is being unsealed.
 func withCopy(to string, complete bool, f func() error) error {
 	if IsURL(to) {
 		return onePostgres(to, func(ctx context.Context, conn *pgx.Conn) error {
@@ -364,7 +367,7 @@ func withCopy(to string, complete bool, f func() error) error {
 
 const finishCopy = "UPDATE meta SET name = $1 WHERE name = $2"
 
-// updateSQLite changes a ledger in a folder that nobody serves, in whatever state of being moved it is.
+// updateSQLite changes a ledger in a folder that is not being served, however far it has been moved.
 func updateSQLite(dir string, f func(*Tx) error) error {
 	db, err := openSQLiteFor(dir, Options{}, true)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/meterd/meterd/internal/iam"
 )
 
-// What a ledger seals under its master key, by the labels that tell them apart: a known text, by which a wrong key is
-// noticed, and the ledger's secret.
+// Labels of what a ledger seals under its master key: a known text, which shows whether a key is the right one, and
+// the ledger's secret.
 const (
 	checkLabel, checkText = "check", "meterd"
 	secretLabel           = "ledger secret"
@@ -19,8 +19,8 @@ func (m *Meta) SealSecret(s *iam.Sealer, secret []byte) {
 	m.Check, m.Sealed = s.Seal(checkLabel, []byte(checkText)), s.Seal(secretLabel, secret)
 }
 
-// OpenSecret fills in Secret, or returns an error if the ledger was made with another master key. A ledger of format 2 has
-// its secret as it is; Sealed is filled in then.
+// OpenSecret fills in Secret, or returns an error if the ledger was made with another master key. A ledger of format
+// 2 holds its secret unsealed; OpenSecret then fills in Sealed.
 func (m *Meta) OpenSecret(s *iam.Sealer) (err error) {
 	if check, err := s.Open(checkLabel, m.Check); err != nil || string(check) != checkText {
 		return errors.New("the master key is not the one that the ledger was made with")

@@ -28,11 +28,13 @@ const (
 	maxReaders = 8 // views at once; each has a connection, with a cache and files
 )
 
-// coldKeys is how many keys of hours that are no longer hot are kept in memory, about 30 MB. A variable only for tests.
+// coldKeys is how many keys of hours that are no longer hot are kept in memory, about 30 MB. It is a variable only
+// for tests.
 var coldKeys = 1 << 20
 
-// By how many pages the log may grow since it began, or since a checkpoint that got no further, before the next one.
-// None gets beyond what the oldest reader sees, so while there is one there must not be one after every commit.
+// By how many pages the log may grow before the next checkpoint, since the log began or since a checkpoint that got
+// no further. A checkpoint cannot get beyond what the oldest reader sees, so while there is such a reader one after
+// every commit would be useless.
 var (
 	walBackground int64 = 4_000  // until a checkpoint is due, 16 MB
 	walForeground int64 = 40_000 // until the writer does it itself, 160 MB
@@ -46,12 +48,12 @@ type sqliteStore struct {
 	dir      string
 	lock     *os.File
 	folder   *os.File   // locked while the log is copied into the database: see snapshot
-	copying  sync.Mutex // as one process locks the folder once
+	copying  sync.Mutex // needed too, because the folder's lock does not exclude goroutines of one process
 	writer   *sqlite3.Conn
 	tx       sqliteTx
 	index    *index
 	lastCall atomic.Int64
-	lastAt   atomic.Int64  // its time
+	lastAt   atomic.Int64  // the time of lastCall
 	checker  *sqlite3.Conn // runs checkpoints beside the writer
 	wakeup   chan struct{} // a checkpoint is due
 	closing  chan struct{} // closed with the store
@@ -59,22 +61,22 @@ type sqliteStore struct {
 	watching sync.WaitGroup
 	files    *watcher
 	log      *slog.Logger
-	readers  chan *sqliteReader // places for views; nil is one that has no connection yet. Closed with the store
+	readers  chan *sqliteReader // places for views: a nil reader has no connection yet. Closed with the store
 	marks    *marker
 	unmarked chan struct{} // a mark is due
 	failed   chan struct{} // closed when a write has failed
 	marking  sync.WaitGroup
-	unsaid   atomic.Int64 // pages in the log when it came to hold that the ledger is served, until the database's file does
+	unsaid   atomic.Int64 // pages that the log had when the note that the ledger is served was written to it; 0 once the note is in the database's file
 	walPages atomic.Int64
 	checked  atomic.Int64 // pages in the log when a checkpoint in the background got no further, 0 if it has begun anew
-	copied   atomic.Int64 // pages that the last one of those found copied in the end
+	copied   atomic.Int64 // pages that the last such checkpoint found copied at its end
 	forced   int64        // pages in the log when the writer last made one itself, 0 if it has begun anew
 	sound    atomic.Bool  // open, and no write has failed
 	failure  atomic.Pointer[error]
 	meta     Meta
 }
 
-// present fails if there is no ledger, or if that cannot be told.
+// present fails if there is no ledger, or if it cannot be found out whether there is one.
 func present(dir string) error {
 	err := Own(filepath.Join(dir, file))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -86,7 +88,8 @@ func present(dir string) error {
 	return err
 }
 
-// orphaned fails if a folder without a database has what belongs to one. SQLite would take it for a new one's.
+// orphaned fails if a folder without a database has files that belong to one. SQLite would take them for those of a
+// new database.
 func orphaned(dir string) error {
 	path := filepath.Join(dir, file)
 	for _, suffix := range []string{"-wal", "-journal"} {
@@ -111,8 +114,8 @@ func createSQLite(dir string, meta Meta, fill func(*Tx) error) error {
 	})
 }
 
-// placeSQLite has a database be made in a folder that has none. It leaves nothing behind if that fails: the database
-// gets its name once it is whole.
+// placeSQLite builds a database in a folder that has none. The database gets its name once it is whole; if that fails
+// nothing is left behind.
 func placeSQLite(dir string, build func(temp string) error) (err error) {
 	exist := fmt.Errorf("%w in %s", ErrExist, dir)
 	if existsSQLite(dir) {
@@ -134,7 +137,7 @@ func placeSQLite(dir string, build func(temp string) error) (err error) {
 		return err
 	}
 	defer func() {
-		if err != nil && locked { // nothing is left of what was made
+		if err != nil && locked { // nothing else that was made is left
 			err = errors.Join(err, RemoveOwn(lock.Name()))
 			if made {
 				_ = os.Remove(dir) // unless somebody has put something there
@@ -149,7 +152,7 @@ func placeSQLite(dir string, build func(temp string) error) (err error) {
 	if err := orphaned(dir); err != nil {
 		return err
 	}
-	if err := errors.Join(removeBesides(path), removeDatabase(temp)); err != nil { // the first hold nothing
+	if err := errors.Join(removeBesides(path), removeDatabase(temp)); err != nil { // the former are files without a database, which hold nothing
 		return err
 	}
 	defer func() {
@@ -237,7 +240,7 @@ func openSQLite(dir string, o Options) (*sqliteStore, error) {
 	return openSQLiteFor(dir, o, false)
 }
 
-// openSQLiteFor opens a ledger that has been moved, or is an unfinished copy, only for moving.
+// openSQLiteFor opens a ledger. One that has been moved, or is an unfinished copy, is only opened with forMoving.
 func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -251,7 +254,7 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	if err := ours(dir); err != nil {
 		return refused(err)
 	}
-	if _, err := os.Lstat(filepath.Join(dir, lockFile)); errors.Is(err, fs.ErrNotExist) { // before it is made
+	if _, err := os.Lstat(filepath.Join(dir, lockFile)); errors.Is(err, fs.ErrNotExist) { // before this call makes the lock's file
 		if _, err := inspect(dir, o, forMoving); err != nil {
 			return refused(err)
 		}
@@ -302,7 +305,7 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	if err := db.writer.Exec("PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=-16384"); err != nil {
 		return fail(err)
 	}
-	// A pragma that was not understood is not an error, so ask for what it set.
+	// SQLite ignores pragmas that it does not know, so ask for what each has set.
 	for _, p := range [][2]string{{"journal_mode", "wal"}, {"synchronous", "2"}, {"wal_autocheckpoint", "0"}, {"checksum_verification", "1"}} {
 		got, err := pragma(db.writer, p[0])
 		if err != nil {
@@ -366,14 +369,14 @@ func openSQLiteFor(dir string, o Options, forMoving bool) (*sqliteStore, error) 
 	return db, nil
 }
 
-// skipChecksums has a connection no longer verify the checksums of the pages it reads; it still computes those of
-// the pages it writes. go-sqlite3 0.37.0 needs it of a connection that makes a checkpoint after another one has
-// written: with verification on it calls a memory mapper that is not there.
-// It counts once the first page has been read.
+// skipChecksums makes a connection stop verifying the checksums of the pages that it reads; it still computes those
+// of the pages that it writes. A connection needs it with go-sqlite3 0.37.0 if it makes a checkpoint after another
+// connection has written: with verification on, the library calls a memory mapper that does not exist. It takes
+// effect once the first page has been read.
 const skipChecksums = "PRAGMA checksum_verification=OFF"
 
-// fileLayer names the file layer through which SQLite opens a database, "" for the operating system's. It is a seam
-// for faults: tests cut the power under it.
+// fileLayer names the file layer through which SQLite opens a database, "" for the operating system's. Tests replace
+// it to inject faults, such as a power cut.
 var fileLayer = func(path string) string { return "" }
 
 func open(path string, flags sqlite3.OpenFlag) (*sqlite3.Conn, error) {
@@ -392,15 +395,15 @@ func open(path string, flags sqlite3.OpenFlag) (*sqlite3.Conn, error) {
 	return c, nil
 }
 
-// checkpointOnClose has a connection, if it is the last one, copy the log into the database when it is closed. One
-// whose work has failed must not: what it read and what it wrote may not be what is on disk, it may not even know
-// that pages have checksums, and go-sqlite3 may panic as without skipChecksums.
+// checkpointOnClose makes a connection copy the log into the database when it is closed as the last one. It must not
+// be called for a connection whose work has failed: what that has read and written may differ from what is on disk,
+// it may not know that pages have checksums, and go-sqlite3 may panic as without skipChecksums.
 func checkpointOnClose(c *sqlite3.Conn) error {
 	_, err := c.Config(sqlite3.DBCONFIG_NO_CKPT_ON_CLOSE, false)
 	return err
 }
 
-// explain says what an error of SQLite's means where its own text does not.
+// explain adds what an error of SQLite's means where its own text does not say it.
 func explain(err error) error {
 	if errors.Is(err, sqlite3.CORRUPT) || errors.Is(err, sqlite3.NOTADB) {
 		return fmt.Errorf("the database is damaged: a page of it is not what it should be, or is missing: the file was cut, zeroed or overwritten; keep a copy of the folder and restore a backup (%w)", err)
@@ -440,7 +443,7 @@ func (db *sqliteStore) OpenRecords() (keys, bytes int) {
 	return int(db.index.held.Load()), int(db.index.bytes.Load())
 }
 
-// Pulse fails if a write or a checkpoint has failed.
+// Pulse fails only if a write or a checkpoint has failed.
 func (db *sqliteStore) Pulse(context.Context, Revision) (Pulse, error) {
 	if err := db.failure.Load(); err != nil {
 		return Pulse{}, *err
@@ -470,12 +473,12 @@ func (db *sqliteStore) Close() error {
 			errs = append(errs, db.lost(err))
 		}
 	}
-	alone := db.sound.Load() && db.unread() // else the next start does it
+	alone := db.sound.Load() && db.unread() // otherwise the log is copied at the next start
 	if alone {
 		err := forgetServing(db.writer)
 		if err == nil {
 			err = checkpointOnClose(db.writer)
-		} else { // the log stays, which the database says belongs to it
+		} else { // the log stays, and the database still says that the log belongs to it
 			err = db.lost(err)
 		}
 		errs = append(errs, err)
@@ -490,12 +493,12 @@ func closeConn(c *sqlite3.Conn) error {
 		return nil
 	}
 	for _, s := range slices.Collect(c.Stmts()) {
-		s.Close() // its error is that of its last run, which has been told
+		s.Close() // its error is that of its last run, which was returned then
 	}
 	return c.Close()
 }
 
-// Know has nothing to compare: the ledger is this process's alone.
+// Know does nothing, because no other process changes the ledger.
 func (db *sqliteStore) Know(Revision) {}
 
 // NextCall returns the Seq after the last row's.
@@ -516,12 +519,12 @@ func (db *sqliteStore) Update(f func(*Tx) error) (err error) {
 	}
 	db.tx.last = nil
 	if err := f(&Tx{tx: &db.tx}); err != nil {
-		ended := db.writer.GetAutocommit() // by SQLite, as it could not read or write
+		ended := db.writer.GetAutocommit() // SQLite has ended the transaction, because it could not read or write
 		var rollback error
 		if !ended {
 			rollback = db.tx.rollback.Exec()
 		}
-		if ended || rollback != nil || db.tx.claimed { // the index holds what is not stored
+		if ended || rollback != nil || db.tx.claimed { // the index may hold keys that are not stored
 			return db.lost(db.files.explain(errors.Join(err, rollback)))
 		}
 		return err
@@ -557,7 +560,7 @@ func (db *sqliteStore) Update(f func(*Tx) error) (err error) {
 	return nil
 }
 
-// lost notes that writing has failed, so that nothing more is written, not even in closing.
+// lost notes that a write has failed, so that nothing more is written, not even when the store is closed.
 func (db *sqliteStore) lost(err error) error {
 	if db.sound.Store(false); db.failure.CompareAndSwap(nil, &err) {
 		close(db.failed)
@@ -565,13 +568,14 @@ func (db *sqliteStore) lost(err error) error {
 	return &CommitError{err}
 }
 
-// checkpoints copies the write-ahead log into the database when it has grown, so that commits need not.
+// checkpoints copies the write-ahead log into the database whenever the log has grown enough, so that commits need
+// not.
 func (db *sqliteStore) checkpoints() {
 	defer db.ended.Done()
 	for range db.wakeup {
 		if db.sound.Load() && db.checkpointDue() {
 			if err := db.checkpoint(); err != nil {
-				_ = db.lost(fmt.Errorf("checkpoint: %w", err)) // which the next Update returns
+				_ = db.lost(fmt.Errorf("checkpoint: %w", err)) // the next Update returns this error
 			}
 		}
 	}
@@ -582,10 +586,10 @@ func (db *sqliteStore) checkpointDue() bool {
 	return db.walPages.Load() > db.checked.Load()+walBackground || db.unsaid.Load() > 0
 }
 
-// checkpoint copies the write-ahead log into the database, beside the writer, as far as no reader needs what is
-// there. An error is as serious as a [CommitError].
+// checkpoint copies the write-ahead log into the database, beside the writer, up to where a reader still needs the
+// log. An error is as serious as a [CommitError].
 func (db *sqliteStore) checkpoint() error {
-	if err := db.files.look(); err != nil { // before what is in the log by now is copied
+	if err := db.files.look(); err != nil { // before the log's present pages are copied
 		return err
 	}
 	pages := db.walPages.Load()
@@ -593,14 +597,14 @@ func (db *sqliteStore) checkpoint() error {
 	if !ran {
 		return err
 	}
-	if copied == db.copied.Load() { // a reader needs what is there: trying again is no use before the log has grown
+	if copied == db.copied.Load() { // a reader needs the rest, so trying again is useless until the log has grown
 		db.checked.Store(pages)
 	}
 	db.copied.Store(copied)
 	return err
 }
 
-// copyLog is [checkpoint] while nobody reads the folder from outside. It copies nothing while somebody does.
+// copyLog runs [checkpoint], unless another process reads the folder: then it copies nothing.
 func (db *sqliteStore) copyLog(c *sqlite3.Conn) (ran bool, copied int64, err error) {
 	if !db.copying.TryLock() {
 		return false, 0, nil
@@ -619,13 +623,13 @@ func (db *sqliteStore) copyLog(c *sqlite3.Conn) (ran bool, copied int64, err err
 	return ran, copied, errors.Join(err, lock(db.folder, unlock))
 }
 
-// unread reports whether nobody reads the folder from outside, and keeps readers waiting then.
+// unread reports whether no other process reads the folder. If so, it also keeps new readers waiting.
 func (db *sqliteStore) unread() bool {
 	return lock(db.folder, tryAlone) == nil
 }
 
-// checkpoint reports whether it ran, which it does not while another connection makes one, and how many pages of the
-// log have been copied by now.
+// checkpoint reports whether it ran, which it does not while another connection makes a checkpoint, and how many
+// pages of the log have been copied by now.
 func checkpoint(c *sqlite3.Conn) (ran bool, copied int64, err error) {
 	err = query(c, "PRAGMA wal_checkpoint(PASSIVE)", func(s *sqlite3.Stmt) error {
 		ran, copied = !s.ColumnBool(0), s.ColumnInt64(2)
@@ -634,7 +638,7 @@ func checkpoint(c *sqlite3.Conn) (ran bool, copied int64, err error) {
 	return ran, copied, err
 }
 
-// View runs f once. Eight views run at once, others wait.
+// View runs f once. Eight views can run at once; more wait.
 func (db *sqliteStore) View(ctx context.Context, f func(*Reader) error) (err error) {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -649,7 +653,7 @@ func (db *sqliteStore) View(ctx context.Context, f func(*Reader) error) (err err
 	if !open {
 		return errClosed
 	}
-	sound := false // what has failed, or f's panic, may have left a transaction open
+	sound := false // set again below; a failure, or a panic of f, may have left a transaction open
 	defer func() {
 		if r != nil && !sound {
 			err = errors.Join(err, r.c.Close())
@@ -681,7 +685,7 @@ func (db *sqliteStore) reader() (*sqliteReader, error) {
 	return &sqliteReader{c: c}, nil
 }
 
-// view runs f in a transaction. sound reports whether that began and ended as it should.
+// view runs f in a transaction. sound reports whether the transaction began and ended as it should.
 func (r *sqliteReader) view(f func(*Reader) error) (sound bool, err error) {
 	if err := r.c.Exec("BEGIN"); err != nil {
 		return false, err
@@ -695,7 +699,7 @@ func (r *sqliteReader) view(f func(*Reader) error) (sound bool, err error) {
 	return end == nil, err
 }
 
-// readSQLite runs f on what a folder holds, and changes nothing there. Nobody is told of what is in memory only.
+// readSQLite runs f on the ledger in a folder, and changes nothing there. It never shows what is in memory only.
 func readSQLite(dir string, f func(*Reader, Meta) error) (err error) {
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return readBackup(dir, f)
@@ -716,7 +720,7 @@ func readSQLite(dir string, f func(*Reader, Meta) error) (err error) {
 			err = s.run(f)
 		}
 		s.Close()
-		if again := s.served && errors.Is(err, ErrIncomplete) && tries < 10; !again { // it may just be opened
+		if again := s.served && errors.Is(err, ErrIncomplete) && tries < 10; !again { // a server may just be opening the folder
 			return err
 		}
 		time.Sleep(time.Duration(tries) * 10 * time.Millisecond)
@@ -725,7 +729,7 @@ func readSQLite(dir string, f func(*Reader, Meta) error) (err error) {
 
 func unserved(string) bool { return false }
 
-// inspect reads a folder that is to be opened, so that one that is refused stays as it is.
+// inspect reads a folder that is to be opened, so that a folder that is refused has not been changed.
 func inspect(dir string, o Options, forMoving bool) (meta Meta, err error) {
 	s, err := takeSnapshot(dir, unserved, nil)
 	if err != nil {
@@ -745,7 +749,7 @@ func inspect(dir string, o Options, forMoving bool) (meta Meta, err error) {
 	return meta, err
 }
 
-// run runs f on what the snapshot holds.
+// run runs f on the snapshot.
 func (s *snapshot) run(f func(*Reader, Meta) error) error {
 	c, err := s.open()
 	if err != nil {
@@ -778,7 +782,7 @@ func pragma(c *sqlite3.Conn, name string) (value string, err error) {
 	return value, err
 }
 
-// query runs a statement and calls row for each row it returns. Its parameters are $1, $2 … in this order.
+// query runs a statement and calls row for each row that it returns. args are the parameters $1, $2 … in this order.
 func query(c *sqlite3.Conn, sql string, row func(*sqlite3.Stmt) error, args ...any) error {
 	s, _, err := c.Prepare(sql)
 	if err != nil {

@@ -10,14 +10,15 @@ import (
 // Loss is what was given up of a ledger whose end is missing or damaged.
 type Loss struct {
 	Reason error // why the ledger was refused
-	Last   int64 // the last call that is left, 0 for none
-	Known  int64 // the last one that is known to have been there; 0 if that is not known
+	Last   int64 // the last call that is left; 0 if none is
+	Known  int64 // the last call that is known to have been there; 0 if it is not known
 	Cut    int64 // bytes that were cut off the log
 }
 
-// AcceptLoss has a ledger in a folder, which is refused because its end is missing or its log is damaged, be one that ends
-// where what is whole of it ends. Of what the log and the database make together and what the database is alone it keeps
-// what comes further, for the log may be an older one. Nothing is changed if it fails, or if nothing is missing.
+// AcceptLoss makes a ledger in a folder, which is refused because its end is missing or its log is damaged, usable up
+// to where it is whole. It compares the database together with the log and the database alone, because the log may be
+// an older one, and keeps the one that has more calls. Nothing is changed if AcceptLoss fails, or if nothing is
+// missing.
 func AcceptLoss(dir string) (loss Loss, err error) {
 	if err := present(dir); err != nil {
 		return loss, err
@@ -25,7 +26,7 @@ func AcceptLoss(dir string) (loss Loss, err error) {
 	if err := ours(dir); err != nil {
 		return loss, err
 	}
-	if _, err := os.Lstat(filepath.Join(dir, lockFile)); errors.Is(err, os.ErrNotExist) { // before it is made
+	if _, err := os.Lstat(filepath.Join(dir, lockFile)); errors.Is(err, os.ErrNotExist) { // before this call makes the lock's file
 		if loss, _, err := findLoss(dir); err != nil {
 			return loss, err
 		}
@@ -42,7 +43,7 @@ func AcceptLoss(dir string) (loss Loss, err error) {
 	return loss, endAt(filepath.Join(dir, file), end)
 }
 
-// findLoss says what is lost, and where the log is to end.
+// findLoss returns what is lost, and where the log is to end.
 func findLoss(dir string) (loss Loss, end int64, err error) {
 	s, err := takeSnapshot(dir, unserved, &loss.Reason)
 	if err != nil {
@@ -77,7 +78,7 @@ func findLoss(dir string) (loss Loss, end int64, err error) {
 	return loss, end, nil
 }
 
-// endAt cuts a log, copies what is left into the database, and has the ledger be one that was closed.
+// endAt cuts off the end of a log, copies the rest into the database, and marks the ledger as closed.
 func endAt(path string, end int64) error {
 	for _, err := range []error{os.Remove(path + "-shm"), os.Truncate(path+"-wal", end)} {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -18,7 +18,7 @@ var sqliteFiles embed.FS
 // [asKnown] does. Steps that are released are never changed.
 var sqliteSteps = readSteps(sqliteFiles, "migrations/sqlite")
 
-// sqliteSchema returns the last step that was made of a ledger's tables. Format 2 does not count them.
+// sqliteSchema returns the number of the last step that a ledger's tables have had. Format 2 does not count steps.
 func sqliteSchema(c *sqlite3.Conn) (int64, error) {
 	version, err := (&Reader{&sqliteReader{c: c}}).number("SELECT n FROM state WHERE name = 'schema'")
 	if err == nil && version > int64(len(sqliteSteps)) {
@@ -27,7 +27,7 @@ func sqliteSchema(c *sqlite3.Conn) (int64, error) {
 	return max(version, 1), err
 }
 
-// makeSteps makes the steps after the last one that was made, in the transaction that is open.
+// makeSteps makes the steps after step made, in the transaction that is open.
 func makeSteps(c *sqlite3.Conn, made int64) error {
 	for i, step := range sqliteSteps[made:] {
 		n := made + int64(i) + 1
@@ -45,7 +45,7 @@ func makeSteps(c *sqlite3.Conn, made int64) error {
 		func(*sqlite3.Stmt) error { return nil }, len(sqliteSteps))
 }
 
-// migrateSQLite brings a ledger to the present format and tables in one transaction, with what is to be stored of meta.
+// migrateSQLite brings a ledger to the present format and tables in one transaction, and stores what meta then is.
 func migrateSQLite(c *sqlite3.Conn, meta *Meta, log *slog.Logger) error {
 	made, err := sqliteSchema(c)
 	if err != nil {
@@ -80,7 +80,7 @@ func migrateSQLite(c *sqlite3.Conn, meta *Meta, log *slog.Logger) error {
 	return nil
 }
 
-// renamed are columns that had another name in older ledgers.
+// renamed maps columns of older ledgers to their present names.
 var renamed = map[string]string{"usage.dimension_region_form": "meter"}
 
 // asKnown has a connection that only reads find the tables of an older ledger as this version knows them, without

@@ -9,19 +9,21 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// fills are what numbered steps of the tables, the same of both stores, put into what they have added, from what was
-// there. It is done in the transaction in which the step is counted; writers of versions before are fenced off by then.
+// fills has what a numbered step, which both stores share, puts into the tables and columns that it has added, from
+// rows that exist already. This happens in the transaction that counts the step, when writers of earlier versions are
+// fenced off.
 var fills = map[int64]func(r *Reader, exec func(sql string, args ...any) error) error{
 	4: (*Reader).fillCallHours,
 	5: (*Reader).fillDimensions,
 }
 
-// schema returns the last step that was made of the ledger's tables; 0 of format 2 in a folder, which does not count them.
+// schema returns the number of the last step that the ledger's tables have had; 0 for a folder of format 2, which
+// does not count steps.
 func (r *Reader) schema() (int64, error) {
 	return r.number("SELECT n FROM state WHERE name = 'schema'")
 }
 
-// fillCallHours notes where the hours of the calls begin that are there.
+// fillCallHours notes where the hours begin among the calls that exist.
 func (r *Reader) fillCallHours(exec func(sql string, args ...any) error) error {
 	var run callRun
 	var begins []Call
@@ -42,7 +44,7 @@ func (r *Reader) fillCallHours(exec func(sql string, args ...any) error) error {
 
 // Before step 5 a product's dimensions were a column of the product, the JSON list of their API names.
 
-// productList is that list of a product.
+// productList is the list of one product's dimensions.
 type productList struct {
 	product uint32
 	text    string
@@ -67,7 +69,7 @@ func (r *Reader) productLists(known Revision) (lists []productList, listed bool,
 	return lists, true, err
 }
 
-// eachOf calls f for each dimension of the lists.
+// eachOf calls f with the row of each dimension in the lists.
 func eachOf(lists []productList, f func(row any) error) error {
 	for i := range lists {
 		rows, err := lists[i].dimensions()
@@ -95,7 +97,8 @@ func (l *productList) dimensions() (all []metering.Dimension, err error) {
 	return all, nil
 }
 
-// fillDimensions gives each dimension its row, and the latest revision the checksum that the rows have now.
+// fillDimensions gives each dimension its row, and updates the checksum of the latest revision to that of the present
+// rows.
 func (r *Reader) fillDimensions(exec func(sql string, args ...any) error) error {
 	lists, _, err := r.productLists(Revision{})
 	if err != nil {
@@ -119,8 +122,8 @@ func (r *Reader) fillDimensions(exec func(sql string, args ...any) error) error 
 	return err
 }
 
-// restate makes the checksum of the latest revision that of the rows as this version has them. What was wrong with it
-// stays wrong: what the rows were is taken out of it, what they are is put in.
+// restate changes the checksum of the latest revision to that of the rows in this version's form. It takes out the
+// rows' old form and puts in the new one, so a checksum that was wrong before stays wrong.
 func (r *Reader) restate(latest *Revision) error {
 	lists, listed, err := r.productLists(Revision{})
 	if err != nil || !listed || latest.Sum == (Checksum{}) {
@@ -138,7 +141,7 @@ func (r *Reader) restate(latest *Revision) error {
 	return err
 }
 
-// Checksum returns the checksum of the rows that are there, in the form in which the ledger has noted it.
+// Checksum returns the checksum of the stored rows, in the form in which the ledger has noted it.
 func (r *Reader) Checksum() (sum Checksum, err error) {
 	lists, listed, err := r.productLists(Revision{})
 	if err != nil {

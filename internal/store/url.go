@@ -19,7 +19,7 @@ var (
 	anyURL = regexp.MustCompile(`(?i)(postgres(?:ql)?):/+(\S*)`)
 )
 
-// shownParameters are those of a URL's that are shown. Any other one may hold a secret.
+// shownParameters are the parameters of a URL that may be shown. Any other parameter may hold a secret.
 var shownParameters = map[string]bool{"application_name": true, "connect_timeout": true, "dbname": true, "host": true, "passfile": true, "port": true,
 	"search_path": true, "sslcert": true, "sslkey": true, "sslmode": true, "sslrootcert": true, "target_session_attrs": true, "user": true}
 
@@ -28,8 +28,8 @@ const hidden = "xxxxx"
 // IsURL reports whether a location names a PostgreSQL database rather than a folder.
 func IsURL(location string) bool { return urlScheme.MatchString(location) }
 
-// splitURL divides a URL as libpq does: user and password, if there are any, end with the first @ before a slash. It is
-// not plain if there is another @, for then the password may go on to there.
+// splitURL divides a URL as libpq does: user and password, if there are any, end with the first @ before a slash.
+// plain is false if there is another @, because the password may reach up to that one.
 func splitURL(url string) (scheme, userinfo, rest string, plain bool) {
 	scheme = strings.ToLower(urlScheme.FindString(url))
 	rest = url[len(scheme):]
@@ -39,8 +39,8 @@ func splitURL(url string) (scheme, userinfo, rest string, plain bool) {
 	return scheme, userinfo, rest, scheme != "" && !strings.Contains(rest, "@")
 }
 
-// Redacted is the location as it may be shown, logged and stored: without a password. What might be a part of one, in a
-// URL that is not well formed, is left out too.
+// Redacted returns a location in the form in which it may be shown, logged and stored: without a password. In a URL
+// that is not well formed it also leaves out whatever might be part of a password.
 func Redacted(location string) string {
 	if !IsURL(location) {
 		return passwordWord.ReplaceAllString(location, "${1}"+hidden)
@@ -62,8 +62,8 @@ func Redacted(location string) string {
 	return scheme + userinfo + place + query
 }
 
-// redactedQuery ends where something begins that is not known to be harmless: a password may hold the characters that
-// divide parameters.
+// redactedQuery ends before the first thing that is not known to be harmless, because a password may hold the
+// characters that divide parameters.
 func redactedQuery(query string) string {
 	var shown []string
 	for _, pair := range strings.Split(query, "&") {
@@ -79,10 +79,10 @@ func redactedQuery(query string) string {
 	return strings.Join(shown, "&")
 }
 
-// RedactedText is a text, such as a message about a command line, with the URLs in it redacted.
+// RedactedText returns a text, such as a message about a command line, in which URLs are redacted.
 func RedactedText(text string) string {
 	return anyURL.ReplaceAllStringFunc(text, func(found string) string {
-		url := strings.TrimRight(found, ":,;.)'\"`") // which go on with the text
+		url := strings.TrimRight(found, ":,;.)'\"`") // these belong to the text after the URL
 		parts := anyURL.FindStringSubmatch(url)
 		if parts == nil {
 			return found
@@ -91,14 +91,14 @@ func RedactedText(text string) string {
 	})
 }
 
-// errURL says how to write a URL, and nothing of the one that was given.
+// errURL says how to write a URL, and shows nothing of the one that was given.
 var errURL = errors.New("the URL of the database is not well formed: write postgres://user@host:5432/database, " +
 	"with %40 for @, %2F for /, %3A for :, %20 for a blank, %3D for = and %25 for % in a user, password or parameter, or leave the password to PGPASSWORD or PGPASSFILE")
 
-// parseURL reads a URL as the driver does. Its errors show nothing of what might be the password.
+// parseURL reads a URL as the driver does. Its errors show nothing that might be part of the password.
 func parseURL(url string) (*pgx.ConnConfig, error) {
 	scheme, userinfo, rest, plain := splitURL(url)
-	if !plain || strings.Contains(url, "`") { // with which the driver quotes what it was given
+	if !plain || strings.Contains(url, "`") { // the driver quotes with backticks what it was given
 		return nil, errURL
 	}
 	c, err := pgx.ParseConfig(scheme + userinfo + rest)

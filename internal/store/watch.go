@@ -22,29 +22,29 @@ import (
 // cuts a file or copies another one over it does not leave both; and of the database its header, before and after the log
 // is copied into it.
 
-// watched is a file of a ledger that is served.
+// watched is a file of a ledger that is being served.
 type watched struct {
 	path string
-	info fs.FileInfo // as it was when that began
-	size int64       // the most that it had: none of them gets shorter while it is served
+	info fs.FileInfo // as it was when serving began
+	size int64       // the greatest size that it had, because none of these files shrinks while it is served
 }
 
-// watcher looks at the files of a ledger that is served.
+// watcher looks at the files of a ledger that is being served.
 type watcher struct {
 	files   []*watched // the first two are those that hold the ledger
 	db, log *os.File
 
-	writing sync.Mutex // held while the log may change, and for what follows
+	writing sync.Mutex // held while the log may change, and guards what follows
 	header  [logHeader]byte
 	last    [frameHeader]byte // of the frame that ends at pages
 	pages   int64             // in the log
 	space   [logHeader]byte   // to read into
 
-	copying sync.Mutex // held while the database may change, and for what follows
+	copying sync.Mutex // held while the database may change, and guards what follows
 	page    [100]byte  // the database's header
 }
 
-// watchFiles notes the files of a ledger that has been opened, whose log has so many pages.
+// watchFiles notes the files of a ledger that has just been opened, whose log has so many pages.
 func watchFiles(dir string, pages int64) (w *watcher, err error) {
 	w = &watcher{pages: pages}
 	defer func() {
@@ -92,7 +92,7 @@ func (w *watcher) close() (err error) {
 	return err
 }
 
-// readAt reads what is there of the bytes. What is not is zero, as it is when a file is written behind its end.
+// readAt reads bytes of a file. Bytes behind its end are zero, as they are once a file is written behind its end.
 func readAt[F io.ReaderAt](f F, b []byte, off int64) error {
 	n, err := f.ReadAt(b, off)
 	clear(b[n:])
@@ -102,7 +102,7 @@ func readAt[F io.ReaderAt](f F, b []byte, off int64) error {
 	return err
 }
 
-// noteLast notes what the last of so many frames begins with.
+// noteLast notes the beginning of the log's last frame, given how many frames it has.
 func (w *watcher) noteLast(pages int64) error {
 	w.pages = pages
 	if pages == 0 {
@@ -111,7 +111,7 @@ func (w *watcher) noteLast(pages int64) error {
 	return readAt(w.log, w.last[:], frameAt(pages-1))
 }
 
-// lookAt follows a link only to the folder: that is where the operator says it is.
+// lookAt follows a link only for the folder, whose place the operator chooses.
 func lookAt(path string, folder bool) (fs.FileInfo, error) {
 	if folder {
 		return os.Stat(path)
@@ -119,7 +119,8 @@ func lookAt(path string, folder bool) (fs.FileInfo, error) {
 	return os.Lstat(path)
 }
 
-// check fails if the file is gone, shorter, or another one has its name. Other errors are not ones of the file's.
+// check fails if the file is gone or shorter, or if another file has its name. Errors that do not show this are
+// ignored.
 func (f *watched) check() error {
 	info, err := lookAt(f.path, f.info.IsDir())
 	what := ""
@@ -139,12 +140,13 @@ func (f *watched) check() error {
 	return fmt.Errorf("%s %s: it was removed, renamed or replaced while the ledger is served, and what would be written now might not be found again; put the folder back as it was, or restore a backup, and start again", f.path, what)
 }
 
-// overwritten is the error for a file that somebody else has written to.
+// overwritten returns the error for a file that another program has written to.
 func overwritten(path, what string) error {
 	return fmt.Errorf("%s %s: another program has cut it or written to it while the ledger is served, and acknowledged records may be gone; keep a copy of the folder and restore a backup; who has none can see with meterd accept-loss what is left", path, what)
 }
 
-// committed looks at the database and the log after a commit, by which the log has so many pages. Its caller holds writing.
+// committed looks at the database and the log after a commit, after which the log has so many pages. The caller holds
+// writing.
 func (w *watcher) committed(pages int64) error {
 	for _, f := range w.files[:2] {
 		if err := f.check(); err != nil {
@@ -157,14 +159,14 @@ func (w *watcher) committed(pages int64) error {
 	return w.noteLast(pages)
 }
 
-// checkLog fails if the log's header or what was its last frame is not what was written. Its caller holds writing.
+// checkLog fails if the log's header, or what was its last frame, is not what was written. The caller holds writing.
 func (w *watcher) checkLog() error {
 	path := w.files[1].path
 	header, last := w.space[:], w.space[:frameHeader]
 	if err := readAt(w.log, header, 0); err != nil {
 		return err
 	}
-	if [logHeader]byte(header) != w.header { // it has begun anew, which its index says too
+	if [logHeader]byte(header) != w.header { // the log has begun anew, which its index must say too
 		l := log{r: bufio.NewReaderSize(bytes.NewReader(header), logHeader)}
 		sound, err := l.begin()
 		if err != nil {
@@ -187,7 +189,7 @@ func (w *watcher) checkLog() error {
 	return nil
 }
 
-// checkDatabase fails if the database's header is not what was written. Its caller holds copying.
+// checkDatabase fails if the database's header is not what was written. The caller holds copying.
 func (w *watcher) checkDatabase() error {
 	var page [100]byte
 	if err := readAt(w.db, page[:], 0); err != nil {
@@ -201,7 +203,7 @@ func (w *watcher) checkDatabase() error {
 
 // copied runs f, which copies pages of the log into the database, unless the database is not what it was.
 func (w *watcher) copied(f func() error) error {
-	if w == nil { // it is being opened
+	if w == nil { // the ledger is being opened
 		return f()
 	}
 	w.copying.Lock()
@@ -215,9 +217,10 @@ func (w *watcher) copied(f func() error) error {
 	return readAt(w.db, w.page[:], 0)
 }
 
-// look looks at all files. While the log is copied into the database who does it looks at that.
+// look looks at all files. While the log is being copied into the database it leaves out that check: whoever copies
+// makes it.
 func (w *watcher) look() error {
-	if w == nil { // it is being opened
+	if w == nil { // the ledger is being opened
 		return nil
 	}
 	w.writing.Lock()
@@ -237,8 +240,8 @@ func (w *watcher) look() error {
 	return w.checkDatabase()
 }
 
-// explain says what has become of the database or the log, if that is why SQLite has failed with err. Its caller holds
-// writing.
+// explain returns what has happened to the database or the log, if that is why SQLite has failed with err. The caller
+// holds writing.
 func (w *watcher) explain(err error) error {
 	for _, f := range w.files[:2] {
 		if why := f.check(); why != nil {
@@ -254,7 +257,7 @@ func (w *watcher) explain(err error) error {
 	return err
 }
 
-// watchTicks says when all files are looked at. It is a seam for tests.
+// watchTicks says when all files are looked at. Tests replace it.
 var watchTicks = func() (ticks <-chan time.Time, stop func()) {
 	t := time.NewTicker(time.Second)
 	return t.C, t.Stop
@@ -275,7 +278,7 @@ func (db *sqliteStore) watch() {
 				err = db.keepMark()
 			}
 			if err != nil {
-				_ = db.lost(err) // which the next Update and Pulse return
+				_ = db.lost(err) // the next Update and Pulse return this error
 				db.log.Error("the files of the ledger are not what they were; nothing more is taken until a restart", "error", err)
 				return
 			}
@@ -283,7 +286,7 @@ func (db *sqliteStore) watch() {
 	}
 }
 
-// keepMark has the mark be written anew if somebody has taken it away or changed it: all that it says is known.
+// keepMark writes the mark anew if another program has removed or changed it; everything in it is known.
 func (db *sqliteStore) keepMark() error {
 	again, err := db.marks.keep()
 	if again {
