@@ -17,6 +17,7 @@ import (
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/store"
 	"github.com/meterd/meterd/internal/verify"
 )
@@ -203,7 +204,7 @@ func (cmd *recoverTokenCmd) Run(c *console) error {
 	if err != nil {
 		return err
 	}
-	token, err := l.CreateAdminToken(context.Background(), l.Local(), adminapi.AdminToken{Name: "recovered"})
+	token, err := ledger.Act(context.Background(), l, l.Local(), market.CreateAdminToken(adminapi.AdminToken{Name: "recovered"}))
 	if err = errors.Join(err, l.Close()); err != nil {
 		return err
 	}

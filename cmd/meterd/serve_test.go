@@ -16,6 +16,7 @@ import (
 
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/process"
@@ -78,7 +79,7 @@ func TestRecoverToken(t *testing.T) {
 			t.Error(refusal)
 		}
 	}
-	tokens, err := l.AdminTokens(context.Background(), op, "", 0)
+	tokens, err := ledger.List(context.Background(), l, op, market.AdminTokens(adminapi.Paging{}), "", 0)
 	if err != nil || len(tokens.Items) != 2 || tokens.Items[0].Name != "init" || tokens.Items[1].Name != "recovered" {
 		t.Errorf("tokens %+v, %v", tokens.Items, err)
 	}
@@ -98,7 +99,7 @@ func TestRecoverToken(t *testing.T) {
 	if _, err := execute(t, &recoverTokenCmd{ledgerFlags{placeFlags: placeFlags{Data: data}}}); !errors.Is(err, store.ErrLocked) {
 		t.Errorf("beside a running service: %v", err)
 	}
-	if _, err := l.CreateAdminToken(context.Background(), l.Local(), adminapi.AdminToken{Name: "third"}); err != nil {
+	if _, err := ledger.Act(context.Background(), l, l.Local(), market.CreateAdminToken(adminapi.AdminToken{Name: "third"})); err != nil {
 		t.Error(err)
 	}
 }

@@ -17,7 +17,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/process"
 	"github.com/meterd/meterd/internal/store"
 )
@@ -614,7 +616,7 @@ func createInit(t *testing.T, s strike) trace {
 	if err != nil {
 		t.Fatal(err)
 	}
-	regions, err := l.Regions(context.Background(), l.Local(), "", 0)
+	regions, err := ledger.List(context.Background(), l, l.Local(), market.Regions(adminapi.Paging{}), "", 0)
 	if err != nil || len(regions.Items) < 10 {
 		t.Errorf("the ledger knows %d regions (%v); the first try did this:\n%s", len(regions.Items), err, tr.text)
 	}

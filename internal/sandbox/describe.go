@@ -28,7 +28,7 @@ func Describe(ctx context.Context, l *ledger.Ledger, e Endpoints) (*Description,
 		d.Region = d.Regions[0]
 	}
 	keys := l.SandboxKeys()
-	sellers, err := l.Sellers(ctx, op, "", MaxDescribed)
+	sellers, err := ledger.List(ctx, l, op, market.Sellers(adminapi.Paging{}), "", MaxDescribed)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func Describe(ctx context.Context, l *ledger.Ledger, e Endpoints) (*Description,
 		}
 		d.Sellers = append(d.Sellers, seller)
 	}
-	products, err := l.Products(ctx, op, "", "", MaxDescribed)
+	products, err := ledger.List(ctx, l, op, market.Products(adminapi.ProductPaging{}), "", MaxDescribed)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func Describe(ctx context.Context, l *ledger.Ledger, e Endpoints) (*Description,
 		productID[p.ProductCode] = p.ProductID
 		d.Products = append(d.Products, product)
 	}
-	buyers, err := l.Buyers(ctx, op, "", MaxDescribed)
+	buyers, err := ledger.List(ctx, l, op, market.Buyers(adminapi.Paging{}), "", MaxDescribed)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,8 @@ func Describe(ctx context.Context, l *ledger.Ledger, e Endpoints) (*Description,
 	for _, b := range buyers.Items {
 		buyer := Buyer{Name: b.Name, AccountID: b.AccountID, Subscriptions: []Subscription{}}
 		buyer.Credentials, _ = credentialsOf(keys[b.AccountID])
-		agreements, err := l.Agreements(ctx, op, adminapi.AgreementFilter{BuyerAccountID: b.AccountID}, "", MaxDescribed)
+		ofBuyer := adminapi.AgreementFilter{BuyerAccountID: b.AccountID}
+		agreements, err := ledger.List(ctx, l, op, market.Agreements(adminapi.AgreementPaging{AgreementFilter: ofBuyer}), "", MaxDescribed)
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +74,7 @@ func Describe(ctx context.Context, l *ledger.Ledger, e Endpoints) (*Description,
 				token  *string
 				issued *time.Time
 			}{{&s.RegistrationToken, nil}, {&s.ExpiredRegistrationToken, &expired}} {
-				issued, err := l.CreateToken(ctx, op, adminapi.TokenRequest{ProductCode: a.ProductCode, Buyer: b.AccountID, IssuedAt: t.issued})
+				issued, err := ledger.Act(ctx, l, op, market.CreateToken(adminapi.TokenRequest{ProductCode: a.ProductCode, Buyer: b.AccountID, IssuedAt: t.issued}))
 				if err != nil {
 					return nil, err
 				}
@@ -93,7 +94,7 @@ func Describe(ctx context.Context, l *ledger.Ledger, e Endpoints) (*Description,
 func workloadsOf(ctx context.Context, l *ledger.Ledger, accountID string) ([]Workload, error) {
 	out := []Workload{}
 	for after := ""; ; {
-		page, err := l.Workloads(ctx, l.Local(), accountID, after, market.MaxPage)
+		page, err := ledger.List(ctx, l, l.Local(), market.Workloads(adminapi.AccountPaging{AccountID: accountID}), after, market.MaxPage)
 		if err != nil {
 			return nil, err
 		}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/sandbox"
 )
 
@@ -33,7 +35,7 @@ func TestDocumentedFile(t *testing.T) {
 	if d.Sellers[0].AccessKeyID == "" {
 		t.Error("the seller's user got no access key")
 	}
-	again, err := l.Import(context.Background(), l.Local(), m)
+	again, err := ledger.Act(context.Background(), l, l.Local(), market.Import(m))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/store"
 )
 
@@ -45,7 +46,7 @@ func Open(ctx context.Context, cfg ledger.Config, o Options) (*ledger.Ledger, er
 
 func load(ctx context.Context, l *ledger.Ledger, o Options) error {
 	op := l.Local()
-	sellers, err := l.Sellers(ctx, op, "", 1)
+	sellers, err := ledger.List(ctx, l, op, market.Sellers(adminapi.Paging{}), "", 1)
 	if err != nil {
 		return err
 	}
@@ -63,6 +64,6 @@ func load(ctx context.Context, l *ledger.Ledger, o Options) error {
 		}
 		m = Marketplace(l.Now().Time())
 	}
-	_, err = l.Import(ctx, op, m, o.Faults...)
+	_, err = ledger.Act(ctx, l, op, market.Import(m, o.Faults...))
 	return err
 }

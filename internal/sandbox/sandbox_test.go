@@ -15,6 +15,7 @@ import (
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/sandbox"
 	"github.com/meterd/meterd/internal/store"
@@ -249,7 +250,8 @@ func TestDescribed(t *testing.T) {
 		Workloads: []adminapi.Workload{{AccountID: "111122223333", Platform: "ec2", ResourceID: "i-1", Region: "us-east-1"},
 			{AccountID: "444455556666", Platform: "ecs", ResourceID: "a", Region: "us-east-1", Role: "gone"}, {AccountID: "444455556666", Platform: "ecs", ResourceID: "b", Region: "us-east-1"}},
 	}})
-	if err := l.DeletePrincipal(context.Background(), l.Local(), iam.Role, "444455556666", "gone"); err != nil {
+	gone := market.DeletePrincipal(iam.Role, adminapi.PrincipalPath{AccountID: "444455556666", Name: "gone"})
+	if _, err := ledger.Act(context.Background(), l, l.Local(), gone); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 1000 {

@@ -14,6 +14,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/meterd/meterd/internal/adminapi"
+	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 )
 
 // maxImport is the longest marketplace file that an import takes, in bytes. The file is read item by item.
@@ -60,7 +62,7 @@ func (a *admin) importMarketplace(ctx context.Context, in *importInput) (none ad
 		return none, a.readProblem(err)
 	}
 	var faults adminapi.Faults
-	out, err := a.Ledger.Import(ctx, operator(ctx), file, unread...)
+	out, err := ledger.Act(ctx, a.Ledger, operator(ctx), market.Import(file, unread...))
 	if errors.As(err, &faults) {
 		status := http.StatusBadRequest
 		if len(unread) == 0 {

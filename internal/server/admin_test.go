@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/server"
 	"go.yaml.in/yaml/v3"
@@ -50,7 +51,7 @@ func newOffice(t *testing.T, sandbox bool) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := l.CreateAdminToken(context.Background(), l.Local(), adminapi.AdminToken{Name: "test"})
+	token, err := ledger.Act(context.Background(), l, l.Local(), market.CreateAdminToken(adminapi.AdminToken{Name: "test"}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/marketplacemetering/types"
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/iam"
+	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/sandbox"
 	"github.com/meterd/meterd/internal/server"
 )
@@ -440,7 +442,7 @@ func TestMutationsOfSessions(t *testing.T) {
 
 	// A role that is deleted and made again under its name does not revive its sessions.
 	role := adminapi.Principal{AccountID: "444444444444", Name: "brief", Allow: []string{"aws-marketplace:MeterUsage"}}
-	if _, err := l.ledger.CreatePrincipal(context.Background(), l.ledger.Local(), iam.Role, role); err != nil {
+	if _, err := ledger.Act(context.Background(), l.ledger, l.ledger.Local(), market.CreatePrincipal(iam.Role, role)); err != nil {
 		t.Fatal(err)
 	}
 	w, err := l.ledger.CreateWorkloadCredentials(context.Background(), l.ledger.Local(), adminapi.WorkloadRequest{Workload: adminapi.Workload{AccountID: "444444444444", Platform: "ecs", ResourceID: "task-x", Region: "us-east-1", Role: role.Name}})
@@ -452,9 +454,9 @@ func TestMutationsOfSessions(t *testing.T) {
 	l.accept("a session of a role that is there", brief.meter(t))
 	for _, again := range []bool{false, true} {
 		if again {
-			_, err = l.ledger.CreatePrincipal(context.Background(), l.ledger.Local(), iam.Role, role)
+			_, err = ledger.Act(context.Background(), l.ledger, l.ledger.Local(), market.CreatePrincipal(iam.Role, role))
 		} else {
-			err = l.ledger.DeletePrincipal(context.Background(), l.ledger.Local(), iam.Role, role.AccountID, role.Name)
+			_, err = ledger.Act(context.Background(), l.ledger, l.ledger.Local(), market.DeletePrincipal(iam.Role, adminapi.PrincipalPath{AccountID: role.AccountID, Name: role.Name}))
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -36,7 +36,8 @@ func (e *endpoint) holders() (user, role holder) {
 
 func (e *endpoint) permit(h holder, may adminapi.Permissions) {
 	e.Helper()
-	if _, err := e.ledger.PutPermissions(e.Context(), e.ledger.Local(), h.kind, h.account, h.name, may); err != nil {
+	may.AccountID, may.Name = h.account, h.name
+	if _, err := ledger.Act(e.Context(), e.ledger, e.ledger.Local(), market.PutPermissions(h.kind, may)); err != nil {
 		e.Fatalf("%+v: %v", may, err)
 	}
 }
@@ -155,7 +156,7 @@ func TestCanRefuses(t *testing.T) {
 			t.Errorf("%+v: %+v, %v, want %s", c.question, v, err, c.want)
 		}
 	}
-	if _, err := e.ledger.CreatePrincipal(t.Context(), e.ledger.Local(), iam.Role, adminapi.Principal{AccountID: user.account, Name: user.name}); err != nil {
+	if _, err := ledger.Act(t.Context(), e.ledger, e.ledger.Local(), market.CreatePrincipal(iam.Role, adminapi.Principal{AccountID: user.account, Name: user.name})); err != nil {
 		t.Fatal(err)
 	}
 	both := adminapi.Question{AccountID: user.account, Principal: user.name, Action: "MeterUsage"}
@@ -172,19 +173,19 @@ func TestCanRefuses(t *testing.T) {
 func TestPolicyIsRefused(t *testing.T) {
 	e := openEndpoint(t)
 	user, _ := e.holders()
-	before, err := e.ledger.Principal(t.Context(), e.ledger.Local(), user.kind, user.account, user.name)
+	before, err := ledger.Find(t.Context(), e.ledger, e.ledger.Local(), market.Principal(user.kind, adminapi.PrincipalPath{AccountID: user.account, Name: user.name}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	bad := `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {"StringLike": {"aws:SourceIp": 5}}}]}`
 	const want = "policy: Statement[0].Condition.StringLike.aws:SourceIp: must be a string, not 5"
-	if _, err := e.ledger.PutPermissions(t.Context(), e.ledger.Local(), user.kind, user.account, user.name, adminapi.Permissions{Policy: bad}); err == nil || !strings.Contains(err.Error(), want) {
+	if _, err := ledger.Act(t.Context(), e.ledger, e.ledger.Local(), market.PutPermissions(user.kind, adminapi.Permissions{AccountID: user.account, Name: user.name, Policy: bad})); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %s", err, want)
 	}
-	if _, err := e.ledger.CreatePrincipal(t.Context(), e.ledger.Local(), iam.Role, adminapi.Principal{AccountID: user.account, Name: "new", Policy: bad}); err == nil || !strings.Contains(err.Error(), want) {
+	if _, err := ledger.Act(t.Context(), e.ledger, e.ledger.Local(), market.CreatePrincipal(iam.Role, adminapi.Principal{AccountID: user.account, Name: "new", Policy: bad})); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %s", err, want)
 	}
-	after, err := e.ledger.Principal(t.Context(), e.ledger.Local(), user.kind, user.account, user.name)
+	after, err := ledger.Find(t.Context(), e.ledger, e.ledger.Local(), market.Principal(user.kind, adminapi.PrincipalPath{AccountID: user.account, Name: user.name}))
 	if err != nil || after.Policy != before.Policy || len(after.Allow) != len(before.Allow) {
 		t.Errorf("%+v, %v, was %+v", after, err, before)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/meterd/meterd/internal/adminapi"
 	"github.com/meterd/meterd/internal/iam"
 	"github.com/meterd/meterd/internal/ledger"
+	"github.com/meterd/meterd/internal/market"
 	"github.com/meterd/meterd/internal/metering"
 	"github.com/meterd/meterd/internal/pgtest"
 	"github.com/meterd/meterd/internal/server"
@@ -54,14 +55,14 @@ func TestSignaturesByTheWallClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	if _, err := l.CreateSeller(context.Background(), l.Local(), adminapi.Seller{AccountID: "123456789012"}); err != nil {
+	if _, err := ledger.Act(context.Background(), l, l.Local(), market.CreateSeller(adminapi.Seller{AccountID: "123456789012"})); err != nil {
 		t.Fatal(err)
 	}
-	seller, err := l.CreatePrincipal(context.Background(), l.Local(), iam.User, adminapi.Principal{AccountID: "123456789012", Name: "meter", Allow: []string{iam.SellerAccess}})
+	seller, err := ledger.Act(context.Background(), l, l.Local(), market.CreatePrincipal(iam.User, adminapi.Principal{AccountID: "123456789012", Name: "meter", Allow: []string{iam.SellerAccess}}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := l.CreateAccessKey(context.Background(), l.Local(), seller.AccountID, seller.Name)
+	key, err := ledger.Act(context.Background(), l, l.Local(), market.CreateAccessKey(adminapi.PrincipalPath{AccountID: seller.AccountID, Name: seller.Name}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -162,7 +162,7 @@ func open(dir string, crew []*merchant) (s *shop, err error) {
 		return nil, err
 	}
 	if _, err := s.Credential(sellerID, ""); err != nil {
-		if _, err := s.Import(context.Background(), s.Local(), goods(merchants)); err != nil {
+		if _, err := ledger.Act(context.Background(), s.Ledger, s.Local(), market.Import(goods(merchants))); err != nil {
 			return fail(err)
 		}
 	}
@@ -205,7 +205,7 @@ func (m *merchant) step(s *shop) (answered bool, err error) {
 	case draw < 11:
 		m.sent++
 		account := customer(m.n, 100+m.sent)
-		_, err := s.CreateBuyer(context.Background(), s.Local(), buyer(account))
+		_, err := ledger.Act(context.Background(), s.Ledger, s.Local(), market.CreateBuyer(buyer(account)))
 		m.buyers[account] = err == nil
 		return err == nil, nil
 	}
@@ -425,13 +425,13 @@ func (s *shop) compare() error {
 // resend sends everything again, what was not answered too, and asks for the buyers.
 func (m *merchant) resend(s *shop) error {
 	for account, acked := range m.buyers {
-		if _, err := s.Buyer(context.Background(), s.Local(), account); err != nil {
+		if _, err := ledger.Find(context.Background(), s.Ledger, s.Local(), market.Buyer(adminapi.AccountPath{AccountID: account})); err != nil {
 			if acked {
 				return fmt.Errorf("buyer %s was acknowledged: %w", account, err)
 			}
 			continue
 		}
-		page, err := s.Agreements(context.Background(), s.Local(), adminapi.AgreementFilter{BuyerAccountID: account}, "", 0)
+		page, err := ledger.List(context.Background(), s.Ledger, s.Local(), market.Agreements(adminapi.AgreementPaging{AgreementFilter: adminapi.AgreementFilter{BuyerAccountID: account}}), "", 0)
 		if err != nil || len(page.Items) != 1 {
 			return fmt.Errorf("buyer %s has %d agreements, want the one it came with: %w", account, len(page.Items), err)
 		}
