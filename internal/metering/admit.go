@@ -195,7 +195,7 @@ func (c *Catalog) licence(r *UsageRecord, i int, seller uint32) (*Agreement, *Er
 	return a, nil
 }
 
-// buyer returns the number of the account that the record names, 0 if it names one that is not known, and how.
+// buyer returns the id of the account that the record names, 0 if it names one that is not known, and how.
 func (c *Catalog) buyer(r *UsageRecord, i int, seller uint32) (uint32, Form, *Error) {
 	switch {
 	case r.CustomerIdentifier != "" && r.CustomerAWSAccountID != "":

@@ -10,7 +10,7 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// The accounts, products, agreements, workloads and regions of the marketplace below, by number.
+// The accounts, products, agreements, workloads and regions of the marketplace below, by id.
 const (
 	acme, borealis, buyerA, buyerB                    = 1, 2, 3, 4
 	legacy, concurrent, concurrent2, container, alien = 1, 2, 3, 4, 5
@@ -21,7 +21,7 @@ const (
 const (
 	accountA = "444455556666"
 	accountB = "555566667777"
-	arn      = "arn:aws:license-manager::111122223333:license:l-" // and the agreement's number
+	arn      = "arn:aws:license-manager::111122223333:license:l-" // and the agreement's id
 )
 
 // metered returns the product with dimensions of the given API names.

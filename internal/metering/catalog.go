@@ -9,7 +9,7 @@ import (
 
 // Account is an AWS account that sells, buys or both.
 type Account struct {
-	ID        uint32 // the catalogue's number, 1 and up
+	ID        uint32 // the catalogue's, 1 and up
 	customers uint32 // the last added of its customer identifiers
 	AccountID uint64 // the 12 digits as a number
 	Name      string // the operator's word for it, may be empty
@@ -236,13 +236,13 @@ type PublicKey struct {
 type pair struct{ a, b uint32 }
 
 // Catalog holds what the service knows of regions, accounts, products, agreements and workloads, indexed for the
-// look-ups that operations make. Numbers are dense and never used again. It is changed item by item and is not
+// look-ups that operations make. Ids are dense and never used again. It is changed item by item and is not
 // safe for concurrent use.
 type Catalog struct {
 	Settings *Settings
 	Serves   func(region string) bool // regions that are served here; all that are enabled if nil: see ServesRegion
 
-	regions       []RegionInfo // by Region - 1, as are all slices below by their number
+	regions       []RegionInfo // by Region - 1, as are all slices below by their id
 	accounts      []Account
 	products      []Product
 	agreements    []Agreement
@@ -258,16 +258,17 @@ type Catalog struct {
 	customerNamed index // :: seller, CustomerIdentifier → its place in customers, plus one
 	seed          maphash.Seed
 	standings     standings
-	suspended     []uint64 // a bit for each account, by its number
+	suspended     []uint64 // a bit for each account, by its id
 	workloadNamed map[workloadKey]uint32
 	keys          map[uint32][]PublicKey // :: product → versions, ascending
 	registered    map[pair]struct{}      // :: workload, product that has had a successful first call
 }
 
-// index finds things by the hash of a name that they keep themselves; a name that a thing has no more finds nothing. It costs half of a map with the names as keys,
-// and the garbage collector does not look into it. There may be millions of agreements.
+// index finds things by the hash of a name that they keep themselves; a name that a thing has no more finds nothing. It
+// costs half of a map with the names as keys, and the garbage collector does not look into it. There may be millions of
+// agreements.
 type index struct {
-	first map[uint64]uint32 // :: hash → number
+	first map[uint64]uint32 // :: hash → id
 	other []uint32          // those whose hash another one had before
 }
 
@@ -299,7 +300,7 @@ func (x *index) put(hash uint64, id uint32) {
 func (c *Catalog) hash(name string) uint64 { return maphash.String(c.seed, name) }
 
 func (c *Catalog) hashCustomer(seller uint32, identifier string) uint64 {
-	return c.hash(identifier) ^ uint64(seller)*0x9e3779b97f4a7c15 // spreads small numbers over all bits
+	return c.hash(identifier) ^ uint64(seller)*0x9e3779b97f4a7c15 // spreads small ids over all bits
 }
 
 type workloadKey struct {
@@ -326,7 +327,7 @@ func NewCatalog(s *Settings) *Catalog {
 	}
 }
 
-// put stores v under the dense number id, growing the slice as needed.
+// put stores v under id, of ids that are dense, growing the slice as needed.
 func put[T any](s []T, id uint32, v T) []T {
 	for uint32(len(s)) < id {
 		var zero T
@@ -377,8 +378,8 @@ func (c *Catalog) Put(row any) bool {
 }
 
 // forget takes the name that a row had before out of the names of its table, unless it has been given to another one.
-func forget[K comparable, N comparable](names map[K]N, old K, number N) {
-	if names[old] == number {
+func forget[K comparable, ID comparable](names map[K]ID, old K, id ID) {
+	if names[old] == id {
 		delete(names, old)
 	}
 }
@@ -434,7 +435,7 @@ func (c *Catalog) PutDimension(d Dimension) {
 	}
 }
 
-// PutAgreement adds or replaces an agreement. Agreements are added in the order of their numbers, and stay their
+// PutAgreement adds or replaces an agreement. Agreements are added in the order of their ids, and stay their
 // product's and their buyer's.
 func (c *Catalog) PutAgreement(a Agreement) {
 	key := pair{a.Product, a.Buyer}
@@ -508,31 +509,31 @@ func (c *Catalog) Registered(workload, product uint32) bool {
 	return ok
 }
 
-// Region returns the region of the given number, or nil.
+// Region returns the region of the given id, or nil.
 func (c *Catalog) Region(id Region) *RegionInfo { return at(c.regions, uint32(id)) }
 
 // RegionNamed returns the region of the given name, or nil.
 func (c *Catalog) RegionNamed(name string) *RegionInfo { return c.Region(c.regionNamed[name]) }
 
-// Account returns the account of the given number, or nil.
+// Account returns the account of the given id, or nil.
 func (c *Catalog) Account(id uint32) *Account { return at(c.accounts, id) }
 
-// AccountByID returns the account of the given 12 digits, or nil.
+// AccountByID returns the account of the given AccountID, its 12 digits as a number, or nil.
 func (c *Catalog) AccountByID(n uint64) *Account { return c.Account(c.accountByID[n]) }
 
-// Product returns the product of the given number, or nil.
+// Product returns the product of the given id, or nil.
 func (c *Catalog) Product(id uint32) *Product { return at(c.products, id) }
 
 // ProductByCode returns the product of the given code, or nil.
 func (c *Catalog) ProductByCode(code string) *Product { return c.Product(c.productByCode[code]) }
 
-// ProductByID returns the product of the given product id ("prod-…"), or nil.
+// ProductByID returns the product of the given ProductID ("prod-…"), or nil.
 func (c *Catalog) ProductByID(id string) *Product { return c.Product(c.productByID[id]) }
 
-// Agreement returns the agreement of the given number, or nil.
+// Agreement returns the agreement of the given id, or nil.
 func (c *Catalog) Agreement(id uint32) *Agreement { return at(c.agreements, id) }
 
-// AgreementByID returns the agreement of the given id ("agmt-…"), or nil.
+// AgreementByID returns the agreement of the given AgreementID ("agmt-…"), or nil.
 func (c *Catalog) AgreementByID(id string) *Agreement {
 	return c.Agreement(c.agreementByID.get(c.hash(id), func(n uint32) bool { return c.agreements[n-1].AgreementID == id }))
 }
@@ -542,7 +543,7 @@ func (c *Catalog) AgreementByLicense(arn string) *Agreement {
 	return c.Agreement(c.byLicense.get(c.hash(arn), func(n uint32) bool { return c.agreements[n-1].LicenseARN == arn }))
 }
 
-// Workload returns the workload of the given number, or nil.
+// Workload returns the workload of the given id, or nil.
 func (c *Catalog) Workload(id uint32) *Workload { return at(c.workloads, id) }
 
 // WorkloadNamed returns the account's workload of the given platform and resource id, or nil.
@@ -593,7 +594,7 @@ func (c *Catalog) PreviousAgreement(a *Agreement) *Agreement { return c.Agreemen
 // PublicKeys returns the versions of the product's key, ascending.
 func (c *Catalog) PublicKeys(product uint32) []PublicKey { return c.keys[product] }
 
-// Regions, Accounts, Products, Agreements and Workloads return all there are, in the order of their numbers. The
+// Regions, Accounts, Products, Agreements and Workloads return all there are, in the order of their ids. The
 // slices are the catalogue's own: do not change them, and do not keep them.
 func (c *Catalog) Regions() []RegionInfo   { return c.regions }
 func (c *Catalog) Accounts() []Account     { return c.accounts }

@@ -2,7 +2,7 @@ package metering
 
 import "regexp"
 
-// Region is the catalogue's number of an AWS region name. Zero is no region.
+// Region is the catalogue's id of an AWS region name. Zero is no region.
 type Region uint8
 
 // RegionInfo is one region that signatures may name.

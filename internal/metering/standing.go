@@ -29,7 +29,7 @@ type standing struct {
 
 const never = Hour(math.MaxInt32)
 
-// standingKey is a product's number, not 0, and an account id of 40 bits. Products beyond 2^24 have no standings.
+// standingKey is a product's id, not 0, and an account id of 40 bits. Products beyond 2^24 have no standings.
 type standingKey uint64
 
 func newStandingKey(product uint32, accountID uint64) standingKey {
