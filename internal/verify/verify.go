@@ -90,14 +90,14 @@ func readOnce(location string, w Options) (*verifier, error) {
 	return v, err
 }
 
-// doubt is a disagreement between rows, which may be none: see [Ledger].
+// doubt is a disagreement between rows that may turn out to be none: see [Ledger].
 type doubt struct{ about, text string }
 
-// maxDoubts bounds the disagreements that are looked at again. Those beyond are problems at once: so many cannot come
-// from what is being written.
+// maxDoubts bounds the disagreements that are looked at again. Any more are problems at once, because so many cannot
+// come from rows that are just being written.
 const maxDoubts = 10000
 
-// confirmed returns the doubts about rows that were in doubt again.
+// confirmed returns the doubts whose rows were in doubt both times.
 func confirmed(doubts, again []doubt) []doubt {
 	still := map[string]bool{}
 	for _, d := range again {
@@ -106,7 +106,8 @@ func confirmed(doubts, again []doubt) []doubt {
 	return slices.DeleteFunc(doubts, func(d doubt) bool { return !still[d.about] })
 }
 
-// caught returns the error of f, or its panic as one: rows can be damaged in ways that no check has thought of.
+// caught returns the error of f. If f panics it returns that as an error, because rows can be damaged in ways that no
+// check has foreseen.
 func caught(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -137,7 +138,7 @@ func (v *verifier) problem(format string, args ...any) {
 	}
 }
 
-// doubt notes that the row, or whatever it is about, does not go together with others.
+// doubt notes that a row, or whatever about names, disagrees with other rows.
 func (v *verifier) doubt(about, format string, args ...any) {
 	if len(v.doubts) == maxDoubts {
 		v.problem(format, args...)
@@ -210,7 +211,7 @@ func (v *verifier) know(row any) error {
 	return nil
 }
 
-// deriveIDs has record ids be derived if the secret that this takes is known.
+// deriveIDs makes record ids derivable, if the secret that this needs is known.
 func (v *verifier) deriveIDs(meta store.Meta, w Options) error {
 	key, given := w.MasterKey, w.MasterKey != nil
 	if !given && meta.Sandbox {
@@ -299,7 +300,7 @@ type callers struct {
 	told   map[int64]struct{}
 }
 
-// checkCaller checks that the call says who made it, or refers to an earlier one of its writer and day that does.
+// checkCaller checks that the call says who made it, or refers to an earlier call of its writer and day that says so.
 func (v *verifier) checkCaller(k *callers, c *store.Call) {
 	writer, _ := store.Place(c.Seq)
 	if day := c.At.Hour() / 24; k.told == nil || writer != k.writer || day != k.day {
@@ -322,7 +323,7 @@ func (v *verifier) checkCaller(k *callers, c *store.Call) {
 	}
 }
 
-// hourRuns are the runs of calls of one hour that are noted, from one on.
+// hourRuns are the noted runs of calls of one hour, beginning with the run that at names.
 type hourRuns struct {
 	noted bool
 	at    *hourRun // the one that has been reached
@@ -344,7 +345,7 @@ func (r *hourRuns) add(first int64, hour metering.Hour) error {
 	return nil
 }
 
-// checkHour checks that the call is found by its hour; before is the time of the writer's call before it.
+// checkHour checks that the call can be found by its hour. before is the time of the writer's previous call.
 func (v *verifier) checkHour(r *hourRuns, c *store.Call, before metering.Instant) {
 	for len(r.rest) > 0 && r.rest[0].first <= c.Seq {
 		if r.at, r.rest = &r.rest[0], r.rest[1:]; r.at.first != c.Seq {
@@ -365,7 +366,8 @@ func (v *verifier) checkHour(r *hourRuns, c *store.Call, before metering.Instant
 	}
 }
 
-// acceptances returns the times at which operators have accepted the clock: ledger time may have gone back to them.
+// acceptances returns the times at which operators have accepted the clock. Ledger time may have gone back to these
+// times.
 func (v *verifier) acceptances() (at []metering.Instant, err error) {
 	err = v.r.CallsOf(uint8(metering.Administration), func(c *store.Call) error {
 		if d, err := store.ParseDetail(c.Detail); err == nil && strings.HasPrefix(d.Text, store.AcceptClock) {
@@ -376,7 +378,7 @@ func (v *verifier) acceptances() (at []metering.Instant, err error) {
 	return at, err
 }
 
-// checkStored checks that a call has as many usage rows as it wrote, and that they are those of the records that its
+// checkStored checks that a call has as many usage rows as it says, and that they are those of the records that its
 // detail does not name.
 func (v *verifier) checkStored(c *store.Call, others []store.LeftOut, stored uint32) {
 	if n := bits.OnesCount32(stored); n != c.UsageRows {
@@ -396,7 +398,7 @@ func (v *verifier) checkStored(c *store.Call, others []store.LeftOut, stored uin
 	}
 }
 
-// countHours counts the rows of each hour, so that its keys can be forgotten after the last one.
+// countHours counts the rows of each hour, so that the hour's keys can be forgotten after the last of them.
 func (v *verifier) countHours() error {
 	return v.r.Hours(func(h metering.Hour) error {
 		v.left[h]++
@@ -409,7 +411,7 @@ func (v *verifier) readTokens() error {
 		if v.catalog.Workload(t.Key.Workload) == nil {
 			v.doubt(fmt.Sprintf("workload %d", t.Key.Workload), "a ClientToken belongs to workload %d, which does not exist", t.Key.Workload)
 		}
-		v.tokenOf[t.Record] = t.Key.Workload // a record has one workload, if several tokens
+		v.tokenOf[t.Record] = t.Key.Workload // a record may have several tokens, but has one workload
 		return nil
 	})
 }
@@ -484,7 +486,8 @@ func (v *verifier) checkNumbers(u *store.Usage) bool {
 	return agrees
 }
 
-// checkRecord compares the row with what was said of its record. Ids are derived only where something was said.
+// checkRecord compares a row with what callers were told of its record. It derives ids only where callers were told
+// something.
 func (v *verifier) checkRecord(u *store.Usage) {
 	p := v.sums[u.Key.Product]
 	if p == nil {
@@ -524,8 +527,8 @@ func (v *verifier) checkAllocations(u *store.Usage) {
 	}
 }
 
-// checkTokenUsage finds usage of AgentCore runtimes that was counted twice: rows of one ClientToken. A token that
-// comes again after its life stands for new usage.
+// checkTokenUsage finds usage of AgentCore runtimes that was counted twice: rows with the same ClientToken. A token
+// that is sent again after its life stands for new usage.
 func (v *verifier) checkTokenUsage() error {
 	const life = 24 * time.Hour
 	type place struct {
