@@ -8,5 +8,5 @@ import "syscall"
 func openFiles() (limit uint64, known bool) {
 	var l syscall.Rlimit
 	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l)
-	return uint64(l.Cur), err == nil // whose type differs between systems
+	return uint64(l.Cur), err == nil // Cur has different types on different systems
 }

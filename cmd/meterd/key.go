@@ -15,7 +15,7 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// Bounds of files that are read whole, far above what any of them holds.
+// Bounds of files that are read whole, far above what such files hold.
 const (
 	mostKey         = 4 << 10 // a master key, an admin token
 	mostCertificate = 1 << 20
@@ -42,7 +42,7 @@ func readBounded(f *os.File, most int64) ([]byte, error) {
 	return text, err
 }
 
-// loadCertificate is [tls.LoadX509KeyPair] for files of which there is a bound.
+// loadCertificate is [tls.LoadX509KeyPair] with a bound on the length of the files.
 func loadCertificate(cert, key string) (tls.Certificate, error) {
 	var texts [2][]byte
 	for i, file := range []string{cert, key} {
@@ -61,7 +61,8 @@ func loadCertificate(cert, key string) (tls.Certificate, error) {
 // readKey reads the master key. It refuses a file that others may write.
 func readKey(file string) ([]byte, error) { return readKeyOf(file, true) }
 
-// peekKey is readKey for who only looks: the file stays as it is, for it may be another user's service that reads it.
+// peekKey is readKey for commands that only look: it leaves the file as it is, because the file may belong to another
+// user's service.
 func peekKey(file string) ([]byte, error) { return readKeyOf(file, false) }
 
 func readKeyOf(file string, mend bool) ([]byte, error) {
@@ -88,8 +89,9 @@ func readKeyOf(file string, mend bool) ([]byte, error) {
 	return key, nil
 }
 
-// keptKey refuses a key file that others may write. One that others may read it mends by making it private, if it is this
-// user's and its owner may write it: what nobody may write is how secrets are handed to containers, perhaps of other users.
+// keptKey refuses a key file that others may write. If others may read it, keptKey makes it private when the file is
+// this user's and its owner may write it. A file that nobody may write stays as it is: secrets are given to
+// containers in this way, perhaps of other users.
 func keptKey(f *os.File, mend bool) error {
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
@@ -100,13 +102,13 @@ func keptKey(f *os.File, mend bool) error {
 		return fmt.Errorf("%s can be written by others (mode %04o), who may know what it holds; make a new key, or if nobody has touched this one: chmod 600 %[1]s", f.Name(), mode)
 	}
 	if mend && mode&0o007 != 0 && mode&0o200 != 0 {
-		_ = f.Chmod(mode &^ 0o007) // only its owner can
+		_ = f.Chmod(mode &^ 0o007) // succeeds only for the owner
 	}
 	return nil
 }
 
-// readOrMakeKey reads the key file, and makes it if it is missing or empty: an init that is killed can leave an empty
-// one. Its lock keeps two from making it at once.
+// readOrMakeKey reads the key file. It makes the key if the file is missing or empty, because an init that is killed
+// can leave an empty file. The file's lock keeps two processes from making the key at once.
 func readOrMakeKey(file string) (key []byte, made bool, err error) {
 	if err := keptFolder(file); err != nil {
 		return nil, false, fmt.Errorf("master key: %w", err)
@@ -118,7 +120,7 @@ func readOrMakeKey(file string) (key []byte, made bool, err error) {
 	f, err := store.OpenOwn(file, os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = store.CreateOwn(file)
-		if errors.Is(err, fs.ErrExist) { // another one was quicker
+		if errors.Is(err, fs.ErrExist) { // another process was quicker
 			f, err = store.OpenOwn(file, os.O_RDWR)
 		}
 	}
@@ -129,7 +131,7 @@ func readOrMakeKey(file string) (key []byte, made bool, err error) {
 	if err := store.Lock(f); err != nil {
 		return nil, false, fmt.Errorf("master key: locking %s: %w", file, err)
 	}
-	if info, err := f.Stat(); err != nil || info.Size() > 0 { // another one was quicker
+	if info, err := f.Stat(); err != nil || info.Size() > 0 { // another process was quicker
 		if err == nil {
 			key, err = readKey(file)
 		}

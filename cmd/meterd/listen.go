@@ -46,7 +46,7 @@ type serviceFlags struct {
 	LogLevel       string            `default:"info" enum:"debug,info,warn,error" env:"METERD_LOG_LEVEL" help:"debug, info, warn or error."`
 }
 
-// logger logs to w, which must not hold up those who log.
+// logger returns a logger that writes to w, which must not hold up those who log.
 func (f *serviceFlags) logger(w io.Writer) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.LogLevel)); err != nil {
@@ -57,7 +57,7 @@ func (f *serviceFlags) logger(w io.Writer) *slog.Logger {
 	if f.LogFormat == "json" {
 		log = slog.New(slog.NewJSONHandler(w, options))
 	}
-	signal.Ignore(syscall.SIGPIPE) // whoever read the log may go, and the service goes on
+	signal.Ignore(syscall.SIGPIPE) // the reader of the log may go away while the service goes on
 	if lines, ok := w.(*lineWriter); ok {
 		lines.reportLost(func(n int) {
 			log.Warn("lines of the log were lost, for nobody read them in time", slog.Int("lines", n))
@@ -80,7 +80,7 @@ func (f *serviceFlags) config(log *slog.Logger) (ledger.Config, error) {
 	return cfg, nil
 }
 
-// checkAddresses finds addresses that cannot be right, whose errors would not say so.
+// checkAddresses finds addresses that cannot be right, for which later errors would not name the reason.
 func (f *serviceFlags) checkAddresses() error {
 	for _, a := range []struct{ flag, address, port string }{{"listen", f.Listen, "4880"}, {"admin-listen", f.AdminListen, "4881"}, {"ops-listen", f.OpsListen, "4882"}} {
 		if _, port, err := net.SplitHostPort(a.address); err == nil {
@@ -103,7 +103,7 @@ func (f *serviceFlags) checkAddresses() error {
 	return nil
 }
 
-// proxies returns what the flags say of proxies in front of the AWS endpoint.
+// proxies returns what the flags say about proxies in front of the AWS endpoint.
 func (f *serviceFlags) proxies() (server.Proxies, error) {
 	p := server.Proxies{BasePath: strings.TrimRight(f.BasePath, "/"), Headers: f.ProxyHeader}
 	if p.BasePath != "" {
@@ -136,7 +136,7 @@ func (f *serviceFlags) proxies() (server.Proxies, error) {
 // service is the three endpoints of a ledger.
 type service struct {
 	flags     *serviceFlags
-	dev       bool // a sandbox, whose keys are published, answers to no name but its own wherever it listens
+	dev       bool // a sandbox, whose keys are published: it answers to no name but its own, wherever it listens
 	proxies   server.Proxies
 	tls       *tls.Config // nil without TLS
 	log       *slog.Logger
@@ -144,7 +144,7 @@ type service struct {
 	status    *server.Ops // once the operations endpoint listens
 	ledger    *ledger.Ledger
 	endpoints []endpoint    // AWS, admin, ops
-	drain     time.Duration // to go on taking calls when told to stop
+	drain     time.Duration // how long to go on taking calls after being told to stop
 	serving   sync.WaitGroup
 	failed    chan error // of endpoints that serve no more
 }
@@ -165,11 +165,11 @@ type endpoint struct {
 	serves   bool
 }
 
-// fewConnections is how many connections the listeners take that are for operators.
+// fewConnections is how many connections a listener for operators takes.
 const fewConnections = 256
 
-// warnOfFiles says so if the process may not open as many files as connections, so that the store could fail to open
-// its own.
+// warnOfFiles logs a warning if the process may not open more files than there can be connections, because the store
+// could then fail to open its own.
 func warnOfFiles(connections int, log *slog.Logger) {
 	limit, known := openFiles()
 	if need := uint64(connections) + 2*fewConnections + 256; known && limit < need {
@@ -178,7 +178,7 @@ func warnOfFiles(connections int, log *slog.Logger) {
 	}
 }
 
-// newService makes a service that does not listen yet, of flags that it has found to be right.
+// newService makes a service that does not listen yet. It checks the flags.
 func newService(f *serviceFlags, log *slog.Logger, dev bool) (*service, error) {
 	s := &service{flags: f, dev: dev, log: log, metrics: server.NewAWSMetrics(), endpoints: make([]endpoint, endpoints), failed: make(chan error, endpoints)}
 	if (f.TLSCert == "") != (f.TLSKey == "") {
@@ -204,7 +204,7 @@ func newService(f *serviceFlags, log *slog.Logger, dev bool) (*service, error) {
 	return s, nil
 }
 
-// listen opens every listener of a ledger's service, so that a port in use is told before anything is served.
+// listen opens all listeners of a ledger's service, so that a port in use is reported before anything is served.
 func listen(f *serviceFlags, l *ledger.Ledger, log *slog.Logger, dev bool) (*service, error) {
 	s, err := newService(f, log, dev)
 	if err != nil {
@@ -229,7 +229,7 @@ func (s *service) open(l *ledger.Ledger) error {
 			}
 			return server.NewAWS(server.AWSConfig{Ledger: l, Hosts: hosts, Only: only, Proxies: s.proxies, Log: s.log, Metrics: s.metrics})
 		})
-	if err == nil { // reports are large; an import takes longer, and sees to it
+	if err == nil { // reports are large; an import takes longer, and sets its own times
 		err = s.listen(adminEndpoint, "admin-listen", f.AdminListen, server.Limits{Connections: s.few(), Header: 5 * time.Second, Request: time.Minute, Answer: 10 * time.Minute, Idle: 2 * time.Minute},
 			func(only *server.Hosts) http.Handler {
 				return server.Admin(server.AdminConfig{Ledger: l, Log: s.log, Only: only, Endpoint: func() string { return s.outside(f) }})
@@ -249,7 +249,7 @@ func (s *service) listenOps() error {
 	if s.status != nil {
 		return nil
 	}
-	// Profiles take as long as they are asked to.
+	// A profile takes as long as the request asks.
 	return s.listen(opsEndpoint, "ops-listen", s.flags.OpsListen, server.Limits{Connections: s.few(), Header: 5 * time.Second, Request: time.Minute, Answer: 5 * time.Minute, Idle: 2 * time.Minute},
 		func(only *server.Hosts) http.Handler {
 			name, revision := built()
@@ -282,17 +282,18 @@ func (s *service) listen(place int, name, address string, limits server.Limits, 
 	return nil
 }
 
-// reachable is a listener's address as one that can be connected to. One that stands for every address of the machine
-// is reached at the loopback address.
+// reachable returns a listener's address in a form that can be connected to. A listener on all addresses of the
+// machine is reached at the loopback address.
 func reachable(a net.Addr) string {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok || !tcp.IP.IsUnspecified() {
 		return a.String()
 	}
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port)) // "[::]" takes IPv4 too
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port)) // a listener on "[::]" takes IPv4 too
 }
 
-// outside is the AWS endpoint as others are to name it. It is empty if a proxy stands in front, whose scheme is not known.
+// outside returns the AWS endpoint as other machines should name it. It is empty behind a proxy, whose scheme is not
+// known.
 func (s *service) outside(f *serviceFlags) string {
 	switch {
 	case len(f.ExternalHost) == 0:
@@ -307,7 +308,7 @@ func (s *service) aws() string   { return s.endpoints[awsEndpoint].url }
 func (s *service) admin() string { return s.endpoints[adminEndpoint].url }
 func (s *service) ops() string   { return s.endpoints[opsEndpoint].url }
 
-// serve has an endpoint that listens be served, if it is not already.
+// serve starts serving an endpoint that listens, unless it is being served already.
 func (s *service) serve(place int) {
 	e := &s.endpoints[place]
 	if e.serves {
@@ -331,7 +332,7 @@ func (s *service) wait(reason error) error {
 	return nil
 }
 
-// leave closes what was opened before the service runs.
+// leave closes what was opened, if the service is not run.
 func (s *service) leave() error {
 	var errs []error
 	for _, e := range s.endpoints {

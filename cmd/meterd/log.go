@@ -9,8 +9,8 @@ import (
 // logBytes is how much of a log is kept for a reader who is slow.
 const logBytes = 1 << 20
 
-// lineWriter writes lines in the background, so that nobody waits for whoever reads them. What a reader does not take
-// in time, and what cannot be written at all, is lost.
+// lineWriter writes lines in the background, so that nothing waits for the reader of the log. Lines that the reader
+// does not take in time, or that cannot be written at all, are lost.
 type lineWriter struct {
 	to      io.Writer
 	mu      sync.Mutex

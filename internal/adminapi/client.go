@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Client is where a [Verb] asks: an admin API, with a token for it.
+// Client knows the admin API that a [Verb] asks, and a token for it.
 type Client struct {
 	HTTPClient *http.Client // http.DefaultClient if nil
 
@@ -22,8 +22,8 @@ func New(endpoint, token string) *Client {
 	return &Client{endpoint: strings.TrimRight(endpoint, "/"), token: token}
 }
 
-// Realms of the WWW-Authenticate header by which the admin API refuses who has no valid token: they tell a sandbox, whose
-// token is published, from a production service.
+// Realms of the WWW-Authenticate header with which the admin API refuses requests without a valid token. They tell a
+// sandbox, whose token is published, from a production service.
 const (
 	Realm        = "meterd"
 	SandboxRealm = "meterd sandbox"
@@ -32,8 +32,8 @@ const (
 // Challenge returns the WWW-Authenticate header of a realm.
 func Challenge(realm string) string { return fmt.Sprintf("Bearer realm=%q", realm) }
 
-// IsSandbox asks the service at an endpoint, which needs no token, whether it is a sandbox. It returns a [*Problem] if
-// there is another service there, and another error if none can be reached.
+// IsSandbox asks the service at an endpoint whether it is a sandbox; this needs no token. It returns a [*Problem] if
+// another kind of service answers, and another error if none can be reached.
 func IsSandbox(ctx context.Context, endpoint string, client *http.Client) (bool, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimRight(endpoint, "/")+GetClock.Path, nil)
 	if err != nil {
@@ -50,7 +50,7 @@ func IsSandbox(ctx context.Context, endpoint string, client *http.Client) (bool,
 	return answer.Header.Get("WWW-Authenticate") == Challenge(SandboxRealm), nil
 }
 
-// do sends a request; out, which the answer is decoded into, may be nil.
+// do sends a request and decodes the answer into out, which may be nil.
 func (c *Client) do(ctx context.Context, method, path, contentType string, body io.Reader, out any) error {
 	r, err := http.NewRequestWithContext(ctx, method, c.endpoint+path, body)
 	if err != nil {
@@ -81,7 +81,8 @@ func (c *Client) do(ctx context.Context, method, path, contentType string, body 
 	return nil
 }
 
-// problem reads an error answer. One that is not the admin API's, such as a proxy's, becomes a Problem as well.
+// problem reads an error answer. An answer that is not the admin API's own, such as a proxy's, becomes a Problem as
+// well.
 func problem(answer *http.Response) error {
 	p := &Problem{}
 	b, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
@@ -99,7 +100,7 @@ func problem(answer *http.Response) error {
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// FaultsProblem returns the answer to a marketplace file with faults.
+// FaultsProblem returns the answer to a marketplace file that has faults.
 func FaultsProblem(status int, faults Faults) *Problem {
 	detail := faults[0].String()
 	listed, more := faults.Listed()

@@ -32,16 +32,16 @@ func (f Fault) String() string {
 	return b.String()
 }
 
-// Faults are what is wrong with a marketplace file: at least one where they are an error.
+// Faults are the faults of a marketplace file. As an error they hold at least one.
 type Faults []Fault
 
-// Bounds of the faults of one file.
+// Bounds on the faults of one file.
 const (
-	MaxFaults    = 10_000 // that are looked for
-	ListedFaults = 100    // that are told: how many more there are is said
+	MaxFaults    = 10_000 // that are looked for in a file
+	ListedFaults = 100    // that are listed in an answer; it says how many more there are
 )
 
-// Error returns the faults that are told in one line.
+// Error returns the listed faults in one line.
 func (f Faults) Error() string {
 	listed, more := f.Listed()
 	texts := make([]string, len(listed), len(listed)+1)
@@ -54,7 +54,7 @@ func (f Faults) Error() string {
 	return strings.Join(texts, "; ")
 }
 
-// Listed returns the faults that are told, and how many more there are, such as "… and 17 more", or "".
+// Listed returns the faults to list, and how many more there are, such as "… and 17 more", or "".
 func (f Faults) Listed() (listed Faults, more string) {
 	switch n := len(f); {
 	case n <= ListedFaults:

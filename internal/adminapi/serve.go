@@ -15,7 +15,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// Served is a verb with the act that it asks for, to be done for an Op, an operator.
+// Served is a verb together with the act that it asks for, which is done for an Op, an operator.
 type Served[Op any] struct {
 	Info
 	act func(ctx context.Context, op Op, in any) (out any, err error) // in is a pointer to what the verb takes
@@ -23,19 +23,19 @@ type Served[Op any] struct {
 
 // Host is the server that verbs are added to.
 type Host[Op any] struct {
-	API      huma.API                                              // which itself refuses query parameters that an operation does not have
-	Operator func(context.Context) Op                              // who asks
+	API      huma.API                                              // the library's API; it must itself refuse query parameters that an operation does not have
+	Operator func(context.Context) Op                              // returns the operator who asks
 	Refusal  func(method string, err error) huma.StatusError       // the answer to an act that failed
 	Table    func(ctx huma.Context, method string, answer Tabular) // answers in JSON or CSV, as the client likes
 }
 
-// Tabular is an answer that is a table too.
+// Tabular is an answer that can be shown as a table too.
 type Tabular interface {
 	// Table returns rows of text under a header.
 	Table() (header []string, rows [][]string, err error)
 }
 
-// Bind makes an act what the verb asks for.
+// Bind joins a verb to the act that it asks for.
 func Bind[Op, In, Out any](v Verb[In, Out], act func(context.Context, Op, In) (Out, error)) Served[Op] {
 	return Served[Op]{v.Info, func(ctx context.Context, op Op, in any) (any, error) { return act(ctx, op, *in.(*In)) }}
 }
@@ -47,8 +47,8 @@ func (s Served[Op]) Serve(h Host[Op]) {
 	v.register()
 }
 
-// serving is a verb on a server. It goes by the reflection of the verb's types: the library's Register is some sixty
-// functions that are compiled anew for each pair of types that it is given, and as it is, two pairs serve all verbs.
+// serving is a verb on a server. It goes by the reflection of the verb's types, because the library's Register is
+// some sixty functions that are compiled anew for each pair of types. In this way two pairs serve all verbs.
 type serving struct {
 	Info
 	api        huma.API
@@ -58,7 +58,7 @@ type serving struct {
 	table      func(ctx huma.Context, method string, answer Tabular)
 }
 
-// parameter is a member of what a verb takes that is in the path or the query.
+// parameter is a member of the verb's input that is in the path or the query.
 type parameter struct {
 	member
 	in      string // path or query
@@ -66,7 +66,7 @@ type parameter struct {
 	schema  *huma.Schema
 }
 
-// request is a request without a body, as the library hands it on.
+// request is a request without a body, as the library passes it.
 type request struct{ context huma.Context }
 
 // Resolve keeps the request.
@@ -75,13 +75,13 @@ func (r *request) Resolve(ctx huma.Context) []error {
 	return nil
 }
 
-// withBody is a request with a body, which the library has checked by its schema. It is nil if it was left out.
+// withBody is a request with a body, which the library has checked by its schema. The body is nil if it was left out.
 type withBody struct {
 	request
 	Body *json.RawMessage
 }
 
-// answer is the answer to a request. Body writes all of it.
+// answer is the answer to a request. Its Body writes all of the answer.
 type answer struct{ Body func(huma.Context) }
 
 // register adds the verb to the API and its document.
@@ -148,7 +148,7 @@ func (v *serving) answer(ctx context.Context, r *request, body *json.RawMessage)
 	}}, nil
 }
 
-// read reads what the verb takes from a request, and returns what is wrong with it.
+// read reads the verb's input from a request, and returns what is wrong with it.
 func (v *serving) read(ctx huma.Context, body *json.RawMessage, in reflect.Value) []error {
 	faults := &huma.ValidateResult{}
 	at := huma.NewPathBuffer(nil, 0)
@@ -179,8 +179,8 @@ func (v *serving) read(ctx huma.Context, body *json.RawMessage, in reflect.Value
 	return faults.Errors
 }
 
-// read reads the parameter into its member, and returns it in the form in which its schema validates it. It is the
-// other way of [text].
+// read reads a parameter into its member, and returns the value in the form that the schema validates. It is the
+// inverse of [text].
 func (p *parameter) read(ctx huma.Context, given string, into reflect.Value) (any, error) {
 	switch member := into.Addr().Interface().(type) {
 	case *time.Time:
