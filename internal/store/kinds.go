@@ -53,10 +53,10 @@ type RegistrationToken struct {
 }
 
 // kinds are the kinds of rows that acts of administration write, each with its table, the number of columns of its key,
-// and its columns, the key's first. Whatever is done with rows loops over them: adding and replacing, loading, copying and
-// the checksum. What a row refers to is of a kind before its own.
+// and its columns, the key's first. Adding, replacing, loading and copying rows and the checksum all loop over this
+// list. A row refers only to rows whose kinds come earlier in the list.
 //
-// Columns have the names that are in the tables, and are hashed with them: see [Checksum].
+// Columns have the names that they have in the tables. The names are part of the checksum: see [Checksum].
 var kinds = []*kind{
 	kindOf("region", 1, func(f *fields, r *metering.RegionInfo) {
 		number(f, "id", &r.ID, 1, math.MaxUint8)
@@ -165,8 +165,8 @@ type kind struct {
 	key      []string // the columns of the primary key, which come first
 	upsert   string   // adds a row or replaces the one with its key; the parameters are the row's values
 	numbered bool     // the key is a number, and numbers have no gaps from 1 on
-	counted  bool     // the key is that of what the row belongs to, and a number: those of one thing have no gaps from 1 on
-	apart    bool     // not of the catalogue: such rows note no revision, are not in the checksum, and only read one by one
+	counted  bool     // the key is the key of the owner that the row belongs to, and a number; the numbers of one owner have no gaps from 1 on
+	apart    bool     // not part of the catalogue: such rows have no revision, are not in the checksum, and are only read one by one
 	later    map[string]laterColumn
 
 	of    reflect.Type
@@ -174,7 +174,7 @@ type kind struct {
 	visit func(*fields, any)
 }
 
-// kindOf returns a kind of rows whose columns visit goes through, always all of them in the same order.
+// kindOf returns a kind of rows. visit must go through all columns of a row, always in the same order.
 func kindOf[T any](table string, key int, visit func(*fields, *T)) *kind {
 	k := &kind{table: table, of: reflect.TypeFor[*T](), fresh: func() any { return new(T) },
 		visit: func(f *fields, row any) { visit(f, row.(*T)) }}
@@ -187,19 +187,20 @@ func kindOf[T any](table string, key int, visit func(*fields, *T)) *kind {
 	return k
 }
 
-// counted has the rows of one thing be counted.
+// counted marks a kind as counted: see the field.
 func counted(k *kind) *kind {
 	k.counted = true
 	return k
 }
 
-// laterColumn is a column that a later step has added to a table, with its default there, as both stores write it.
+// laterColumn is a column that a later step has added to a table, with the column's default as both stores write it.
 type laterColumn struct {
 	step   int64
 	preset string
 }
 
-// addedLater says which step has added a column to a kind's table: before that step the column is read as its default.
+// addedLater notes which step has added a column to a kind's table. In tables that lack the step, the column is read as
+// its default.
 func addedLater(column string, step int64, preset string, k *kind) *kind {
 	if k.later == nil {
 		k.later = map[string]laterColumn{}
@@ -208,7 +209,7 @@ func addedLater(column string, step int64, preset string, k *kind) *kind {
 	return k
 }
 
-// apart has a kind not belong to the catalogue.
+// apart marks a kind as no part of the catalogue: see the field.
 func apart(k *kind) *kind {
 	k.apart, k.numbered = true, false
 	k.upsert = k.upsertOf(k.columns)
@@ -235,7 +236,7 @@ var kindByType = func() map[reflect.Type]*kind {
 	return byType
 }()
 
-// kindOfRow returns the kind of a row that a pointer points to.
+// kindOfRow returns the kind of a row, which is given as a pointer.
 func kindOfRow(row any) *kind {
 	k := kindByType[reflect.TypeOf(row)]
 	if k == nil {
@@ -251,14 +252,14 @@ func (k *kind) values(row any) []any {
 	return f.values
 }
 
-// read returns the row whose columns are read.
+// read makes a row from the columns of from.
 func (k *kind) read(from *row) (any, error) {
 	v := k.fresh()
 	k.visit(&fields{from: from}, v)
 	return v, from.damage
 }
 
-// selection is the statement that reads rows, up to its WHERE.
+// selection returns the statement that reads rows of a kind, without a WHERE.
 func (r *Reader) selection(k *kind) string {
 	columns := slices.Clone(k.columns)
 	for i, column := range columns {
@@ -269,8 +270,8 @@ func (r *Reader) selection(k *kind) string {
 	return "SELECT " + strings.Join(columns, ", ") + " FROM " + k.table
 }
 
-// lacks reports whether the tables lack a step: while those before it are made, and in a database that is only read. A
-// folder that is only read seems to have all steps: see asKnown.
+// lacks reports whether the tables lack a step. They may lack one while earlier steps are being made, and in a database
+// that is only read. A folder that is only read appears to have all steps: see asKnown.
 func (r *Reader) lacks(step int64) bool {
 	switch r := r.reader.(type) {
 	case *postgresReader:
@@ -281,8 +282,8 @@ func (r *Reader) lacks(step int64) bool {
 	return false
 }
 
-// Put adds rows, or replaces those that have their keys where nobody asks for the checksum, as in a copy. Rows are
-// pointers, as [Reader.Load] returns them.
+// Put adds rows, which are pointers, as [Reader.Load] returns them. It may replace rows that have the same keys only
+// where the checksum does not matter, as in a copy.
 func (tx *Tx) Put(rows ...any) error {
 	for _, row := range rows {
 		if err := tx.Replace(row, nil); err != nil {
@@ -292,8 +293,8 @@ func (tx *Tx) Put(rows ...any) error {
 	return nil
 }
 
-// Replace puts a row in the place of an old one that has its key, all columns of it; old is nil if there is none. The
-// checksum of the catalogue follows from both.
+// Replace stores a row in the place of old, the row with the same key, with all columns; old is nil if there is none.
+// The checksum of the catalogue is brought up to date from both.
 func (tx *Tx) Replace(row, old any) error {
 	k := kindOfRow(row)
 	values := k.values(row)
@@ -307,16 +308,17 @@ func (tx *Tx) Replace(row, old any) error {
 	return tx.exec(k.upsert, append(values, tx.revision)...)
 }
 
-// fields goes through the columns of a row. It notes their names, or their values, or sets the row's fields to what is read.
+// fields goes through the columns of a row. It notes the columns' names, or their values, or sets the row's fields to
+// the values that are read.
 type fields struct {
 	naming bool
 	names  []string
 	values []any
-	from   *row // nil unless the row is read
-	n      int  // columns of it that have been read
+	from   *row // nil unless columns are being read
+	n      int  // how many columns of from have been read
 }
 
-// next reports whether the column is to be read, and which one it is then; else it notes the column, with its value.
+// next returns the number of the column and true if the column is to be read. Else it notes the column's name or value.
 func (f *fields) next(column string, value func() any) (n int, reads bool) {
 	switch {
 	case f.from != nil:
@@ -341,14 +343,14 @@ func number[T integer](f *fields, column string, v *T, least, most int64) {
 	}
 }
 
-// reference is a column with the number of a row of a table.
+// reference is a column with the number of a row in another table.
 func reference[T integer](f *fields, column string, v *T, table string) {
 	if n, reads := f.next(column, func() any { return int64(*v) }); reads {
 		*v = T(f.from.of(table, n))
 	}
 }
 
-// references is a column with the numbers of rows of a table, as a JSON list.
+// references is a column with the numbers of rows in another table, as a JSON list.
 func references[T integer](f *fields, column string, v *[]T, table string) {
 	numbers := make([]int64, len(*v)) // a []uint8 would become a string
 	for i, n := range *v {

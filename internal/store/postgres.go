@@ -44,16 +44,16 @@ type postgresStore struct {
 	node    string
 	writers []*postgresWriter
 	log     *slog.Logger
-	last    metering.Instant // of the calls that were there when it was opened
-	opened  Revision         // of the catalogue then
+	last    metering.Instant // of the calls that the database held when it was opened
+	opened  Revision         // of the catalogue at that time
 	ctx     context.Context  // ends with the store
 	end     context.CancelFunc
 	ended   sync.WaitGroup
 	closed  atomic.Bool
-	leaves  atomic.Bool // it has been said that housekeeping is left to others
+	leaves  atomic.Bool // the log has been told that other nodes do the housekeeping
 }
 
-// writable has connections be made only to a server that takes writes: of several hosts, to the primary.
+// writable makes connections go only to a server that takes writes: of several hosts, to the primary.
 func writable(c *pgx.ConnConfig) *pgx.ConnConfig {
 	c = c.Copy()
 	c.ValidateConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
@@ -68,9 +68,9 @@ func writable(c *pgx.ConnConfig) *pgx.ConnConfig {
 
 var errReadOnly = errors.New("the database is read-only: it is a standby, or was demoted")
 
-// Away reports whether a database could not be reached, or not be written to, in a way that may pass by itself: nobody
-// answers at its address, its name is not known, it is starting or stopping, it has no connection left, or it is a
-// standby. Somebody has to mend what else keeps a ledger from being found and opened.
+// Away reports whether err says that a database could not be reached, or not be written to, for a reason that may pass
+// by itself: nobody answers at its address, its name is not known, it is starting or stopping, it has no connection
+// left, or it is a standby. Any other error in finding and opening a ledger has to be mended by somebody.
 func Away(err error) bool {
 	switch e := err.(type) {
 	case nil:
@@ -78,7 +78,7 @@ func Away(err error) bool {
 	case *pgconn.PgError:
 		return e.Code == "25006" || slices.Contains([]string{"08", "53", "57"}, e.Code[:min(2, len(e.Code))])
 	case *net.OpError:
-		var alert tls.AlertError // it has answered, and refused
+		var alert tls.AlertError // the server has answered, and refused
 		return !errors.As(err, &alert)
 	case *net.DNSError:
 		return true
@@ -114,7 +114,7 @@ func onePostgres(url string, f func(context.Context, *pgx.Conn) error) error {
 	return errors.Join(f(ctx, conn), conn.Close(ctx))
 }
 
-// hasLedger reports whether there is a whole ledger: its last step of creation is the row of meta.
+// hasLedger reports whether the database holds a whole ledger: the row of meta is written last when one is created.
 func hasLedger(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	_, err := readPostgresMeta(ctx, conn)
 	if errors.Is(err, ErrNotExist) {
@@ -139,8 +139,8 @@ func readPostgresMeta(ctx context.Context, conn *pgx.Conn) (m Meta, err error) {
 	return m, m.checkFormat()
 }
 
-// storeMeta stores what is to be stored of meta, unless it is already: the secret of a ledger of format 2 is sealed. Nodes
-// of the version before go on, but are not started on it any more.
+// storeMeta stores meta unless it is stored already: this is how the secret of a ledger of format 2 comes to be stored
+// sealed. Nodes of the previous version that are running go on, but cannot be started on the ledger any more.
 func storeMeta(ctx context.Context, conn *pgx.Conn, meta *Meta) error {
 	value, err := meta.stored()
 	if err == nil {
@@ -150,7 +150,7 @@ func storeMeta(ctx context.Context, conn *pgx.Conn, meta *Meta) error {
 	return err
 }
 
-// createPostgres makes the tables, which does no harm where they are already, and then the ledger in one transaction.
+// createPostgres makes the tables, which does no harm if they exist already, and then the ledger in one transaction.
 func createPostgres(url string, meta Meta, fill func(*Tx) error) error {
 	return onePostgres(url, func(ctx context.Context, conn *pgx.Conn) error {
 		if err := suitable(ctx, conn); err != nil {
@@ -259,8 +259,8 @@ func openPostgres(url string, o Options) (*postgresStore, error) {
 	return db, nil
 }
 
-// lastTime is the ledger's time of the latest transaction of any writer, 0 if there is none. All calls of a transaction
-// have one time, so it is that of the first one in it, or of the last one before it if it has none.
+// lastTime returns the ledger time of the latest transaction of any writer, or 0 if there is none. All calls of a
+// transaction have the same time, so lastTime looks at each writer's last counted call and at the first call after it.
 func lastTime(ctx context.Context, conn *pgx.Conn) (at metering.Instant, err error) {
 	rows, err := conn.Query(ctx, "SELECT id::bigint, calls FROM writer")
 	if err != nil {
@@ -279,7 +279,7 @@ func lastTime(ctx context.Context, conn *pgx.Conn) (at metering.Instant, err err
 	return at, err
 }
 
-// newPool returns a pool of connections like one that config describes.
+// newPool returns a pool of connections that are made with config.
 func newPool(ctx context.Context, config *pgx.ConnConfig) (*pgxpool.Pool, error) {
 	pool, err := pgxpool.ParseConfig("")
 	if err != nil {
@@ -289,7 +289,7 @@ func newPool(ctx context.Context, config *pgx.ConnConfig) (*pgxpool.Pool, error)
 	return pgxpool.NewWithConfig(ctx, pool)
 }
 
-// nodeName is what leases and writers say of who holds them.
+// nodeName returns the name under which this process is noted in leases and writers as their holder.
 func nodeName() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -311,14 +311,14 @@ func (db *postgresStore) Writers() []Writer {
 	return writers
 }
 
-// Pulse asks over the pool, so it also reports whether views can be had. Its Last is that of the time of opening.
-// Where tables are spread over several machines, all of them have to answer.
+// Pulse uses a connection of the pool, so it also finds out whether views can get one. The Last that it returns is that
+// of the time of opening. Where tables are spread over several machines, all of them have to answer.
 func (db *postgresStore) Pulse(ctx context.Context, known Revision) (Pulse, error) {
 	ctx, cancel := db.within(ctx, pulsePatience)
 	defer cancel()
 	p, err := db.pulse(ctx, known)
 	if err != nil && passing(err) && ctx.Err() == nil {
-		db.pool.Reset() // the others may be as old as the connection that has failed
+		db.pool.Reset() // the other connections may be as old as the one that has failed
 		p, err = db.pulse(ctx, known)
 	}
 	return p, err
@@ -343,12 +343,12 @@ func (db *postgresStore) pulse(ctx context.Context, known Revision) (Pulse, erro
 		known.N, known.Mark[:], writers.ids, writers.marks, writers.commits, ledgerTables()).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&p.Revision, &least, &sealed, &p.Now, &readOnly, &has, &held, &found)
 	})
-	// No row is like that, but where tables are spread, every machine is asked.
+	// No row has a negative seq, but where tables are spread over machines, this asks every machine.
 	batch.Queue("SELECT count(*) FROM call WHERE seq < 0")
 	batch.Queue("SELECT count(*) FROM usage WHERE hour < -2147483647")
 	err := db.pool.SendBatch(ctx, &batch).Close()
 	switch {
-	case refusedWith(err, "42P01", "42703"): // it has tables, or columns, no more that it had when it was opened
+	case refusedWith(err, "42P01", "42703"): // tables or columns are missing that existed when the ledger was opened
 		return p, fmt.Errorf("%w (%w)", ErrWentBack, err)
 	case err != nil:
 		return p, err
@@ -401,7 +401,8 @@ func sealedTo(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// passing reports whether a statement may succeed when it is tried again, maybe on another connection.
+// passing reports whether a statement that failed with err may succeed when it is tried again, perhaps on another
+// connection.
 func passing(err error) bool {
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {

@@ -14,7 +14,7 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// The kinds of subject are its two lowest bits.
+// The two lowest bits of a subject say of which kind it is.
 const (
 	_ = iota // of a buyer
 	ofAgreement
@@ -25,8 +25,8 @@ const (
 // maxProduct is how many products the subject of a product and its buyer or workload has room for.
 const maxProduct = 1<<29 - 1
 
-// subjectOf packs whom a row is counted for into 63 bits. It is exact but for usage that is identified by its
-// ClientToken, on which table client_token decides: there it is a hash.
+// subjectOf packs into 63 bits for whom a row is counted. The subject is exact, except for usage that is identified by
+// its ClientToken: there the subject is a hash, and table client_token decides what is a duplicate.
 func subjectOf(k *metering.Key, clientToken string) int64 {
 	switch {
 	case clientToken != "":
@@ -42,7 +42,7 @@ func subjectOf(k *metering.Key, clientToken string) int64 {
 
 func meterOf(k *metering.Key) int32 { return int32(k.Dimension)<<8 | int32(k.Region) }
 
-// primaryKey is that of table usage.
+// primaryKey is the primary key of table usage.
 type primaryKey struct {
 	hour    int32
 	subject int64
@@ -57,8 +57,9 @@ func (k primaryKey) compare(other primaryKey) int {
 	return cmp.Or(cmp.Compare(k.hour, other.hour), cmp.Compare(k.subject, other.subject), cmp.Compare(k.meter, other.meter))
 }
 
-// appendKeys writes down under which keys a call's rows are stored, so that they are found without an index of their
-// own: the record's place, the hour as the difference from the one before, subject and meter, all in varints.
+// appendKeys writes down under which keys a call's usage rows are stored, so that they are found without an index of
+// their own. It writes for each row the record's place, the hour as the difference from that of the row before, the
+// subject and the meter, all as varints.
 func appendKeys(b []byte, claims []Claim) []byte {
 	hour := int32(0)
 	for i := range claims {
@@ -104,7 +105,7 @@ func parseKeys(b []byte) (keys []primaryKey, err error) {
 	return keys, err
 }
 
-// usageRowsOf are rows of usage by column.
+// usageColumnsOf holds rows of usage by column.
 type usageColumnsOf struct {
 	seq, subject                                                       []int64
 	hour, meter, millis, product, buyer, agreement, workload, quantity []int32
@@ -125,7 +126,7 @@ func (r *usageColumnsOf) add(u *Usage, k primaryKey) {
 	}
 }
 
-// extend gives the rows the columns that most groups have no use for.
+// extend adds the columns that most groups of rows have no use for.
 func (r *usageColumnsOf) extend(n int) {
 	for len(r.clientToken) < n {
 		r.clientToken, r.allocations = append(r.clientToken, ""), append(r.allocations, []byte{})
@@ -141,7 +142,7 @@ const (
 		"ON CONFLICT (hour, subject, meter) DO NOTHING RETURNING seq"
 )
 
-// statement returns the insertion of the rows.
+// statement returns the statement that inserts the rows.
 func (r *usageColumnsOf) statement() (sql string, args []any) {
 	args = []any{r.seq, r.subject, r.hour, r.meter, r.millis, r.product, r.buyer, r.agreement, r.workload, r.quantity, r.form}
 	if r.clientToken == nil {
@@ -150,14 +151,14 @@ func (r *usageColumnsOf) statement() (sql string, args []any) {
 	return claimWhole, append(args, r.clientToken, r.allocations)
 }
 
-// claimed is a claim on its way: claims of one key follow each other.
+// claimed is a claim with its primary key, in a list that is sorted so that claims of one key follow each other.
 type claimed struct {
 	key   primaryKey
 	claim *Claim
 }
 
-// Claim inserts the keys sorted, so that writers wait for each other in one order, and then asks what is stored under
-// those that were taken.
+// Claim inserts rows sorted by key, so that all writers wait for each other in the same order. Then it asks what is
+// stored under the keys that were taken.
 func (t *postgresTx) Claim(claims []Claim) error {
 	t.claims = claims
 	order, err := sorted(claims)
@@ -175,7 +176,7 @@ func (t *postgresTx) Claim(claims []Claim) error {
 	if err = t.insert(&rows, claims); err == nil {
 		missing, err = t.lookUp(order)
 	}
-	if err == nil && missing > 0 { // what was in the way is not to be seen
+	if err == nil && missing > 0 { // the row that was in the way is not visible
 		err = errAgain
 	}
 	if err != nil {
@@ -194,7 +195,7 @@ func (t *postgresTx) Claim(claims []Claim) error {
 	return nil
 }
 
-// sorted returns undecided claims in the order of their keys.
+// sorted sets all claims to Unclaimed and returns them in the order of their keys.
 func sorted(claims []Claim) ([]claimed, error) {
 	order := make([]claimed, len(claims))
 	for i := range claims {
@@ -228,7 +229,7 @@ func (t *postgresTx) Ask(claims []Claim) error {
 	return nil
 }
 
-// insert runs the insertion with what is queued before it, and notes which claims it has granted.
+// insert sends what is queued and then the insertion of the rows, and notes which claims it has granted.
 func (t *postgresTx) insert(rows *usageColumnsOf, claims []Claim) error {
 	before := t.batch.Len()
 	sql, args := rows.statement()
@@ -263,7 +264,8 @@ func (t *postgresTx) granted(results pgx.BatchResults, claims []Claim) error {
 	return rows.Err()
 }
 
-// lookUp asks what is stored under the keys that have not been granted. It returns how many of them are free.
+// lookUp asks what is stored under the keys of claims that have not been granted. It returns how many of these keys
+// are free.
 func (t *postgresTx) lookUp(order []claimed) (free int, err error) {
 	var hours, meters []int32
 	var subjects []int64
@@ -294,9 +296,9 @@ func (t *postgresTx) lookUp(order []claimed) (free int, err error) {
 		switch c.State, c.Stored = Taken, quantity; {
 		case c.ClientToken == "":
 		case c.ClientToken == fromText(token) && c.Key.Workload == uint32(workload):
-			again = true // another writer has stored it since the token was looked up
+			again = true // another writer has stored the token's row since the token was looked up
 		default:
-			c.State = NoRoom // another token has this hash, and its place
+			c.State = NoRoom // another token has this hash, and its row has the key
 		}
 		return nil
 	})

@@ -12,13 +12,13 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// Housekeeping, done by one node at a time.
+// Limits of housekeeping, which one node does at a time.
 var (
 	houseEvery = time.Minute
 	daysAhead  = int32(7)         // partitions of usage that are made before they are needed
 	tokenLife  = 72 * time.Hour   // ClientTokens are asked for during 24 hours and as long as their usage's hour is open
-	tokenBatch = 1000             // that are deleted in one transaction
-	makeWithin = 10 * time.Second // a partition
+	tokenBatch = 1000             // how many ClientTokens one transaction deletes
+	makeWithin = 10 * time.Second // one call of makePartitions
 )
 
 // dayOf returns the UTC day of an hour, counted from the epoch: the partition that its rows are in.
@@ -30,7 +30,7 @@ func dayOf(h metering.Hour) int32 {
 	return day
 }
 
-// keepHouse makes partitions ahead and deletes what nobody asks for any more, until the store is closed.
+// keepHouse makes partitions ahead of time and deletes old ClientTokens and empty partitions until the store is closed.
 func (db *postgresStore) keepHouse() {
 	defer db.ended.Done()
 	tick := time.NewTicker(houseEvery)
@@ -62,7 +62,7 @@ func (db *postgresStore) clean(ctx context.Context) error {
 		return err
 	}
 	if err = db.cleanUnder(ctx, lease); err != nil && !errors.Is(err, errLeaseLost) {
-		err = errors.Join(err, lease.release(ctx, db.pool)) // another node may be able to
+		err = errors.Join(err, lease.release(ctx, db.pool)) // another node may be able to do the housekeeping
 	}
 	return err
 }
@@ -80,17 +80,17 @@ func (db *postgresStore) cleanUnder(ctx context.Context, lease *lease) error {
 	if err := db.makePartitions(ctx, days); err != nil {
 		return err
 	}
-	if db.meta.Sandbox { // whose clock may go back to where tokens and old days count
+	if db.meta.Sandbox { // a sandbox's clock may be set back to where old tokens and days are needed
 		return nil
 	}
 	return errors.Join(db.deleteTokens(ctx, lease, metering.InstantOf(now.Add(-tokenLife))), db.dropEmptyPartitions(ctx, lease, today))
 }
 
-// errAtWorker says that tables cannot be changed over the connection.
+// errAtWorker says that tables cannot be changed because the connection is to a worker of Citus.
 var errAtWorker = errors.New("the database is a worker of Citus, where tables cannot be made or changed; connect a node to the coordinator for that")
 
-// atWorker reports whether the connection is to a worker of Citus. A table that is made there is one that nobody else
-// knows, and stands in the way when it is made at the coordinator.
+// atWorker reports whether the connection is to a worker of Citus. Other machines do not know a table that is made
+// there, and it is in the way when the coordinator makes the table.
 func atWorker(ctx context.Context, conn onConn) (is bool, err error) {
 	var citus bool
 	if err := conn.QueryRow(ctx, "SELECT to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL").Scan(&citus); err != nil || !citus {
@@ -100,7 +100,7 @@ func atWorker(ctx context.Context, conn onConn) (is bool, err error) {
 	return is, err
 }
 
-// partitioned reports whether usage has partitions. It has none where the database spreads rows in its own way.
+// partitioned reports whether table usage has partitions. It has none where the database spreads rows in its own way.
 func (db *postgresStore) partitioned(ctx context.Context) (is bool, err error) {
 	err = db.pool.QueryRow(ctx, "SELECT relkind = 'p' FROM pg_class WHERE oid = 'usage'::regclass").Scan(&is)
 	return is, err
@@ -110,8 +110,8 @@ func partitionName(day int32) string {
 	return "usage_" + metering.Hour(day*24).Start().Time().Format("20060102")
 }
 
-// makePartitions makes the partitions of the days that have none. A table is made first and attached then, which stops
-// neither readers nor writers. Several nodes may do so at once.
+// makePartitions makes partitions for those of the days that have none. It makes a table first and then attaches it,
+// which stops neither readers nor writers. Several nodes may do so at once.
 func (db *postgresStore) makePartitions(ctx context.Context, days map[int32]struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, makeWithin)
 	defer cancel()
@@ -140,7 +140,8 @@ func (db *postgresStore) makePartition(ctx context.Context, day int32) error {
 		fmt.Sprintf("ALTER TABLE usage ATTACH PARTITION %s FOR VALUES FROM (%d) TO (%d)", name, day*24, day*24+24))
 }
 
-// changeTables runs statements that must not wait for their locks for long: everybody who comes later would wait too.
+// changeTables runs statements that must not wait long for their locks, because every later statement on the table
+// would wait too.
 func (db *postgresStore) changeTables(ctx context.Context, statements ...string) error {
 	conn, err := db.pool.Acquire(ctx)
 	if err != nil {
@@ -155,22 +156,22 @@ func (db *postgresStore) changeTables(ctx context.Context, statements ...string)
 	return nil
 }
 
-// detach detaches a partition, without holding up writers where that is possible: it is not on Citus, nor beside a
-// default partition, nor where somebody was interrupted at it.
+// detach detaches a partition, without holding up writers where that is possible. It is not possible on Citus, beside a
+// default partition, or if an earlier attempt to detach the partition was interrupted.
 func (db *postgresStore) detach(ctx context.Context, partition string) error {
 	sql := "ALTER TABLE usage DETACH PARTITION " + pgx.Identifier{partition}.Sanitize()
 	_, err := db.pool.Exec(ctx, sql+" CONCURRENTLY")
 	if refusedWith(err, "55000") {
 		_, err = db.pool.Exec(ctx, sql+" FINALIZE")
 	}
-	if refusedWith(err, "55000", "0A000", "XX000") { // Citus says the last
+	if refusedWith(err, "55000", "0A000", "XX000") { // the last is the code that Citus sends
 		err = db.changeTables(ctx, sql)
 	}
 	return err
 }
 
-// dropEmptyPartitions drops those of days that no record can come for any more and that have none. Those that have
-// usage are kept for ever.
+// dropEmptyPartitions drops the partitions of past days that hold no rows and that no record can come for any more.
+// Partitions with usage are kept for ever.
 func (db *postgresStore) dropEmptyPartitions(ctx context.Context, l *lease, today int32) error {
 	if is, err := db.partitioned(ctx); err != nil || !is {
 		return err
@@ -185,11 +186,11 @@ func (db *postgresStore) dropEmptyPartitions(ctx context.Context, l *lease, toda
 	}
 	for _, name := range names {
 		at, err := time.Parse("usage_20060102", name)
-		if err != nil { // an operator's own
+		if err != nil { // a partition that an operator has made
 			continue
 		}
 		day := dayOf(metering.InstantOf(at).Hour())
-		if day >= today-40 { // longer than any window is open
+		if day >= today-40 { // a day is kept longer than any window is open
 			continue
 		}
 		if used, err := db.used(ctx, name); err != nil || used {
@@ -208,7 +209,7 @@ func (db *postgresStore) dropEmptyPartitions(ctx context.Context, l *lease, toda
 		if err != nil {
 			return err
 		}
-		if used { // since it was looked at
+		if used { // a row has come since the first look
 			if err := db.makePartition(ctx, day); err != nil {
 				return err
 			}

@@ -10,18 +10,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// leaseTime is how long a lease lasts unless it is renewed, by the database's clock. A variable only for tests.
+// leaseTime is how long a lease lasts by the database's clock unless it is renewed. A variable only for tests.
 var leaseTime = 30 * time.Second
 
 // errLeaseLost says that another node holds the lease now.
 var errLeaseLost = errors.New("another node holds the lease")
 
-// lease is the right to do what only one node may do at a time. A holder that was away for longer than the lease, and
-// does not know that it has lost it, is stopped by the token, which every transaction of the work checks. It checks the
-// holder too, for a database that has gone back in time gives tokens again.
+// lease is the right to do what only one node may do at a time. Every transaction of the work checks the token, which
+// stops a holder that was away for longer than the lease and does not know that it has lost it. The transaction checks
+// the holder too, because a database that has gone back in time gives the same tokens again.
 //
-// Times are those at which a transaction begins, of which the lease is the first statement: one that had to wait for the
-// row takes the lease for less time, not more. Citus refuses clock_timestamp() in an UPDATE.
+// Times are those at which a transaction begins, and the statement about the lease is the transaction's first: one that
+// had to wait for the row holds the lease for less time, not more. Citus refuses clock_timestamp() in an UPDATE.
 type lease struct {
 	name, holder string
 	token        int64
@@ -34,7 +34,7 @@ type onConn interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// takeLease takes or renews a lease for the holder. It returns nil if another one has it.
+// takeLease takes or renews a lease for the holder. It returns nil if another holder has the lease.
 func takeLease(ctx context.Context, conn onConn, name, holder string) (*lease, error) {
 	if _, err := conn.Exec(ctx, "INSERT INTO lease (name, holder, token, expires) VALUES ($1, '', 0, now()) ON CONFLICT (name) DO NOTHING", name); err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func takeLease(ctx context.Context, conn onConn, name, holder string) (*lease, e
 	return l, err
 }
 
-// waitForLease takes a lease, when its holder has released it or it has expired.
+// waitForLease takes a lease as soon as its holder has released it or it has expired.
 func waitForLease(ctx context.Context, conn *pgx.Conn, name, holder string) (*lease, error) {
 	for {
 		l, err := takeLease(ctx, conn, name, holder)
@@ -62,7 +62,7 @@ func waitForLease(ctx context.Context, conn *pgx.Conn, name, holder string) (*le
 	}
 }
 
-// do runs f in a transaction that is only committed if the lease is still held; it is renewed by that.
+// do runs f in a transaction that is committed only if the lease is still held. The transaction renews the lease.
 func (l *lease) do(ctx context.Context, conn onConn, f func(pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, "UPDATE lease SET expires = now() + $3 WHERE name = $1 AND token = $2 AND holder = $4", l.name, l.token, leaseTime, l.holder)
@@ -82,7 +82,7 @@ func (l *lease) release(ctx context.Context, conn onConn) error {
 	return err
 }
 
-// refusedWith reports whether the database has refused a statement with one of the codes.
+// refusedWith reports whether err is the database's refusal of a statement with one of the codes.
 func refusedWith(err error, codes ...string) bool {
 	var refused *pgconn.PgError
 	return errors.As(err, &refused) && slices.Contains(codes, refused.Code)

@@ -18,8 +18,9 @@ import (
 //go:embed migrations/postgres/*.sql
 var postgresFiles embed.FS
 
-// migration is a step of the schema. Steps are numbered from 1 and only go forward. Each of a step's statements does no
-// harm if it is run again, and nodes that know the step least go on working while and after it is made.
+// migration is a step of the schema. Steps are numbered from 1 and only go forward. Each statement of a step does no
+// harm if it is run again. Nodes that know at least the step named by least go on working while and after this one is
+// made.
 type migration struct {
 	least      int64
 	statements []string
@@ -71,10 +72,10 @@ func readSteps(files fs.FS, dir string) (texts []string) {
 	return texts
 }
 
-// schemaVersion is the last step that this version knows.
+// schemaVersion returns the number of the last step that this version knows.
 func schemaVersion() int64 { return int64(len(migrations)) }
 
-// errTooOld says that this version of meterd is.
+// errTooOld says that this version of meterd is too old for the ledger.
 var errTooOld = errors.New("this version of meterd is too old")
 
 func tooOld(least int64) error {
@@ -85,7 +86,7 @@ func unknownSchema(version, known int64) error {
 	return fmt.Errorf("%w: the tables have schema %d, made by a newer version of meterd; this one knows schemas up to %d: upgrade it", errTooOld, version, known)
 }
 
-// makeTables makes the first step's tables, and the counters. Two may do so at once.
+// makeTables makes the tables of all steps, and the counters. Two connections may do so at once.
 func makeTables(ctx context.Context, conn *pgx.Conn) error {
 	if at, err := atWorker(ctx, conn); err != nil || at {
 		return cmp.Or(err, errAtWorker)
@@ -122,8 +123,8 @@ var ledgerTables = sync.OnceValue(func() (names []string) {
 	return names
 })
 
-// run leaves out tables that are there, for somebody may have made one by hand whose form here the database does not
-// even parse.
+// run runs the statements of a step. It leaves out tables that exist already, because an operator may have made one by
+// hand in a database that cannot even parse the statement.
 func (m migration) run(ctx context.Context, conn *pgx.Conn) error {
 	for _, sql := range m.statements {
 		if table := newTable.FindStringSubmatch(withoutComments(sql)); table != nil {
@@ -147,7 +148,7 @@ func (m migration) make(ctx context.Context, conn *pgx.Conn, lease *lease, numbe
 	if err := m.run(ctx, conn); err != nil {
 		return err
 	}
-	// Nodes that do not know the step at least begin no transaction from here on.
+	// From here on, nodes that do not know the step m.least begin no transaction.
 	err := lease.do(ctx, conn, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "UPDATE state SET n = greatest(n, $1) WHERE name = 'least'", m.least)
 		return err
@@ -157,7 +158,7 @@ func (m migration) make(ctx context.Context, conn *pgx.Conn, lease *lease, numbe
 	}
 	return lease.do(ctx, conn, func(tx pgx.Tx) error {
 		if fill := fills[number]; fill != nil {
-			// Those that they had begun have ended when their writers can be fenced off.
+			// Transactions that such nodes had begun have ended once their writers' rows can be changed.
 			if _, err := tx.Exec(ctx, "UPDATE writer SET fenced = true WHERE NOT fenced"); err != nil {
 				return err
 			}
@@ -174,8 +175,8 @@ func (m migration) make(ctx context.Context, conn *pgx.Conn, lease *lease, numbe
 	})
 }
 
-// alreadyMade reports whether another connection has made the same thing at the same time: IF NOT EXISTS does not
-// look at what is not committed.
+// alreadyMade reports whether a statement failed because another connection has made the same thing at the same time:
+// IF NOT EXISTS does not see what is not committed.
 func alreadyMade(err error) bool {
 	return refusedWith(err, "42P07", "42P06", "42710", "42701") || refusedWith(err, "23505") && strings.Contains(err.Error(), "pg_")
 }
@@ -200,7 +201,7 @@ func migrate(ctx context.Context, conn *pgx.Conn, node string) error {
 		if err != nil {
 			return err
 		}
-		// Whoever has lost the lease meanwhile changes nothing in the end: the next holder makes the step again.
+		// A node that has lost the lease meanwhile does not count the step: the next holder makes it again.
 		if err := migrations[version].make(ctx, conn, lease, version+1); err != nil && err != errLeaseLost {
 			return err
 		}

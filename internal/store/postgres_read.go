@@ -13,12 +13,12 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// postgresReader reads one state of the database: its transaction is one of repeatable reads.
+// postgresReader reads one state of the database, in a transaction with repeatable reads.
 type postgresReader struct {
 	ctx      context.Context
 	tx       pgx.Tx
 	patience time.Duration // for one statement; 0 for no bound
-	made     int64         // the last step of the tables that was made, for who only reads and leaves them as they are; 0 for all
+	made     int64         // the last step of the tables that was made, where they are read as they are; 0 for all steps
 }
 
 // lacks reports whether a step of the tables has not been made.
@@ -62,7 +62,7 @@ func (db *postgresStore) view(of context.Context, r *postgresReader, f func(*Rea
 	return true, err
 }
 
-// readPostgres reads on a connection of its own, which may be one to a standby, for as long as it takes.
+// readPostgres runs f on a connection of its own, which may be to a standby, for as long as f takes.
 func readPostgres(url string, f func(*Reader, Meta) error) error {
 	return onePostgres(url, func(ctx context.Context, conn *pgx.Conn) error {
 		meta, err := readPostgresMeta(ctx, conn)
@@ -84,7 +84,7 @@ func readPostgres(url string, f func(*Reader, Meta) error) error {
 	})
 }
 
-// statement returns the context of one statement.
+// statement returns the context for one statement.
 func (r *postgresReader) statement() (context.Context, context.CancelFunc) {
 	if r.patience == 0 {
 		return r.ctx, func() {}
@@ -112,7 +112,7 @@ func (r *postgresReader) query(sql string, row func(columns) error, args ...any)
 	return rows.Err()
 }
 
-// postgresRow is a row for those who read either store.
+// postgresRow is a row as [columns], for code that reads either store.
 type postgresRow struct {
 	rows   pgx.Rows
 	values []any
@@ -149,7 +149,8 @@ func (r *postgresRow) ColumnRawBlob(i int) []byte {
 
 const postgresUsage = "SELECT u.seq, u.hour, u.millis, u.meter, u.product, u.buyer, u.agreement, u.workload, u.quantity, u.form, u.client_token, u.allocations, u.subject FROM usage u "
 
-// usage calls row for each row of a statement that begins with postgresUsage, with the subject that is stored.
+// usage calls row for each row of the statement that begins with postgresUsage and goes on with where. subject is the
+// one that is stored with the row.
 func (r *postgresReader) usage(where string, row func(u *Usage, subject int64) error, args ...any) error {
 	ctx, cancel := r.statement()
 	defer cancel()
@@ -221,7 +222,7 @@ func (r *postgresReader) UsageOfCall(c *Call, row func(*Usage) error) error {
 // pageRows is how many rows one statement of a scan reads; a variable only for tests.
 var pageRows = 1 << 14
 
-// Cursor is the row's primary key.
+// Cursor returns the row's primary key.
 func (db *postgresStore) Cursor(u *Usage) string {
 	k := primaryKeyOf(u)
 	return fmt.Sprintf("%d.%d.%d", k.hour, k.subject, k.meter)
@@ -271,7 +272,7 @@ func (db *postgresStore) FindUsage(ctx context.Context, f *UsageFilter, after st
 	}
 }
 
-// postgresWhere is the filter behind a row whose key is $1 to $3.
+// postgresWhere returns the condition for the filter's rows whose primary key is greater than $1 to $3.
 func (f *UsageFilter) postgresWhere() (sql string, args []any) {
 	sql = "WHERE (u.hour, u.subject, u.meter) > ($1, $2, $3)"
 	for _, c := range []struct {
@@ -292,12 +293,12 @@ func (f *UsageFilter) postgresWhere() (sql string, args []any) {
 	return sql, args
 }
 
-// cursor reads a statement bit by bit beside another one on the same connection.
+// cursor reads the rows of a statement bit by bit, beside another statement on the same connection.
 type cursor struct {
 	r     *postgresReader
 	name  string
-	calls []Call  // for one of calls
-	seqs  []int64 // for one of usage rows
+	calls []Call  // read ahead by a cursor over calls
+	seqs  []int64 // read ahead by a cursor over usage rows
 	done  bool
 }
 
@@ -308,7 +309,7 @@ func (r *postgresReader) declare(name, sql string) (*cursor, error) {
 	return &cursor{r: r, name: name}, err
 }
 
-// fetch reads the next rows, each with row.
+// fetch reads the next rows and calls row with each.
 func (c *cursor) fetch(row func(columns)) error {
 	n := 0
 	err := c.r.query(fmt.Sprintf("FETCH %d FROM %s", fetchRows, c.name), func(s columns) error {
@@ -320,7 +321,7 @@ func (c *cursor) fetch(row func(columns)) error {
 	return err
 }
 
-// usageSeq returns the next usage row's Seq, or false at the end.
+// usageSeq returns the Seq of the next usage row. ok is false at the end.
 func (c *cursor) usageSeq() (seq int64, ok bool, err error) {
 	if len(c.seqs) == 0 && !c.done {
 		err = c.fetch(func(s columns) { c.seqs = append(c.seqs, s.ColumnInt64(0)) })
@@ -331,7 +332,7 @@ func (c *cursor) usageSeq() (seq int64, ok bool, err error) {
 	return c.seqs[0], true, nil
 }
 
-// Calls merges the tables by two cursors.
+// Calls merges the tables of calls and usage with two cursors.
 func (r *postgresReader) Calls(row func(c *Call, stored uint32) error, orphan func(seq int64) error) error {
 	calls, err := r.declare("calls", (&Reader{r}).callColumns()+"ORDER BY seq")
 	if err != nil {
@@ -341,7 +342,7 @@ func (r *postgresReader) Calls(row func(c *Call, stored uint32) error, orphan fu
 	if err != nil {
 		return err
 	}
-	// take hands over the usage rows of the calls up to one; those of the one itself are its records.
+	// take reads the usage rows up to those of the call upTo. Rows of that call are returned as bits, others are orphans.
 	take := func(upTo int64) (stored uint32, err error) {
 		for {
 			seq, ok, err := usage.usageSeq()
@@ -385,8 +386,8 @@ func (r *postgresReader) Calls(row func(c *Call, stored uint32) error, orphan fu
 	return err
 }
 
-// CallOfRequest looks among the calls of the writers that were there at the id's time, near the place that belongs to
-// it, and then among all.
+// CallOfRequest looks first among the calls of the writers that were running at the time in the id, near the place that
+// belongs to that time, and then among all calls.
 func (r *postgresReader) CallOfRequest(id [16]byte) (*Call, error) {
 	at := idMillis(id[:])
 	var writers []int64

@@ -14,17 +14,17 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// What a ledger relies on is set on each connection, over what the role, the database and the server's files say. What
-// an acknowledged transaction relies on is set in it once more (durably), and what only the server can set is asked
-// there (syncs), or each second (dangers).
+// Each connection sets the parameters that a ledger relies on, over those of the role, the database and the server's
+// files. A transaction sets those that its durability relies on once more (durably). What only the server can set is
+// checked in the transaction (syncs) or each second (dangers).
 
-// allowedParameters are the server's parameters that a URL may set for meterd's connections. Names with a point, which
-// are those of extensions, may be set too.
+// allowedParameters are the server's parameters that a URL may set for meterd's connections. Parameters of extensions,
+// whose names have a point, may be set too.
 var allowedParameters = []string{"application_name", "idle_in_transaction_session_timeout", "lock_timeout", "role", "search_path", "statement_timeout",
 	"tcp_keepalives_count", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_user_timeout", "work_mem"}
 
-// postgresConfig reads a URL, refuses what meterd does not work with, and adds what it needs of every connection. The
-// parameters are set when the connection is there: a pooler does not let all of them pass before.
+// postgresConfig reads a URL, refuses what meterd does not work with, and adds what meterd needs of every connection.
+// The parameters are set once the connection is made, because a pooler does not let all of them pass in the startup.
 func postgresConfig(text string) (*pgx.ConnConfig, error) {
 	c, err := parseURL(text)
 	if err != nil {
@@ -72,10 +72,10 @@ func postgresConfig(text string) (*pgx.ConnConfig, error) {
 	return c, nil
 }
 
-// unescaped is a text without %XX, as far as it can be read.
+// unescaped returns a text in which each %XX that can be read is replaced by its byte.
 func unescaped(text string) string {
 	return escape.ReplaceAllStringFunc(text, func(s string) string {
-		b, _ := hex.DecodeString(s[1:]) // it matches
+		b, _ := hex.DecodeString(s[1:]) // cannot fail: the pattern matches hexadecimal digits
 		return string(b)
 	})
 }
@@ -90,7 +90,7 @@ var (
 	option        = regexp.MustCompile(`^(?:-c\s*|--)([a-zA-Z_][a-zA-Z0-9_.-]*)=(\S*)(?:\s+|$)`)
 )
 
-// parseOptions reads what libpq calls options, command-line flags of the server, as parameters.
+// parseOptions reads command-line flags of the server, which libpq calls options, as parameters.
 func parseOptions(options string, into map[string]string) error {
 	for rest := strings.TrimSpace(options); rest != ""; {
 		m := option.FindStringSubmatch(rest)
@@ -118,15 +118,17 @@ func begin(ctx context.Context, conn *pgconn.PgConn, session map[string]string) 
 	return nil
 }
 
-// durably has the transaction that it is part of wait for the disk, and for the standby's if there is one, and has the
-// server say when it has not waited for the standby. remote_apply, which is more, stays.
+// durably makes the COMMIT of the transaction that runs it wait for the disk, and for the standby's disk if there is a
+// standby. It also makes the server warn when it has not waited for the standby. remote_apply, which promises more,
+// stays.
 const durably = "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit', true) WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true), set_config('client_min_messages', 'notice', true)"
 
-// syncs is whether what the server takes for written is on its disk. Citus refuses coalesce around a setting.
+// syncs is a condition: what the server takes for written is on its disk. Citus refuses coalesce around a setting.
 const syncs = "(current_setting('fsync', true) IS DISTINCT FROM 'off' AND current_setting('full_page_writes', true) IS DISTINCT FROM 'off')"
 
-// dangers lists what would lose what was acknowledged; it is empty if there is nothing. The parameter that it names has
-// the names of the ledger's tables. A database that does not know a setting has not got its danger.
+// dangers returns an expression that lists the settings by which acknowledged records could be lost; it is empty if
+// there are none. tables is the parameter that holds the names of the ledger's tables. A database that does not know a
+// setting does not have its danger.
 func dangers(tables string) string {
 	return "concat_ws(', ', CASE WHEN current_setting('fsync', true) = 'off' THEN 'fsync=off' END, CASE WHEN current_setting('full_page_writes', true) = 'off' THEN 'full_page_writes=off' END, " +
 		"CASE WHEN current_setting('data_sync_retry', true) = 'on' THEN 'data_sync_retry=on' END, CASE WHEN current_setting('zero_damaged_pages', true) = 'on' THEN 'zero_damaged_pages=on' END, " +
@@ -134,10 +136,10 @@ func dangers(tables string) string {
 		"(SELECT 'the table ' || min(c.relname::text) || ' is unlogged' FROM pg_class c WHERE c.relpersistence = 'u' AND c.oid = ANY (ARRAY(SELECT to_regclass(n)::oid FROM unnest(" + tables + "::text[]) AS t (n) UNION ALL SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = to_regclass('usage')))))"
 }
 
-// errUnsafe says that the database may lose what it acknowledges.
+// errUnsafe says that the database may lose what it has acknowledged.
 var errUnsafe = errors.New("the database may lose what it has acknowledged")
 
-// safe returns an error if there are dangers.
+// safe returns an error if found names dangers.
 func safe(found string) error {
 	if found == "" {
 		return nil
@@ -145,7 +147,7 @@ func safe(found string) error {
 	return fmt.Errorf("%w: %s; set it right, and have its machine write everything to disk (the command sync) if it ran like that", errUnsafe, found)
 }
 
-// durable refuses a server whose commits may be lost.
+// durable returns an error for a server whose commits may be lost.
 func durable(ctx context.Context, conn *pgx.Conn) error {
 	var found string
 	if err := conn.QueryRow(ctx, "SELECT "+dangers("$1"), ledgerTables()).Scan(&found); err != nil {
@@ -154,8 +156,8 @@ func durable(ctx context.Context, conn *pgx.Conn) error {
 	return safe(found)
 }
 
-// suitable refuses a database that could not hold a ledger: one whose commits may be lost, or whose encoding does not
-// have every character that names may be written in.
+// suitable returns an error for a database that could not hold a ledger: its commits may be lost, or its encoding lacks
+// characters that names may be written in.
 func suitable(ctx context.Context, conn *pgx.Conn) error {
 	var encoding string
 	if err := conn.QueryRow(ctx, "SHOW server_encoding").Scan(&encoding); err != nil {
@@ -167,8 +169,8 @@ func suitable(ctx context.Context, conn *pgx.Conn) error {
 	return durable(ctx, conn)
 }
 
-// connectPostgres makes the first connection of a process, and refuses a pooler that would not leave it its session.
-// Those that come later are made by the same config.
+// connectPostgres makes the first connection of a process. It fails behind a pooler that gives a connection no session
+// of its own. Later connections are made with the same config.
 func connectPostgres(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
 	first := config.Copy()
 	first.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
@@ -180,9 +182,9 @@ func connectPostgres(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, er
 var errPooled = errors.New("it is reached through a pooler that gives a connection's transactions to different sessions, as PgBouncer does with pool_mode=transaction or statement; " +
 	"meterd needs sessions of its own: set pool_mode=session for it, or have it connect to PostgreSQL itself")
 
-// ownSession makes sure that a connection is a session of the server's for as long as it lasts. There is nobody in
-// between if the process that the server answers from is the one that it has introduced itself as. Else there is, and a
-// second connection shows whether it takes the first one's session while that one is idle.
+// ownSession fails unless a connection keeps one session of the server for as long as it lasts. There is no pooler if
+// the server process that answers is the one that was named when the connection began. Else there is a pooler, and a
+// second connection shows whether it is given the first one's session while the first one is idle.
 func ownSession(ctx context.Context, conn *pgconn.PgConn, config *pgconn.Config) error {
 	const whoAnswers = "SELECT pg_backend_pid()"
 	pid, err := ask(ctx, conn, whoAnswers)
@@ -195,7 +197,7 @@ func ownSession(ctx context.Context, conn *pgconn.PgConn, config *pgconn.Config)
 	}
 	defer other.Close(ctx)
 	if _, err := ask(ctx, other, "BEGIN"); err != nil {
-		if refusedWith(err, "08P01") { // in statement mode there are no transactions
+		if refusedWith(err, "08P01") { // a pooler in statement mode refuses transactions
 			err = errPooled
 		}
 		return err
@@ -211,7 +213,7 @@ func ownSession(ctx context.Context, conn *pgconn.PgConn, config *pgconn.Config)
 	return err
 }
 
-// ask runs a statement and returns the first column of its first row, if it has one.
+// ask runs a statement and returns the first column of its first row, or "" if there is no row.
 func ask(ctx context.Context, conn *pgconn.PgConn, sql string) (answer string, err error) {
 	r := conn.ExecParams(ctx, sql, nil, nil, nil, nil).Read()
 	if r.Err == nil && len(r.Rows) > 0 {

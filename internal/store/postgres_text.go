@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// PostgreSQL's text holds neither U+0000 nor bytes that are not UTF-8, which the embedded store's does. So that both take
-// the same strings, a byte that it does not hold is written as U+FDD0, which Unicode has set aside for the use of
-// programs, and its two hexadecimal digits; U+FDD0 itself as two of them.
+// PostgreSQL's text type holds neither U+0000 nor bytes that are not UTF-8; the embedded store's text holds both. So
+// that both stores take the same strings, such a byte is stored in PostgreSQL as U+FDD0, which Unicode has set aside
+// for the use of programs, and the byte's two hexadecimal digits. U+FDD0 itself is stored as two U+FDD0.
 const textEscape = "\ufdd0"
 
 // toText returns a string as it is stored in a column of PostgreSQL.
@@ -33,8 +33,8 @@ func toText(s string) string {
 	return b.String()
 }
 
-// fromText is the inverse of toText. What toText cannot have written was stored before there was an escape, and is
-// returned as it is.
+// fromText is the inverse of toText. A text that toText cannot have written was stored by a version without the escape,
+// and is returned as it is.
 func fromText(s string) string {
 	if !strings.Contains(s, textEscape) {
 		return s

@@ -17,26 +17,26 @@ import (
 )
 
 // postgresWriter is a connection that commits, and its row in table writer. Each transaction begins by counting itself
-// in that row, from the number that the writer knows: that fences it off, and settles whether a transaction whose
-// COMMIT was not answered has become durable. The same statement looks whether the database has gone back in time: then
-// the row is not as the writer left it, or the revision of the catalogue that it knows is not in the history.
+// in that row, from the number that the writer knows. That makes fencing possible, and shows whether a transaction whose
+// COMMIT was not answered has become durable. The same statement notices that the database has gone back in time: then
+// the row is not as the writer left it, or the history lacks the revision of the catalogue that the writer knows.
 type postgresWriter struct {
 	db       *postgresStore
-	acts     bool // it commits acts of administration, which may take long
+	acts     bool // this writer commits acts of administration, which may take long
 	conn     *pgx.Conn
 	warned   atomic.Bool // the server has sent a warning
-	known    Revision    // of the catalogue, by which transactions are decided
+	known    Revision    // the revision of the catalogue by which transactions are decided
 	id       int64       // 0 for none
-	mark     [16]byte    // random, as numbers are given again after the database has gone back in time
+	mark     [16]byte    // random, because a database that has gone back in time gives the same ids again
 	commits  int64
-	calls    int64                     // place of the last call that is durable
-	appended int64                     // and of the last one of the transaction at hand
-	run      callRun                   // that the last durable call is of
-	ended    callRun                   // and the last one of the transaction at hand
-	durable  atomic.Pointer[writerRow] // for others: the row as it must be in the database at least; nil for none
+	calls    int64                     // the place of the last call that is durable
+	appended int64                     // the place of the current transaction's last call
+	run      callRun                   // the run of the last durable call
+	ended    callRun                   // the run of the current transaction's last call
+	durable  atomic.Pointer[writerRow] // for other goroutines: the row must have come this far in the database; nil for no row
 }
 
-// writerRow is what a writer knows of its row.
+// writerRow is what a writer knows of its row in the database.
 type writerRow struct {
 	id, commits int64
 	mark        [16]byte
@@ -46,7 +46,7 @@ func newPostgresWriter(db *postgresStore, acts bool) *postgresWriter {
 	return &postgresWriter{db: db, acts: acts, known: db.opened}
 }
 
-// committed is what the store's writers know of their rows.
+// committed returns what the store's writers know of their rows.
 func (db *postgresStore) committed() (rows struct {
 	ids, commits []int64
 	marks        [][]byte
@@ -61,13 +61,13 @@ func (db *postgresStore) committed() (rows struct {
 
 func (w *postgresWriter) Know(r Revision) { w.known = r }
 
-// keep notes what is durable of the writer's row.
+// keep notes that the writer's row is durable with the given commits.
 func (w *postgresWriter) keep(commits int64) {
 	w.commits = commits
 	w.durable.Store(&writerRow{id: w.id, commits: commits, mark: w.mark})
 }
 
-// giveUp has the writer begin anew under another number.
+// giveUp makes the writer begin anew under another id.
 func (w *postgresWriter) giveUp() {
 	w.id = 0
 	w.durable.Store(nil)
@@ -80,15 +80,15 @@ var (
 	errNotReplicated = errors.New("the database has not waited for its standby")
 )
 
-// final is an error that trying again does not mend.
+// final is an error after which trying again would not help.
 type final struct{ error }
 
-// NextCall is valid inside Update: a writer may begin anew under another number.
+// NextCall is valid only inside Update, because a writer may begin anew under another id.
 func (w *postgresWriter) NextCall() int64 { return w.id<<callBits | (w.calls + 1) }
 
 func (w *postgresWriter) Update(f func(*Tx) error) error {
 	until := time.Now().Add(writePatience)
-	doubt := false // the transaction before may be durable
+	doubt := false // the transaction of the last attempt may be durable
 	for try := 0; ; try++ {
 		doubted := doubt
 		err := w.attempt(until, &doubt, f)
@@ -96,7 +96,7 @@ func (w *postgresWriter) Update(f func(*Tx) error) error {
 			return nil
 		}
 		if doubt && !doubted && w.acts {
-			until = time.Now().Add(writePatience) // to find out, as the attempt may have taken longer
+			until = time.Now().Add(writePatience) // time to find out, because the attempt may have used up its own
 		}
 		if end := (final{}); errors.As(err, &end) {
 			return end.error
@@ -108,7 +108,7 @@ func (w *postgresWriter) Update(f func(*Tx) error) error {
 		wait = wait/2 + rand.N(wait)
 		if time.Now().Add(wait).After(until) || w.db.ctx.Err() != nil {
 			if doubt {
-				w.giveUp() // what it was may yet commit under that number
+				w.giveUp() // that transaction may still commit under the old id
 				return &CommitError{err}
 			}
 			return &UnavailableError{err}
@@ -117,7 +117,7 @@ func (w *postgresWriter) Update(f func(*Tx) error) error {
 	}
 }
 
-// errRehearsed ends a transaction that is taken back.
+// errRehearsed ends a rehearsed transaction, which is then rolled back.
 var errRehearsed = errors.New("rehearsed")
 
 func (w *postgresWriter) Rehearse(f func(*Tx) error) error {
@@ -141,7 +141,7 @@ func (w *postgresWriter) Rehearse(f func(*Tx) error) error {
 	return err
 }
 
-// attempt runs one transaction, or finds out what has become of the last one.
+// attempt finds out what has become of the last transaction if that is in doubt, and else runs a transaction.
 func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error) (err error) {
 	deadline := until
 	if w.acts {
@@ -167,7 +167,7 @@ func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error
 	t := &postgresTx{ctx: ctx, conn: w.conn, counted: w.counts, lastCall: w.NextCall() - 1, run: w.run, days: map[int32]struct{}{}}
 	w.count(t)
 	if err = f(&Tx{tx: t}); err != nil && !t.failed {
-		err = final{err} // f's own
+		err = final{err} // the error of f itself
 	}
 	if err == nil {
 		err = t.begin()
@@ -177,7 +177,7 @@ func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error
 		w.ended = t.run
 		w.warned.Store(false)
 		if err = t.commit(); err == nil && w.warned.Load() {
-			// It is durable here, but the server has stopped waiting for its standby.
+			// The transaction is durable here, but the server has stopped waiting for its standby.
 			*doubt = true
 			return errNotReplicated
 		}
@@ -198,11 +198,10 @@ func (w *postgresWriter) attempt(until time.Time, doubt *bool, f func(*Tx) error
 	return err
 }
 
-// countStatement is the place, from 0, of the statement in which the writer counts itself, among those that [postgresWriter.count]
-// queues.
+// countStatement is the place, from 0, of the counting statement among those that [postgresWriter.count] queues.
 const countStatement = 1
 
-// count queues the beginning of a transaction.
+// count queues the beginning of a transaction, in which the transaction counts itself.
 func (w *postgresWriter) count(t *postgresTx) {
 	t.batch.Queue("BEGIN")
 	t.batch.Queue("UPDATE writer SET commits = commits + 1, calls = $5, at = $1 WHERE id = $2 AND mark = $6 AND commits = $3 AND NOT fenced AND NOT EXISTS (SELECT 1 FROM state WHERE (name = 'sealed' AND n <> 0) OR (name = 'least' AND n > $4)) AND EXISTS (SELECT 1 FROM revision WHERE n = $7 AND mark = $8) AND "+syncs,
@@ -210,7 +209,7 @@ func (w *postgresWriter) count(t *postgresTx) {
 	t.batch.Queue(durably)
 }
 
-// counts checks that the transaction has counted itself.
+// counts fails unless the transaction has counted itself.
 func (w *postgresWriter) counts(tag pgconn.CommandTag) error {
 	if tag.RowsAffected() != 0 {
 		return nil
@@ -229,9 +228,9 @@ func (w *postgresWriter) counts(tag pgconn.CommandTag) error {
 	return errAgain
 }
 
-// settle finds out whether the last transaction has become durable. It waits for it if it is still in flight, because
-// both write the row of the writer. The write is committed too: as the server acknowledges it, everything before it is on
-// the standby, if there is one.
+// settle finds out whether the last transaction has become durable. It waits for that transaction if it is still in
+// flight, because both write the row of the writer. settle commits its own write: once the server acknowledges that,
+// everything before it is on the standby too, if there is one.
 func (w *postgresWriter) settle(ctx context.Context) (committed bool, err error) {
 	if err := w.connect(ctx); err != nil {
 		return false, err
@@ -271,7 +270,7 @@ func (w *postgresWriter) settle(ctx context.Context) (committed bool, err error)
 	return committed, nil
 }
 
-// ready connects, and takes a number.
+// ready connects, and takes an id if the writer has none.
 func (w *postgresWriter) ready(ctx context.Context) error {
 	if err := w.connect(ctx); err != nil {
 		return err
@@ -282,14 +281,14 @@ func (w *postgresWriter) ready(ctx context.Context) error {
 		mark := newMark()
 		w.warned.Store(false)
 		err := w.conn.QueryRow(ctx, "INSERT INTO writer (id, node, started, at, commits, calls, fenced, mark) SELECT coalesce(max(id), 0) + 1, $1::text, $2::bigint, $2::bigint, 0, 0, false, $3::bytea FROM writer ON CONFLICT (id) DO NOTHING RETURNING id", w.db.node, now, mark[:]).Scan(&id)
-		if errors.Is(err, pgx.ErrNoRows) { // another one has taken it
+		if errors.Is(err, pgx.ErrNoRows) { // another writer has taken the id
 			continue
 		}
 		if err == nil && w.warned.Load() {
 			err = errNotReplicated
 		}
 		if err != nil {
-			w.disconnect() // it may have got one that it does not know of, which does no harm
+			w.disconnect() // the writer may have got an id that it does not know of, which does no harm
 			return err
 		}
 		w.id, w.mark, w.calls, w.run = id, mark, 0, callRun{}
@@ -298,10 +297,10 @@ func (w *postgresWriter) ready(ctx context.Context) error {
 	return nil
 }
 
-// planByKeys has the planner look up one row after the other by its key. Left alone it takes a new partition, of which it
-// has no statistics yet, for a small one, and reads all of it. So other ways are switched off, and reading a row is made
-// expensive; with that price the planner would think that compiling the statement or sharing it out among processes pays,
-// so these are switched off too. $1 is true if the settings are to end with the transaction.
+// planByKeys makes the planner look up one row after the other by its key. By itself the planner takes a new partition,
+// of which it has no statistics yet, for a small one, and reads all of it. So other ways are switched off, and reading a
+// row is made expensive. With that price the planner would find it worth while to compile the statement or to share it
+// out among processes, so these are switched off too. $1 is true if the settings are to end with the transaction.
 const planByKeys = "SELECT set_config(name, CASE name WHEN 'cpu_tuple_cost' THEN '1000' WHEN 'max_parallel_workers_per_gather' THEN '0' ELSE 'off' END, $1) " +
 	"FROM pg_settings WHERE name IN ('enable_hashjoin', 'enable_mergejoin', 'enable_seqscan', 'jit', 'cpu_tuple_cost', 'max_parallel_workers_per_gather')"
 
@@ -337,11 +336,11 @@ func (w *postgresWriter) disconnect() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = w.conn.Close(ctx) // it is given up either way
+	_ = w.conn.Close(ctx) // the connection is given up either way
 	w.conn = nil
 }
 
-// undo ends a transaction that has failed.
+// undo rolls back a transaction that has failed.
 func (w *postgresWriter) undo() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -354,25 +353,26 @@ func (w *postgresWriter) undo() {
 	}
 }
 
-// postgresTx is a transaction. What need not be known at once is queued, and sent with what must be.
+// postgresTx is a transaction. Statements whose answers are not needed at once are queued, and sent together with the
+// next one whose answer is.
 type postgresTx struct {
 	ctx        context.Context
 	conn       *pgx.Conn
 	batch      pgx.Batch
-	counted    func(pgconn.CommandTag) error // looks at the answer to the statement in which the writer counts itself; nil once it has
+	counted    func(pgconn.CommandTag) error // checks the answer to the counting statement; nil once it has been checked
 	lastCall   int64
-	run        callRun // of the last call
+	run        callRun // the run of the last call
 	claims     []Claim
-	described  int // claims that are in the calls
+	described  int // how many claims belong to calls that have been appended
 	calls      callRows
 	tokens     []ClientToken
-	tokensFrom metering.Hour // in which they must have been accepted to be known
+	tokensFrom metering.Hour // tokens accepted before this hour are not known any more
 	regs       []metering.Registration
-	days       map[int32]struct{} // that claims are for
-	missing    bool               // a partition
-	failed     bool               // a statement, or the connection
+	days       map[int32]struct{} // the days that claims are for
+	missing    bool               // a partition is missing
+	failed     bool               // a statement or the connection has failed
 	sent       bool               // COMMIT has been sent
-	refused    bool               // and a statement before it was refused
+	refused    bool               // the server has refused COMMIT or a statement before it
 }
 
 // maxQueued is how many statements are sent at once.
@@ -391,7 +391,7 @@ func (t *postgresTx) exec(sql string, args ...any) error {
 	return nil
 }
 
-// begin makes sure that the transaction has counted itself.
+// begin makes sure that the transaction has been counted.
 func (t *postgresTx) begin() error {
 	if t.counted == nil {
 		return nil
@@ -412,14 +412,14 @@ func (t *postgresTx) flush() error {
 	return t.note(err)
 }
 
-// note remembers that the database has failed, and not who uses the transaction.
+// note remembers that an error came from the database, and not from the function that uses the transaction.
 func (t *postgresTx) note(err error) error {
 	t.failed = t.failed || err != nil
 	return err
 }
 
-// results reads the answers to the n statements that were queued. If they are the transaction's first ones, it looks
-// whether the writer has counted itself.
+// results reads the answers to the n statements that were queued. If they are the transaction's first ones, it checks
+// that the transaction has counted itself.
 func (t *postgresTx) results(r pgx.BatchResults, n int) error {
 	for i := range n {
 		tag, err := r.Exec()
@@ -436,7 +436,7 @@ func (t *postgresTx) results(r pgx.BatchResults, n int) error {
 	return nil
 }
 
-// finish queues what has been gathered.
+// finish queues the ClientTokens, registrations and calls that have been gathered.
 func (t *postgresTx) finish() error {
 	if err := t.putTokens(); err != nil {
 		return err
@@ -470,8 +470,8 @@ func (t *postgresTx) commit() error {
 	return results.Close()
 }
 
-// refusedAt reports whether an error of the last statements means that nothing has been committed: if the server has
-// refused one before COMMIT, which it has then skipped, or COMMIT itself in so many words.
+// refusedAt reports whether an error of the last statements means that nothing has been committed. It does if the server
+// has refused a statement before COMMIT, because it then skips COMMIT, or if it has expressly refused COMMIT itself.
 func refusedAt(err error, beforeCommit bool) bool {
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {
@@ -528,23 +528,23 @@ func (t *postgresTx) AppendCall(c *Call) error {
 	return nil
 }
 
-// queueRegistrations queues them in one order for all writers, and each once.
+// queueRegistrations queues each registration once, in an order that is the same for all writers.
 func (t *postgresTx) queueRegistrations() {
 	slices.SortStableFunc(t.regs, func(a, b metering.Registration) int {
 		return cmp.Or(cmp.Compare(a.Workload, b.Workload), cmp.Compare(a.Product, b.Product), cmp.Compare(a.Operation, b.Operation))
 	})
 	for i, r := range t.regs {
 		if i+1 < len(t.regs) && t.regs[i+1].Workload == r.Workload && t.regs[i+1].Product == r.Product && t.regs[i+1].Operation == r.Operation {
-			continue // its last call comes, and its first call is as late
+			continue // the next one is the same registration, with a later last call
 		}
 		t.batch.Queue("INSERT INTO registration (workload, product, operation, first_call, last_call) VALUES ($1,$2,$3,$4,$5) ON CONFLICT (workload, product, operation) DO UPDATE SET last_call = greatest(registration.last_call, excluded.last_call)",
 			r.Workload, r.Product, int(r.Operation), int64(r.First), int64(r.Last))
 	}
 }
 
-// putTokens stores all of them in one statement, whose count reports whether another writer was quicker. That must be
-// known before COMMIT is sent. The time that it compares with, which changes once an hour, is part of the text: Citus
-// takes no parameters behind ON CONFLICT.
+// putTokens stores all ClientTokens in one statement, whose row count shows whether another writer was quicker. That
+// must be known before COMMIT is sent. The statement compares with a time that changes once an hour. The time is part of
+// the statement's text, because Citus takes no parameters behind ON CONFLICT.
 func (t *postgresTx) putTokens() error {
 	if len(t.tokens) == 0 {
 		return nil
@@ -569,7 +569,7 @@ func (t *postgresTx) putTokens() error {
 	return err
 }
 
-// callRows are audit rows by column.
+// callRows holds audit rows by column.
 type callRows struct {
 	seq, at                               []int64
 	request, keys, detail                 [][]byte

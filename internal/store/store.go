@@ -19,9 +19,9 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// Format is the version of the rows, that of a new ledger. Since format 3 the steps in which the tables were made are
-// counted, so that what comes after is a step more. One of format 2, the only one before it that was in use, is opened
-// and becomes one of this format.
+// Format is the version of the rows in a new ledger. Since format 3 a ledger counts the steps in which its tables were
+// made, so that a later change is one more step. A ledger of format 2, the only earlier one that was in use, is
+// brought to this format when it is opened.
 const (
 	Format      = 3
 	firstFormat = 2
@@ -44,7 +44,7 @@ var (
 )
 
 // CommitError says that a transaction may or may not have become durable. Nothing of it may be acknowledged.
-// The embedded store must not be written to again in this process.
+// After it, the embedded store must not be written to again in this process.
 type CommitError struct{ Err error }
 
 func (e *CommitError) Error() string { return "commit: " + e.Err.Error() }
@@ -66,7 +66,7 @@ type Meta struct {
 	Check   []byte `json:"check"`   // a known text sealed with the master key, to notice a wrong one
 }
 
-// stored returns what is stored of it. It does not hold the secret if that is sealed.
+// stored returns m as it is stored: without the secret if the secret is sealed.
 func (m Meta) stored() ([]byte, error) {
 	m.Format = Format
 	if m.Sealed != nil {
@@ -75,7 +75,8 @@ func (m Meta) stored() ([]byte, error) {
 	return json.Marshal(m)
 }
 
-// same reports whether two are of one ledger and its copies. The secret of one may have been sealed meanwhile.
+// same reports whether m and o belong to one ledger or its copies. The secret of one of them may have been sealed
+// meanwhile.
 func (m Meta) same(o Meta) bool {
 	switch {
 	case m.Sealed != nil && o.Sealed != nil:
@@ -98,12 +99,13 @@ func (m *Meta) checkFormat() error {
 
 // Options of opening a store.
 type Options struct {
-	// Admit is called before anything is changed. It refuses the ledger with an error, and with the master key it fills in
-	// the secret or what seals it, whichever is missing. Without it there is no secret, which only who copies can do without.
+	// Admit is called before anything is changed. It returns an error to refuse the ledger; with the master key it fills
+	// in Secret or Sealed, whichever is missing. If Admit is nil the store has no secret, which is enough for copying
+	// only.
 	Admit func(*Meta) error
 
-	MaxOpenRecords int          // of the embedded store: keys that are kept in memory
-	Log            *slog.Logger // of what goes on in the background; slog.Default if nil
+	MaxOpenRecords int          // of the embedded store: how many keys are kept in memory
+	Log            *slog.Logger // for messages about work in the background; slog.Default if nil
 }
 
 // Store is an open store: the embedded one or PostgreSQL. Its methods are safe for concurrent use.
@@ -113,31 +115,32 @@ type Store interface {
 	// Shared reports whether other processes may write to the ledger at the same time.
 	Shared() bool
 
-	// Writers returns where transactions are committed. One goroutine at a time may use each. If there are several,
-	// the first is for acts of administration alone.
+	// Writers returns the writers that commit transactions. Each may be used by one goroutine at a time. If there are
+	// several, the first is for acts of administration alone.
 	Writers() []Writer
 
 	// View runs f on the state that is durable now. A shared store runs f again if the connection was lost before f
-	// read anything. Views do not hold up writers; a few run at once, others wait. When ctx is done, waiting and reading
-	// end with its error.
+	// read anything. Views do not hold up writers; a few run at once, others wait. When ctx is done, View stops waiting
+	// or reading and returns the error of ctx.
 	View(ctx context.Context, f func(*Reader) error) error
 
 	// FindUsage calls row for each usage row behind the cursor that the filter chooses, in the order of the store,
-	// until row returns ErrEnough, or ctx is done. Rows that were there when the scan began come exactly once. The embedded store's
-	// order is that in which rows were accepted; PostgreSQL's is that of hours, and a row accepted meanwhile for an
-	// hour that has been passed does not come. The row is only valid during the call.
+	// until row returns ErrEnough or ctx is done. Rows that existed when the scan began come exactly once. The embedded
+	// store returns rows in the order in which they were accepted, PostgreSQL in the order of hours: there a row that is
+	// accepted during the scan, for an hour that the scan has passed, does not come. The row is valid only during the
+	// call of row.
 	FindUsage(ctx context.Context, f *UsageFilter, after string, row func(*Usage) error) error
 
-	// Cursor is the place of a row for FindUsage; an empty one is before all rows.
+	// Cursor returns the place of a row for FindUsage. The empty cursor is before all rows.
 	Cursor(u *Usage) string
 
-	// Pulse asks the store how it is: see [Pulse]. It fails if the store cannot be written to, and with [ErrWentBack] if
-	// a shared store's history does not have the revision that the caller knows, unless that is zero, or what its own
-	// writers have committed.
+	// Pulse returns the store's state: see [Pulse]. It fails if the store cannot be written to. It fails with
+	// [ErrWentBack] if a shared store's history lacks the revision known, unless known is zero, or lacks what this
+	// store's own writers have committed.
 	Pulse(ctx context.Context, known Revision) (Pulse, error)
 
-	// OpenRecords returns how many keys are held in memory to decide duplicates, and how many bytes the tables of keys
-	// take there.
+	// OpenRecords returns how many keys are held in memory to decide duplicates, and how many bytes of memory the
+	// tables of keys take.
 	OpenRecords() (keys, bytes int)
 
 	// Close waits for the views that are running and releases the store. Everything acknowledged is on disk already.
@@ -147,36 +150,36 @@ type Store interface {
 // Pulse is a shared store's state at one moment.
 type Pulse struct {
 	Now      time.Time        // by the database's clock; zero for the embedded store, whose clock is the machine's
-	Revision int64            // of the catalogue: how many acts of administration have changed it
-	Last     metering.Instant // ledger time of the latest transaction of any writer, 0 if there is none
+	Revision int64            // how many acts of administration have changed the catalogue
+	Last     metering.Instant // ledger time of any writer's latest transaction; 0 if none
 }
 
-// Writer is where transactions are committed.
+// Writer commits transactions.
 type Writer interface {
-	// Update runs f in a transaction and makes it durable: when it returns nil, what f wrote is on disk. A shared
+	// Update runs f in a transaction and makes it durable: when Update returns nil, what f wrote is on disk. A shared
 	// store may run f again from the start, in a new transaction, when another writer was in the way or a connection
-	// was lost; f must then decide anew. If f fails the transaction is undone and f's error is returned as it is.
-	// Other errors are a [CommitError], an [UnavailableError], or that of a statement that the database refuses.
+	// was lost; f must then decide anew. If f fails, the transaction is undone and f's error is returned as it is.
+	// Other errors are a [CommitError], an [UnavailableError], or the error of a statement that the database refused.
 	Update(f func(*Tx) error) error
 
-	// Rehearse runs f in a transaction of a shared store, has the database take all that f writes, and takes it back. A
-	// nil error means that f would have been committed, as far as that can be known before. The embedded store does
-	// nothing: whether it can be written to is known from its last transaction.
+	// Rehearse runs f in a transaction of a shared store, sends the database everything that f writes, and rolls the
+	// transaction back. A nil error means that f would have been committed, as far as that can be known beforehand. The
+	// embedded store does nothing: its last transaction has shown whether it can be written to.
 	Rehearse(f func(*Tx) error) error
 
 	// NextCall returns the Seq that the first call of the next transaction gets.
 	NextCall() int64
 
-	// Know says which revision of the catalogue the next transactions are decided by. A shared store commits them only if
-	// that is in its history; else Update fails with [ErrWentBack].
+	// Know sets the revision of the catalogue by which the next transactions are decided. A shared store commits them
+	// only if its history has that revision; else Update fails with [ErrWentBack].
 	Know(Revision)
 }
 
 // Tx is a transaction. It is only valid inside [Writer.Update] or [Create].
 type Tx struct {
 	tx
-	revision int64    // the puts of a catalogue's rows note it
-	sum      Checksum // what they change of that of the catalogue
+	revision int64    // stored with each row of the catalogue that is put
+	sum      Checksum // how the rows that are put change the checksum of the catalogue
 }
 
 // tx is what the two stores do differently.
@@ -184,37 +187,38 @@ type tx interface {
 	// exec runs a statement whose parameters are $1, $2 … It may run later, but before the transaction commits.
 	exec(sql string, args ...any) error
 
-	// revise makes the revision of the catalogue one more than known, or returns ErrStale if it is not known.
+	// revise raises the revision of the catalogue from known by one, or returns ErrStale if the revision is not known.
 	revise(known int64) error
 
-	// Window tells which hours are open from now on. It comes before anything that is decided in the transaction. The
-	// embedded store forgets what it no longer needs, and reads again what it needs if the clock was set back.
+	// Window sets which hours are open from now on. It must be called before anything is decided in the transaction. The
+	// embedded store then forgets keys that it no longer needs, and reads keys again if the clock was set back.
 	Window(w Window) error
 
-	// ClientTokens looks up ClientTokens; those that are not known are nil. A transaction looks up all of its tokens
-	// at once, each no more than once.
+	// ClientTokens looks up ClientTokens and returns nil for each one that is not known. A transaction looks up all of
+	// its tokens at once, each no more than once.
 	ClientTokens(keys []metering.TokenKey) ([]*ClientToken, error)
 
-	// Claim stores each row whose key is free, and says which keys were taken. Rows are considered in order, so that
-	// the second of two with the same key finds it taken by the first. A transaction claims once.
+	// Claim stores each row whose key is free, and notes in each claim what has become of it. Rows are considered in
+	// order: of two rows with the same key, the second finds the key taken by the first. A transaction calls Claim once.
 	Claim(claims []Claim) error
 
-	// Ask says of each row what Claim would say, without storing it: a key that is free stays Unclaimed. Rows are
-	// considered each by itself. It comes before Claim.
+	// Ask notes in each claim what Claim would, without storing the row: a row whose key is free stays Unclaimed. Each
+	// row is considered by itself. Ask must be called before Claim.
 	Ask(claims []Claim) error
 
-	// restore stores rows that were granted in another store, to calls of one writer, which are appended then.
+	// restore stores usage rows that another store has granted. They belong to calls of one writer, which the caller
+	// appends afterwards.
 	restore(calls []Call, claims []Claim) error
 
-	// AppendCall appends an audit row. Its Seq must be one more than that of the call before, or NextCall's. The
-	// usage rows of the call have been claimed before.
+	// AppendCall appends an audit row. Its Seq must be one more than that of the call before or, for the first call,
+	// the one that NextCall returns. The usage rows of the call must have been claimed before.
 	AppendCall(c *Call) error
 
 	// PutClientToken remembers a ClientToken. If another writer has remembered it since the transaction looked, the
 	// transaction is run again.
 	PutClientToken(t *ClientToken) error
 
-	// PutRegistration adds a registration, or moves its last call.
+	// PutRegistration adds a registration, or updates the time of its last call.
 	PutRegistration(r metering.Registration) error
 }
 
@@ -227,14 +231,14 @@ type reader interface {
 	query(sql string, row func(columns) error, args ...any) error
 
 	// CallOfRequest returns the audit row of the call with the given request id, a UUID of version 7, or nil if there
-	// is none. It is quick if rows stand near the order of their ids' times.
+	// is none. It is quick if rows are stored nearly in the order of the times in their ids.
 	CallOfRequest(id [16]byte) (*Call, error)
 
 	// UsageOfCall calls row for each usage row that the call wrote, in the order of its records.
 	UsageOfCall(c *Call, row func(*Usage) error) error
 
-	// Usage calls row for each usage row, the rows of an hour near each other. It is for verification, and reads
-	// tables rather than indexes where it can.
+	// Usage calls row for each usage row; rows of the same hour come near each other. It is for verification, so it
+	// reads tables rather than indexes where it can.
 	Usage(row func(*Usage) error) error
 
 	// Hours calls row with the hour of each usage row, in the order of Usage.
@@ -244,11 +248,11 @@ type reader interface {
 	// that rows with the same token follow each other.
 	ClientTokenUsage(row func(workload uint32, clientToken string, seq int64) error) error
 
-	// Calls calls row for each audit row in the order of Seq, with a bit set for each record of the call that has a
-	// usage row, and orphan for each usage row that belongs to no call.
+	// Calls calls row for each audit row in the order of Seq, with a bit set in stored for each record of the call that
+	// has a usage row. It calls orphan for each usage row that belongs to no call.
 	Calls(row func(c *Call, stored uint32) error, orphan func(seq int64) error) error
 
-	// Check looks for damage below the level of rows, and for numbers that their columns must not hold.
+	// Check looks for damage below the level of rows, and for numbers outside the range of their columns.
 	Check(problem func(format string, args ...any)) error
 }
 
@@ -261,11 +265,11 @@ type columns interface {
 	ColumnRawBlob(int) []byte // valid during the call
 }
 
-// Window is what the time is, as far as a store has to know.
+// Window tells a store which hours matter now.
 type Window struct {
-	First  metering.Hour // the first that records may be for
-	Hot    metering.Hour // from this one on most records are expected
-	Tokens metering.Hour // ClientTokens that were accepted before this one are forgotten
+	First  metering.Hour // the first hour that records may be for
+	Hot    metering.Hour // the hour from which on most records are expected
+	Tokens metering.Hour // ClientTokens that were accepted before this hour are forgotten
 }
 
 // Claim is a usage row to be stored if its key is free, and what has become of it.
@@ -280,7 +284,7 @@ type ClaimState uint8
 
 // The states of a claim.
 const (
-	Unclaimed ClaimState = iota // undecided or, where it was only asked, free
+	Unclaimed ClaimState = iota // undecided; after Ask, the key is free
 	Granted                     // the row is stored by this transaction
 	Taken                       // the key was taken: nothing is stored
 	NoRoom                      // the store cannot take the row for now: nothing is stored
@@ -288,21 +292,21 @@ const (
 
 // Usage is an accepted usage record as it is stored.
 type Usage struct {
-	Seq         int64 // its place in the ledger: [UsageSeq] of its call and its place in it
+	Seq         int64 // the row's place in the ledger: [UsageSeq] of its call and of its record's place in the call
 	Key         metering.Key
 	Hour        metering.Hour
 	Timestamp   metering.Instant // as sent; lies in Hour
 	Quantity    int32
 	Form        metering.Form
-	ClientToken string // AgentCore only: such rows are not found by key
+	ClientToken string // AgentCore only; rows that have one are not found by key
 	Allocations []byte // in the form of [metering.AppendAllocations]; nil for none
 }
 
-// A Seq of a call holds the number of its writer, 0 in the embedded store, and its place among that writer's calls.
-// That of a usage row holds its call's and its record's place in the call.
+// The Seq of a call holds the number of the call's writer, 0 in the embedded store, and the call's place among that
+// writer's calls. The Seq of a usage row holds the Seq of its call and the place of its record in the call.
 const (
 	callBits  = 36
-	usageBits = 5 // metering.MaxUsageRecords fit
+	usageBits = 5 // room for metering.MaxUsageRecords
 )
 
 // Place returns the writer of a call, and the call's place among the writer's calls, from 1.
@@ -324,7 +328,8 @@ type ClientToken struct {
 	At         metering.Instant
 }
 
-// UsageFilter narrows [Store.FindUsage]. Zero members choose all, but for the hours.
+// UsageFilter chooses the rows of [Store.FindUsage]. Zero members choose all rows, except for the hours, which must be
+// set.
 type UsageFilter struct {
 	FirstHour, LastHour       metering.Hour // both included
 	Region                    metering.Region
@@ -332,7 +337,7 @@ type UsageFilter struct {
 	From, To                  metering.Instant // From <= Timestamp < To
 }
 
-// until is row until ctx is done.
+// until returns a function that calls row, and that fails with the error of ctx once ctx is done.
 func until(ctx context.Context, row func(*Usage) error) func(*Usage) error {
 	return func(u *Usage) error {
 		if err := ctx.Err(); err != nil {
@@ -342,9 +347,9 @@ func until(ctx context.Context, row func(*Usage) error) func(*Usage) error {
 	}
 }
 
-// Create makes a new store with what fill puts into it: in the folder, which is made too if it is missing, or in the
-// database. It fails with ErrExist if there is one already. Whatever interrupts it, the location holds all that
-// fill has put, or no store.
+// Create makes a new store with what fill puts into it, in a folder, which is made too if it is missing, or in a
+// database. It fails with ErrExist if the location has a store already. Whatever interrupts Create, the location holds
+// all that fill has put, or no store.
 func Create(location string, meta Meta, fill func(*Tx) error) error {
 	if IsURL(location) {
 		return createPostgres(location, meta, fill)
@@ -369,7 +374,7 @@ func Read(location string, f func(*Reader, Meta) error) error {
 	return readSQLite(location, f)
 }
 
-// Exists reports whether the location holds a ledger. An error means that this cannot be told.
+// Exists reports whether the location holds a ledger. An error means that Exists could not find out.
 func Exists(location string) (bool, error) {
 	if IsURL(location) {
 		return existsPostgres(location)
