@@ -19,19 +19,20 @@ import (
 	"github.com/ncruces/go-sqlite3"
 )
 
-// A backup is a database in one file, without a log: what [Read] sees at one moment, page by page with checksums. It
-// gets its name once it is on disk.
+// A backup is a database in one file, without a log: what [Read] sees at one moment, page by page with checksums. The
+// file gets its name once it is on disk.
 //
-// A page's checksum does not say which page it is of. So behind the last page stands the checksum of all of them: a line,
-// and zeros. Versions before had none; the database says that its backup has one, so that one that was cut off is missed.
+// A page's checksum does not show in which place the page belongs. So behind the last page stands the checksum of all
+// pages: a line, and zeros. Backups of earlier versions have no such checksum. A newer backup notes in its database that
+// it has one, so that it is noticed if the checksum has been cut off.
 const (
 	endSize   = 128
 	endLine   = "meterd backup, %d pages, sha256 %s\n"
 	endsValue = "backup" // of meta
 )
 
-// Backup writes a whole copy of the ledger in a folder to a file that must not exist, beside a running server if there
-// is one, and returns its size. Writers go on meanwhile, but their log cannot be reused and grows.
+// Backup writes a whole copy of the ledger in the folder dir to the file to, which must not exist, and returns the
+// file's size. A server may be running on the folder: it goes on writing, but its log cannot be reused and grows.
 func Backup(ctx context.Context, dir, to string) (size int64, err error) {
 	if err := vacant(to); err != nil {
 		return 0, err
@@ -40,7 +41,7 @@ func Backup(ctx context.Context, dir, to string) (size int64, err error) {
 		return 0, err
 	}
 	temp := to + ".new"
-	var held *os.File // while it is made
+	var held *os.File // nil until the file is made; locked while it is written
 	defer func() {
 		if err != nil && held != nil {
 			err = errors.Join(err, removeDatabase(temp))
@@ -64,11 +65,11 @@ func Backup(ctx context.Context, dir, to string) (size int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	// The reading has ended: a sync may take long, and the log would have to wait for it.
+	// The sync comes after reading has ended, because it may take long, and the log cannot be reused during reading.
 	if size, err = syncPath(temp); err != nil {
 		return 0, err
 	}
-	if err := vacant(to); err != nil { // another one was quicker
+	if err := vacant(to); err != nil { // another command was quicker
 		return 0, err
 	}
 	if err := os.Rename(temp, to); err != nil {
@@ -77,8 +78,8 @@ func Backup(ctx context.Context, dir, to string) (size int64, err error) {
 	return size, SyncDir(filepath.Dir(to))
 }
 
-// beginFile makes a file that holds nothing yet, in the place of one that an interrupted command has left, and locks it, so
-// that it is not taken for such a one.
+// beginFile makes an empty file and locks it. It replaces a file that an interrupted command has left; the lock shows
+// that the new file is not such a one.
 func beginFile(path string) (*os.File, error) {
 	switch left, err := interrupted(path); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -93,7 +94,7 @@ func beginFile(path string) (*os.File, error) {
 	}
 	f, err := CreateOwn(path)
 	if err == nil {
-		if err = lock(f, tryAlone); err != nil { // another one takes it away just now
+		if err = lock(f, tryAlone); err != nil { // another command is just removing the file
 			err = errors.Join(fmt.Errorf("%s is being written by another command (%w)", path, err), f.Close())
 		}
 	}
@@ -103,7 +104,7 @@ func beginFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// interrupted reports whether a file that was being made is not made any more.
+// interrupted reports whether the command that was making a file has ended before the file was complete.
 func interrupted(path string) (bool, error) {
 	f, err := OpenOwn(path, os.O_RDONLY)
 	if err != nil {
@@ -113,8 +114,8 @@ func interrupted(path string) (bool, error) {
 	return lock(f, tryAlone) == nil, nil
 }
 
-// Interrupted returns the files beside a backup that interrupted backups have left, to other names: they hold a part of a
-// ledger, and can be deleted.
+// Interrupted returns the files in a backup's folder that interrupted backups have left. They hold a part of a ledger
+// under other names, and can be deleted.
 func Interrupted(backup string) (left []string) {
 	names, _ := filepath.Glob(filepath.Join(globbed.Replace(filepath.Dir(backup)), "*.new"))
 	for _, name := range names {
@@ -125,7 +126,7 @@ func Interrupted(backup string) (left []string) {
 		}
 		n, err := f.ReadAt(magic[:], 0)
 		f.Close()
-		ours := err == nil && string(magic[:]) == "SQLite format 3\x00" || n == 0 && errors.Is(err, io.EOF) // or it had just been made
+		ours := err == nil && string(magic[:]) == "SQLite format 3\x00" || n == 0 && errors.Is(err, io.EOF) // an empty file had just been made
 		if is, bad := interrupted(name); bad == nil && is && ours {
 			left = append(left, name)
 		}
@@ -133,10 +134,10 @@ func Interrupted(backup string) (left []string) {
 	return left
 }
 
-// globbed writes a path as a pattern that only it matches.
+// globbed turns a path into a pattern that matches only this path.
 var globbed = strings.NewReplacer("\\", "\\\\", "*", "\\*", "?", "\\?", "[", "\\[")
 
-// vacant fails if there is something of that name.
+// vacant fails if path names something that exists.
 func vacant(path string) error {
 	_, err := os.Lstat(path)
 	switch {
@@ -148,19 +149,19 @@ func vacant(path string) error {
 	return err
 }
 
-// Restored says of a backup what is known of it.
+// Restored says what is known of a backup that was restored.
 type Restored struct {
-	Summed bool // it has a checksum of its own, so that each page is known to be in its place; older ones have none
+	Summed bool // the backup has a checksum of all pages, so each page is known to be in its place; older backups have none
 }
 
-// Restore makes a ledger of a backup in a folder that has none. What is damaged in the backup is not restored.
+// Restore makes a ledger from a backup, in a folder that has no ledger. A damaged backup is not restored.
 func Restore(ctx context.Context, from, dir string) (Restored, error) {
 	b, err := openBackup(from)
 	if err != nil {
 		return Restored{}, err
 	}
 	defer b.Close()
-	c, err := b.open() // before all of it is read
+	c, err := b.open() // this refuses a wrong file before all of it is read
 	if err != nil {
 		return Restored{}, err
 	}
@@ -184,7 +185,7 @@ func Restore(ctx context.Context, from, dir string) (Restored, error) {
 	return Restored{b.summed}, err
 }
 
-// readBackup runs f on what a backup holds, once all of it is known to be whole.
+// readBackup runs f on the ledger in a backup, after it has checked that all of the backup is whole.
 func readBackup(from string, f func(*Reader, Meta) error) error {
 	b, err := openBackup(from)
 	if err != nil {
@@ -212,12 +213,12 @@ func readBackup(from string, f func(*Reader, Meta) error) error {
 	return err
 }
 
-// backup is a backup that is read.
+// backup is a backup that is being read.
 type backup struct {
 	*os.File
 	path   string
 	pages  int64
-	summed bool // it has a checksum behind its pages
+	summed bool // the file has a checksum behind its pages
 	sum    string
 }
 
@@ -227,7 +228,7 @@ func openBackup(from string) (*backup, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(from) // first, for who opens a pipe waits
+	info, err := os.Stat(from) // before opening, because opening a pipe would wait
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +256,7 @@ func (b *backup) bad(err error) error {
 	return fmt.Errorf("the backup %s is damaged or none (%w); use another one", b.path, err)
 }
 
-// begin reads what can be known without reading all.
+// begin checks what can be checked without reading all pages.
 func (b *backup) begin(size int64) error {
 	var header [100]byte
 	if err := readAt(b.File, header[:], 0); err != nil {
@@ -283,9 +284,9 @@ func (b *backup) begin(size int64) error {
 	return nil
 }
 
-// open returns a connection that sees the backup, which is one of a ledger that this version knows.
+// open returns a connection to the backup. It fails unless the backup is of a ledger that this version knows.
 func (b *backup) open() (*sqlite3.Conn, error) {
-	// Nobody writes to it, and SQLite leaves no files beside it.
+	// Nobody writes to a backup. With immutable, SQLite leaves no files beside it.
 	c, err := open(uri(b.path, "immutable=1"), sqlite3.OPEN_READONLY|sqlite3.OPEN_URI)
 	if err != nil {
 		return nil, b.bad(err)
@@ -303,8 +304,8 @@ func (b *backup) open() (*sqlite3.Conn, error) {
 	return c, nil
 }
 
-// check reads all pages, writes them to another file if that is not nil, and fails if they are not those that were backed
-// up.
+// check reads all pages, writes them to the file to unless that is nil, and fails if they are not the pages that were
+// backed up.
 func (b *backup) check(ctx context.Context, to io.Writer) error {
 	sum, err := readPages(ctx, b.File, b.pages, to)
 	switch {
@@ -320,12 +321,12 @@ func (b *backup) check(ctx context.Context, to io.Writer) error {
 	return b.bad(err)
 }
 
-// writeError is that of a file that pages are written to.
+// writeError is an error of the file that pages are written to, not of the one that they are read from.
 type writeError struct{ error }
 
 func (e *writeError) Unwrap() error { return e.error }
 
-// endBackup puts the checksum of all pages behind them.
+// endBackup writes the checksum of all pages behind the last page.
 func endBackup(ctx context.Context, path string) (err error) {
 	f, err := OpenOwn(path, os.O_RDWR)
 	if err != nil {
@@ -347,9 +348,9 @@ func endBackup(ctx context.Context, path string) (err error) {
 	return err
 }
 
-// readPages reads all pages of a database that has no log, and writes them to another file if that is not nil. It fails
-// if one does not have its checksum, or is of zeros, but for those that hold nothing: free ones, and the one at 1 GB that
-// SQLite leaves out. It returns the checksum of all, hexadecimal.
+// readPages reads all pages of a database that has no log, and writes them to the file to unless that is nil. It fails
+// if a page does not match its checksum. It also fails if a page is all zeros, unless the page holds nothing: free
+// pages, and the one at 1 GB that SQLite leaves out. It returns the checksum of all pages, hexadecimal.
 func readPages(ctx context.Context, f *os.File, pages int64, to io.Writer) (sum string, err error) {
 	const leftOut = 1<<30/pageSize + 1
 	var zeros []uint32
@@ -396,8 +397,8 @@ func readPages(ctx context.Context, f *os.File, pages int64, to io.Writer) (sum 
 	return hex.EncodeToString(all.Sum(nil)), nil
 }
 
-// copyPages copies what a connection sees at one moment to a file that is empty. Every page's checksum is verified as
-// it is read, and computed as it is written.
+// copyPages copies what a connection sees at one moment to an empty file. Every page's checksum is verified when the
+// page is read, and computed when it is written.
 func copyPages(ctx context.Context, src *sqlite3.Conn, to string) (err error) {
 	to, err = filepath.Abs(to)
 	if err != nil {
@@ -406,17 +407,17 @@ func copyPages(ctx context.Context, src *sqlite3.Conn, to string) (err error) {
 	if err := withChecksums(to); err != nil {
 		return err
 	}
-	// A crash leaves nothing that anybody would use, so no journal has to be kept nor anything synced on the way.
+	// Nobody would use what a crash leaves, so the copy needs no journal and no syncs on the way.
 	b, err := src.BackupInit("main", uri(to, "nolock=1&_pragma=journal_mode(off)&_pragma=synchronous(off)"))
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if closed := b.Close(); err == nil { // else it is the same error
+		if closed := b.Close(); err == nil { // otherwise Close returns the same error again
 			err = closed
 		}
 	}()
-	const pages = 1024 // between two looks at the context
+	const pages = 1024 // copied between two checks of the context
 	for {
 		if done, err := b.Step(pages); err != nil || done {
 			return err
@@ -427,10 +428,10 @@ func copyPages(ctx context.Context, src *sqlite3.Conn, to string) (err error) {
 	}
 }
 
-// errZeros says that a database has a page of zeros. The checksum of zeros is zero, so it holds.
+// errZeros says that a database has a page of zeros, which checksums do not reveal: the checksum of zeros is zero.
 var errZeros = errors.New("all bytes are zero, which no page of a ledger is: the medium has lost it; keep a copy of the folder and restore a backup")
 
-// freePages returns the pages of a database that are free: each of a chain of pages lists some.
+// freePages returns the free pages of a database. They are listed in a chain of pages, which are free too.
 func freePages(f *os.File) (map[uint32]struct{}, error) {
 	free := map[uint32]struct{}{}
 	b := make([]byte, pageSize)
@@ -450,14 +451,14 @@ func freePages(f *os.File) (map[uint32]struct{}, error) {
 		}
 		next = words.Uint32(b)
 	}
-	if uint32(len(free)) != most { // a page of the chain is one of zeros
+	if uint32(len(free)) != most { // a page of the chain is all zeros
 		return nil, fmt.Errorf("%w: %d pages are free, but %d are listed", errZeros, most, len(free))
 	}
 	return free, nil
 }
 
-// closeCopy has a copy be that of a ledger that is closed, whether it was served or not, and say whether it is a backup
-// that ends with a checksum.
+// closeCopy makes a copy the copy of a closed ledger, whether or not the ledger was being served. ends says whether the
+// copy is a backup that will end with a checksum; the copy's database notes this.
 func closeCopy(path string, ends bool) error {
 	if err := makeBesides(path); err != nil {
 		return err
@@ -482,8 +483,8 @@ func closeCopy(path string, ends bool) error {
 	return errors.Join(err, closeConn(c))
 }
 
-// withChecksums makes an empty file a database whose pages have checksums: pages that come before the first one, which
-// says so, would get none.
+// withChecksums makes an empty file a database whose pages have checksums. Its first page must say so before others are
+// written, because pages that are written earlier would get no checksums.
 func withChecksums(path string) error {
 	c, err := open(uri(path, "nolock=1"), sqlite3.OPEN_READWRITE|sqlite3.OPEN_URI)
 	if err != nil {
@@ -492,7 +493,7 @@ func withChecksums(path string) error {
 	return errors.Join(c.EnableChecksums("main"), c.Exec("CREATE TABLE replaced (x)"), c.Close())
 }
 
-// uri is how SQLite is told more about a file than its name.
+// uri returns the name of a file for SQLite, with options in query.
 func uri(path, query string) string {
 	return (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: query}).String()
 }

@@ -15,26 +15,26 @@ import (
 	"github.com/meterd/meterd/internal/metering"
 )
 
-// index is the embedded store's unique index: for each key of an open hour its quantity, so that a claim is decided
-// without asking SQLite. Keys of the hot hours are in memory. Those of the others are too, as long as they are not too
-// many; else they are in a file for each hour, and memory follows the hot hours and what comes late. Only the writer
-// touches it.
+// index is the embedded store's unique index: it holds the quantity of each key of an open hour, so that a claim is
+// decided without asking SQLite. The keys of the hot hours are in memory. The keys of the other hours are in memory too
+// as long as there are not too many; otherwise each of these hours has a file, and memory holds only the keys of the hot
+// hours and those that came late. Only the writer uses the index.
 type index struct {
 	hashing
 	most   int    // keys and tokens in memory at once; 0 for no bound
 	loaded bool   // the tables have been read
-	window Window // that it has been told
+	window Window // set by advance or load
 	hours  map[metering.Hour]*openHour
-	marked map[metering.Hour]struct{} // every hour that has a row, whether open or not
+	marked map[metering.Hour]struct{} // every hour that has a usage row, whether open or not
 	tokens map[metering.Hour]map[metering.TokenKey]ClientToken
 	keys   int          // in memory
 	known  int          // tokens
 	held   atomic.Int64 // keys and tokens in memory, for others to see
-	bytes  atomic.Int64 // that the tables take
+	bytes  atomic.Int64 // memory that the tables take
 
-	scan    func(from int64, take func([]keyRow) error) error // reads all rows that are found by their key, from a Seq on
-	asked   []hashed                                          // what is being claimed
-	touched uint32                                            // so that touching is not left out
+	scan    func(from int64, take func([]keyRow) error) error // reads all rows without a ClientToken, from a Seq on
+	asked   []hashed                                          // the keys that are being claimed
+	touched uint32                                            // keeps the compiler from leaving out touching
 	spills  spills
 }
 
@@ -45,10 +45,10 @@ type keyRow struct {
 	quantity int32
 }
 
-// openHour is where the keys of an hour are: each in one of these places.
+// openHour is where the keys of an hour are. Each key is in one of these places.
 type openHour struct {
-	keys   *keyTable // all of them, or those that came since the others were put into a file
-	sealed *keyTable // what is being put into a file; nil if nothing is
+	keys   *keyTable // all keys, or those that came since the others were put into a file
+	sealed *keyTable // the keys that are being put into a file; nil if none are
 	file   *hourFile // nil if there is none
 }
 
@@ -57,8 +57,8 @@ func newIndex(secret []byte, most int) *index {
 		tokens: map[metering.Hour]map[metering.TokenKey]ClientToken{}}
 }
 
-// advance forgets the hours before the window's first, and the tokens that were accepted before its tokens. It tells
-// whether the window has changed since the last time.
+// advance forgets the hours before w.First, and the tokens that were accepted before w.Tokens. It reports whether the
+// window has changed since the last time.
 func (x *index) advance(w Window) bool {
 	if w == x.window {
 		return false
@@ -86,7 +86,7 @@ func (x *index) drop(h metering.Hour, o *openHour) {
 	o.keys.release()
 	if o.sealed != nil {
 		x.keys -= o.sealed.keys
-		if !x.spills.working(o.sealed) { // else it is released when that ends
+		if !x.spills.working(o.sealed) { // a table that is being written is released when that ends
 			o.sealed.release()
 		}
 	}
@@ -111,7 +111,7 @@ func (x *index) count() {
 
 func (x *index) full() bool { return x.most > 0 && x.keys >= x.most }
 
-// hour returns an open hour, a new one if there is none yet.
+// hour returns the open hour for h, and makes it if it is missing.
 func (x *index) hour(h metering.Hour) *openHour {
 	o := x.hours[h]
 	if o == nil {
@@ -122,7 +122,8 @@ func (x *index) hour(h metering.Hour) *openHour {
 }
 
 // claim decides rows in their order, and holds the keys of those that are granted. Rows with a ClientToken are not
-// found by key. All keys are touched before the first one is looked for: memory is slow, but answers many at once.
+// found by key. All keys are touched before the first one is looked for, because memory is slow but answers many reads
+// at once.
 func (x *index) claim(claims []Claim) error {
 	x.asked = x.asked[:0]
 	var o *openHour
@@ -166,7 +167,7 @@ func (x *index) claim(claims []Claim) error {
 	return nil
 }
 
-// ask says of rows what claim would say, and holds nothing.
+// ask decides rows as claim would, but holds no keys.
 func (x *index) ask(claims []Claim) error {
 	for i := range claims {
 		c := &claims[i]
@@ -206,7 +207,7 @@ func (o *openHour) find(e *hashed) (quantity int32, ok bool, err error) {
 	return 0, false, nil
 }
 
-// add holds the keys of rows that were read.
+// add holds the keys of rows that were read from the tables.
 func (x *index) add(rows []keyRow) {
 	x.asked = x.asked[:0]
 	for _, r := range rows {
@@ -233,7 +234,7 @@ func (x *index) token(k metering.TokenKey) *ClientToken {
 	return nil
 }
 
-// putToken files a ClientToken under the hour in which it was accepted.
+// putToken remembers a ClientToken under the hour in which it was accepted.
 func (x *index) putToken(t *ClientToken) {
 	h := t.At.Hour()
 	known := x.tokens[h]
@@ -246,7 +247,7 @@ func (x *index) putToken(t *ClientToken) {
 	x.known += len(known) - before
 }
 
-// clear forgets everything. Files stay.
+// clear forgets everything in memory. Files stay.
 func (x *index) clear() {
 	x.spills.wait()
 	for _, o := range x.hours {
@@ -262,7 +263,7 @@ func (x *index) clear() {
 	x.keys, x.known, x.loaded = 0, 0, false
 }
 
-// load fills the index from the tables, and from the files of hours that are as they should be.
+// load fills the index from the tables, and from those files of hours that are sound.
 func (x *index) load(r *sqliteReader, w Window) error {
 	x.clear()
 	x.window = w
@@ -303,8 +304,8 @@ func (x *index) load(r *sqliteReader, w Window) error {
 	return err
 }
 
-// late reports whether a key of the hour that is granted now is not in the hour's file, or will not be: the rows of such
-// keys are listed, so that the next start finds them.
+// late reports whether the hour has a file, or one is being written, that does not hold the keys granted from now on.
+// The rows of such keys are listed in table late, so that the next start finds them.
 func (x *index) late(h metering.Hour) bool {
 	o := x.hours[h]
 	return o != nil && (o.file != nil || o.sealed != nil)
@@ -317,21 +318,21 @@ func (x *index) fileOf(h metering.Hour) *hourFile {
 	return nil
 }
 
-// spills is how keys of hours that are no longer hot are put into files, one hour after the other, beside the writer.
+// spills puts the keys of hours that are no longer hot into files, one hour after the other, beside the writer.
 type spills struct {
 	dir    string // where the files are
-	most   int    // keys of hours that are not hot that may be in memory all the same
+	most   int    // how many keys of hours that are not hot may be in memory
 	log    *slog.Logger
-	now    *spill // under way; nil if none is
+	now    *spill // the spill under way; nil if there is none
 	done   chan *spill
 	ended  atomic.Bool
-	failed metering.Hour // no other is begun before the hot hours have changed
+	failed metering.Hour // the Hot of the window in which a spill failed: no other is begun before Hot has changed
 }
 
-// spill is what is done for one hour.
+// spill is the work of putting the keys of one hour into a file.
 type spill struct {
 	hour  metering.Hour
-	table *keyTable // which nobody changes
+	table *keyTable // nobody changes it meanwhile
 	file  *hourFile
 	err   error
 }
@@ -340,7 +341,7 @@ func (s *spills) working(t *keyTable) bool { return s.now != nil && s.now.table 
 
 func (s *spills) path(h metering.Hour) string { return filepath.Join(s.dir, strconv.Itoa(int(h))) }
 
-// wait waits for what is under way, and throws it away.
+// wait waits for the spill under way to end, and throws its file away.
 func (s *spills) wait() {
 	if s.now == nil {
 		return
@@ -353,7 +354,7 @@ func (s *spills) wait() {
 	s.ended.Store(false)
 }
 
-// finish takes what has been put into a file, and tells what it was.
+// finish takes over the file of a spill that has ended, and returns the spill; nil if there is no new file.
 func (x *index) finish() *spill {
 	s := &x.spills
 	if s.now == nil {
@@ -381,7 +382,7 @@ func (x *index) finish() *spill {
 		return nil
 	}
 	if o.file != nil {
-		o.file.close(false) // its name is the new one's
+		o.file.close(false) // closed without removing: the name belongs to the new file
 	}
 	o.file, o.sealed = done.file, nil
 	x.keys -= done.table.keys
@@ -390,8 +391,8 @@ func (x *index) finish() *spill {
 	return done
 }
 
-// begin begins to put the keys of an hour into a file, if there are too many in memory. last is the last call that is
-// durable: everything in the index is from it or earlier ones.
+// begin begins to put the keys of an hour into a file, if too many keys are in memory. last is the last durable call:
+// everything in the index is from that call or earlier ones.
 func (x *index) begin(last *Call) {
 	s := &x.spills
 	if s.now != nil || s.failed == x.window.Hot || s.dir == "" {
@@ -411,7 +412,7 @@ func (x *index) begin(last *Call) {
 		}
 		cold += n
 		files = files || o.file != nil
-		if n > 0 && o.file == nil { // so that at the next start no hour has to be looked for in all the rows since
+		if n > 0 && o.file == nil { // an hour without a file goes first: the next start would have to read all rows since that hour
 			n += 1 << 40
 		}
 		if n > most {
@@ -428,7 +429,8 @@ func (x *index) begin(last *Call) {
 	go s.write(s.now, hourHead{Hour: hour, Through: last.Seq, Request: last.Request}, next.file != nil)
 }
 
-// write writes the file of an hour. It reads the one that there is by itself, because the writer looks into it too.
+// write writes the file of an hour. If the hour has a file already, write opens that anew to read it, because the
+// writer uses the open one.
 func (s *spills) write(job *spill, head hourHead, again bool) {
 	path := s.path(job.hour)
 	var old *hourFile
@@ -444,7 +446,7 @@ func (s *spills) write(job *spill, head hourHead, again bool) {
 	s.done <- job
 }
 
-// hourNames returns the paths in a folder that may be those of files of hours, or of the beginnings of some, and all others.
+// hourNames returns the paths in a folder that may belong to files of hours, whole or unfinished, and all other paths.
 func hourNames(dir string) (paths, others []string, err error) {
 	info, err := os.Lstat(dir)
 	switch {
@@ -467,7 +469,7 @@ func hourNames(dir string) (paths, others []string, err error) {
 	return paths, others, err
 }
 
-// tendHours has the folder for keys of hours and its files be as they should, if they are there.
+// tendHours sees to it that the folder for keys of hours and its files, if they exist, are their owner's alone.
 func tendHours(dir string) error {
 	paths, _, err := hourNames(dir)
 	if err == nil && len(paths) > 0 {
@@ -481,7 +483,8 @@ func tendHours(dir string) error {
 	return err
 }
 
-// names returns the paths of files that may be those of hours, or the beginnings of some. Others are let be, and said.
+// names returns the paths that may belong to files of hours, whole or unfinished. Other files are left alone, with a
+// warning in the log.
 func (s *spills) names() (paths []string, err error) {
 	if s.dir == "" {
 		return nil, nil
@@ -496,8 +499,8 @@ func (s *spills) names() (paths []string, err error) {
 	return paths, err
 }
 
-// openFiles opens the files of open hours, and removes all others of hours: those of another window, that are not whole, or
-// that belong to another past of the ledger, as after a restore.
+// openFiles opens the files of open hours, and removes all other files of hours: those of hours before the window, those
+// that are damaged, and those from another history of the ledger, as after a restore.
 func (x *index) openFiles(r *sqliteReader) error {
 	names, err := x.spills.names()
 	if err != nil {
@@ -529,7 +532,7 @@ func (x *index) openFiles(r *sqliteReader) error {
 	return nil
 }
 
-// mend makes the index anew after a file has turned out to be damaged.
+// mend removes a file that has turned out to be damaged, and loads the index anew.
 func (x *index) mend(r *sqliteReader, damaged *damagedFile) error {
 	x.spills.log.Warn("the file of an hour's keys is made anew from the ledger", slog.Any("error", damaged))
 	if err := RemoveOwn(damaged.path); err != nil {

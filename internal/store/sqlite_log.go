@@ -14,41 +14,46 @@ import (
 	"path/filepath"
 )
 
-// SQLite takes the first frame of its write-ahead log whose checksum does not hold for the end of the log, for that is
-// what a power cut leaves of a transaction whose sync had not returned. A bit that the medium has changed looks the
-// same, and then transactions that were acknowledged would vanish without a word. So the log is read here before
-// SQLite reads it, and refused if what follows such a frame could not be there after a power cut:
+// SQLite's write-ahead log ends, for SQLite, at the first frame whose checksum does not hold, because a power cut leaves
+// such a frame of a transaction whose sync had not returned. A bit that the medium has changed looks the same, and then
+// SQLite would drop acknowledged transactions without a word. So the log is read here before SQLite reads it, and
+// refused if what follows such a frame could not be there after a power cut:
 //
-//   - With synchronous=FULL a transaction is written when the one before has been synced, and no frame of it counts
-//     before its last one, which says that it commits. So a power cut loses, reorders or tears frames of one
-//     transaction, the last, of which only one frame says so. Two of those at or behind the first bad frame mean that the
-//     first was synced, and so everything before it.
-//   - A frame that is right but for its salts was written with other ones.
-//   - The log's index, which SQLite makes anew at each start, counts frames that were synced. After a kill it is what it
-//     was, and after a power cut no newer than the log. So a log that ends before is damaged, or was cut short.
-//   - A log without a good header is ignored as a whole. The header is written when the database has everything that the
-//     frames behind it hold, and synced before they are written over. So they must hold nothing else.
+//   - With synchronous=FULL a transaction is written after the one before has been synced, and none of its frames counts
+//     before its last one, which says that the transaction commits. So a power cut loses, reorders or tears frames of
+//     one transaction only, the last one, which has one committing frame. If there are two committing frames at or
+//     behind the first bad frame, the first of them was synced, and so was everything before it.
+//   - A frame whose checksum holds but whose salts are not those of the log means damage: it was written with other
+//     salts.
+//   - The log's index, which SQLite makes anew at each start, counts frames that were synced. After a kill the index is
+//     unchanged, and after a power cut it is no newer than the log. So a log with fewer frames than the index counts is
+//     damaged, or was cut short.
+//   - SQLite ignores a log without a good header as a whole. A new header is written when the database has everything
+//     that the frames behind it hold, and synced before these frames are written over. So the frames behind a bad header
+//     must hold nothing that the database lacks.
 //
-// Frames of a transaction that was begun, and of one that a power cut has damaged, stay behind the end until they are
-// written over, which would leave them behind others that they do not belong to. Hence [settleLog] cuts them off, before
-// anything is written. And it writes the log again: after a kill, or after a sync that failed, its last frames may be in
-// memory only, and are counted in the index from now on.
+// Frames of a transaction that did not commit, or that a power cut has damaged, stay behind the end of the log until
+// they are written over. Those that are not written over would then follow frames of other transactions. Hence
+// [settleLog] cuts them off before anything is written. It also writes the log again: after a kill, or after a sync that
+// failed, the log's last frames may be in memory only, and the index counts them from now on.
 //
-// What remains is damage in the last transaction before a power cut: it looks like one that was never acknowledged.
+// One damage goes unnoticed: if the last transaction before a power cut is damaged, it looks like one that was never
+// acknowledged.
 const (
 	logHeader   = 32 // magic, version, page size, checkpoints, two salts, checksum of these
-	frameHeader = 24 // page, pages of the database if it commits, two salts, checksum of the first eight bytes and the page and of all frames before
+	frameHeader = 24 // page number, pages of the database if the frame commits, two salts, checksum of the first eight bytes, the page and all frames before
 	pageSize    = 4096
-	pageEnd     = pageSize - 8 // where the checksum of a page begins, which its frames do not have
+	pageEnd     = pageSize - 8 // where the checksum of a page begins in the database; frames of the log do not hold it
 	sector      = 512          // what a disk writes whole or not at all
 )
 
 var errLog = errors.New("the log is damaged")
 
-// secure makes what a folder holds durable anew, before anything is built on it or said of it. It may be in the page cache
-// alone: where a sync has failed the system takes pages for written that are not, and later syncs do not come back to
-// them; and the folder may be a copy that nobody has synced. So the log is written once more, with the bytes that it has.
-// The database needs only a sync: what was written to it and not synced is in the log, from where it is copied again.
+// secure makes what a folder holds durable anew, before anything is built on it or answered from it. It may be in the
+// page cache alone: after a failed sync the system takes pages for written that are not, and later syncs do not write
+// them; or the folder may be a copy that nobody has synced. So secure writes the log once more, with the bytes that it
+// has. The database needs only a sync: what was written to it and not synced is in the log, from where it is copied
+// again.
 func secure(path string) error {
 	if err := settleLog(path); err != nil {
 		return err
@@ -59,12 +64,12 @@ func secure(path string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// settleLog writes the log again up to the end of its last transaction, and ends it there, on disk. Its caller holds the
-// folder. While this goes on any sector may be the one that was on disk before, which does no harm: only the last
-// transaction can be missing there, for nothing is written after a sync that has failed.
+// settleLog writes the log again up to the end of its last transaction, cuts it off there, and syncs it. Its caller
+// holds the folder. A crash meanwhile may leave any sector as it was on disk before. That does no harm: only the last
+// transaction can be missing on disk, because nothing is written after a sync that has failed.
 func settleLog(path string) (err error) {
 	end, err := checkLog(path)
-	if errors.Is(err, errLog) { // a reader that ends may just have been taking log and index away
+	if errors.Is(err, errLog) { // a reader that was ending may just have removed log and index
 		end, err = checkLog(path)
 	}
 	if err != nil {
@@ -108,23 +113,23 @@ type plainFile interface {
 	Sync() error
 }
 
-// openLog opens a log to write to it. It is a seam for faults, as fileLayer is.
+// openLog opens a log for writing. Tests replace it to inject faults, as they do with fileLayer.
 var openLog = func(path string) (plainFile, error) { return OpenOwn(path, os.O_RDWR) }
 
 // logState is what a log holds, up to the end of its last transaction.
 type logState struct {
-	begun  bool // it has a good header
+	begun  bool // the log has a good header
 	end    int64
 	salts  [8]byte
 	frames int64
-	sum    checksum         // of the last frame, and so of all
-	pages  uint32           // of the database then
-	latest map[uint32]int64 // the last frame of each page, from 0
+	sum    checksum         // the checksum of the last frame, which covers all frames
+	pages  uint32           // pages of the database at that end
+	latest map[uint32]int64 // the latest frame of each page, counted from 0
 }
 
 // checkLog returns where the last transaction in the log ends.
 func checkLog(path string) (end int64, err error) {
-	index := readLogIndex(path) // first, for the log may be written meanwhile
+	index := readLogIndex(path) // before the log, which may be written meanwhile
 	f, err := OpenOwn(path+"-wal", os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, index.check(path)
@@ -137,7 +142,7 @@ func checkLog(path string) (end int64, err error) {
 	return state.end, err
 }
 
-// readLog reads a log that nobody writes, and fails if it is damaged.
+// readLog reads a log that nobody is writing, and fails if the log is damaged.
 func readLog(path string, f *os.File, index logIndex) (state logState, err error) {
 	l := log{r: bufio.NewReaderSize(io.NewSectionReader(f, 0, math.MaxInt64), 1<<18), path: path}
 	sound, err := l.begin()
@@ -154,14 +159,14 @@ func readLog(path string, f *os.File, index logIndex) (state logState, err error
 			return state, index.check(path)
 		}
 		state.end = logHeader
-		if err := l.checkIgnored(); err != nil { // SQLite may use its salts again
+		if err := l.checkIgnored(); err != nil { // SQLite may use the salts of these frames again
 			return state, err
 		}
 		return state, index.check(path)
 	}
 	state = logState{begun: true, salts: l.salts, latest: map[uint32]int64{}}
 	defer func() { state.end = frameAt(state.frames) }()
-	var bad, commits int64 // the first bad frame; those that commit from there on
+	var bad, commits int64 // bad: the first bad frame; commits: how many frames from there on commit
 	written := map[uint32]int64{}
 	for {
 		more, err := l.next()
@@ -183,7 +188,7 @@ func readLog(path string, f *os.File, index logIndex) (state logState, err error
 		case bad == 0 && l.follows:
 			return state, damagedLog(path, state.frames, "frame %d has other salts than the log", l.n)
 		default:
-			// What the first bad frame's header says is what was written, unless a sector ends where it is read.
+			// The first bad frame's header can be relied on if it lies in one sector up to the field that is read.
 			first := bad == 0 && (frameAt(l.n-1)+8)%sector != 0
 			if ours && l.commits() > 0 && (l.follows || first) {
 				commits++
@@ -202,10 +207,10 @@ func readLog(path string, f *os.File, index logIndex) (state logState, err error
 	return state, nil
 }
 
-// errBegun says that a log began anew while it was read.
+// errBegun says that a log began anew while it was being read.
 var errBegun = errors.New("the log has begun anew")
 
-// readServedLog reads of a log that is being written what its index counts, which is whole.
+// readServedLog reads a log that is being written, up to the last frame that its index counts. These frames are whole.
 func readServedLog(path string, f *os.File, index logIndex) (state logState, err error) {
 	l := log{r: bufio.NewReaderSize(io.NewSectionReader(f, 0, math.MaxInt64), 1<<18), path: path}
 	sound, err := l.begin()
@@ -213,7 +218,7 @@ func readServedLog(path string, f *os.File, index logIndex) (state logState, err
 	case err != nil:
 		return state, err
 	case index.frames == 0 && (!sound || index.salts == l.salts || index.follows(l.salts)):
-		return state, nil // the database has it all
+		return state, nil // the database holds everything that was in the log
 	case !sound || l.salts != index.salts:
 		return state, errBegun
 	}
@@ -240,7 +245,7 @@ type log struct {
 	n       int64 // frames read
 	frame   [frameHeader + pageSize]byte
 	follows bool        // the frame's checksum holds
-	before  [2]checksum // either may be what the next frame's continues: the one stored last, and the one that should be
+	before  [2]checksum // the next frame's checksum may continue either: the one that the last frame stores, or the one that it should store
 }
 
 // begin reads the header and reports whether it is good.
@@ -254,7 +259,7 @@ func (l *log) begin() (sound bool, err error) {
 	return binary.BigEndian.Uint32(b) == 0x377f0682 && binary.BigEndian.Uint32(b[4:]) == 3_007_000 && binary.BigEndian.Uint32(b[8:]) == pageSize && l.before[0] == l.before[1], nil
 }
 
-// next reads a frame, if there is a whole one more.
+// next reads the next frame, and reports whether there was a whole one.
 func (l *log) next() (more bool, err error) {
 	if _, err := io.ReadFull(l.r, l.frame[:]); err != nil {
 		return false, notEnd(err)
@@ -268,10 +273,10 @@ func (l *log) next() (more bool, err error) {
 }
 
 func (l *log) page() uint32        { return binary.BigEndian.Uint32(l.frame[:]) }
-func (l *log) commits() uint32     { return binary.BigEndian.Uint32(l.frame[4:]) } // pages of the database then, or 0
+func (l *log) commits() uint32     { return binary.BigEndian.Uint32(l.frame[4:]) } // pages of the database after the commit, or 0 if the frame does not commit
 func (l *log) frameSalts() [8]byte { return [8]byte(l.frame[8:]) }
 
-// checkIgnored fails if the frames behind a bad header hold what the database does not.
+// checkIgnored fails if the frames behind a bad header hold something that the database does not.
 func (l *log) checkIgnored() error {
 	written, latest := map[uint32][pageEnd]byte{}, map[uint32][pageEnd]byte{}
 	for {
@@ -308,22 +313,23 @@ func (l *log) checkIgnored() error {
 	return nil
 }
 
-// logIndex is what the index says of the log that it was made for: which one, how many frames it had, and how many of
-// these are in the database.
+// logIndex is what the log's index says of the log that it was made for: the log's salts, how many frames it had, and
+// how many of these have been copied into the database.
 type logIndex struct {
 	salts          [8]byte
 	frames, copied int64
 	sum            checksum // of the last frame
 }
 
-// readLogIndex returns nothing if there is no index, or none that is whole.
+// readLogIndex reads the index of the log beside the database path. It returns a zero logIndex if there is no index, or
+// if the index is not whole.
 func readLogIndex(path string) (x logIndex) {
 	f, err := OpenOwn(path+"-shm", os.O_RDONLY)
 	if err != nil {
 		return x
 	}
 	defer f.Close()
-	var b [100]byte // the header twice, and how many frames have been copied
+	var b [100]byte // the header, twice, and how many frames have been copied
 	if _, err := f.ReadAt(b[:], 0); err != nil {
 		return x
 	}
@@ -335,12 +341,12 @@ func readLogIndex(path string) (x logIndex) {
 	return logIndex{[8]byte(one[32:]), int64(words.Uint32(one[16:])), int64(words.Uint32(b[96:])), checksum{words.Uint32(one[24:]), words.Uint32(one[28:])}}
 }
 
-// follows reports whether the index is that of the next log after the one with these salts.
+// follows reports whether the index belongs to the next log after the one with the given salts.
 func (x logIndex) follows(salts [8]byte) bool {
 	return binary.BigEndian.Uint32(x.salts[:]) == binary.BigEndian.Uint32(salts[:])+1
 }
 
-// check fails if the log must not be missing.
+// check fails if the index shows that the log, which is missing, held frames that are not in the database.
 func (x logIndex) check(path string) error {
 	if x.frames > x.copied {
 		return damagedLog(path, 0, "it had %d frames, and none is left", x.frames)
@@ -348,7 +354,7 @@ func (x logIndex) check(path string) error {
 	return nil
 }
 
-// checksum is that of SQLite's log, of words in the order of the machine that go-sqlite3 has SQLite run on.
+// checksum is a checksum of SQLite's log. Its words are little-endian, like the machine on which go-sqlite3 runs SQLite.
 type checksum [2]uint32
 
 func (s checksum) add(b []byte) checksum {
@@ -363,7 +369,7 @@ func stored(b []byte) checksum {
 	return checksum{binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])}
 }
 
-// frameAt is where a frame begins, counted from 0, and the one before ends.
+// frameAt returns the offset in the log where frame n, counted from 0, begins.
 func frameAt(n int64) int64 { return logHeader + n*(frameHeader+pageSize) }
 
 func notEnd(err error) error {

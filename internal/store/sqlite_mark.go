@@ -19,23 +19,23 @@ import (
 	"github.com/ncruces/go-sqlite3"
 )
 
-// SQLite takes a database without its log for one that has none, and one with an older log for what that makes of it. So
-// a ledger knows what it had:
+// If a database's log is missing, SQLite takes the database as it is; if the log is an older one, SQLite takes what that
+// log holds. Either way the end of the ledger would be lost unnoticed. So a ledger notes how far it had come:
 //
-//   - While it is served, its database says so, in the database's own file: meta has a value that names the mark. It is
-//     written there before anything is served, and taken away by closing once the log is copied. So a log must be there
-//     if it is, and it must not be empty: since then it has only been written over.
-//   - The mark, a small file beside the log, says how far the ledger had come: up to which call, and up to which frame of
-//     which log, with the checksum of all frames up to there. It is written within a second after a commit, beside the
-//     writer, and only says what is on disk. A ledger that does not come as far has lost something.
+//   - While a ledger is served, its database says so, in the database's own file: meta has a value that names the mark.
+//     The value is written there before anything is served, and closing removes it once the log is copied. So if the
+//     value is there a log must be there too, and must not be empty: since then it has only been written over.
+//   - The mark, a small file beside the log, says how far the ledger had come: up to which call, and up to which frame
+//     of which log, with the checksum of all frames up to there. It is written within a second after a commit, beside
+//     the writer, and only says what is on disk. A ledger that ends before its mark has lost something.
 //
-// What is lost behind the mark can go unnoticed: what was committed in the last second before a kill, if the log's index
-// is lost too, which says it to the frame.
+// A loss behind the mark can go unnoticed: that of commits in the last second before a kill, if the log's index, which
+// counts the frames exactly, is lost too.
 const (
 	servedValue = "served"
 	markSuffix  = "-mark"
-	markSlot    = pageSize // the two places of the file that are written in turn: one that is torn leaves the other
-	markSize    = sector   // of one, so that it is written whole or not at all
+	markSlot    = pageSize // the file has two places, this far apart, that are written in turn: if a write tears one, the other is left
+	markSize    = sector   // the size of one mark, so that it is written whole or not at all
 )
 
 // markInterval is the least time between two marks; a variable only for tests.
@@ -44,30 +44,30 @@ var markInterval = time.Second
 var (
 	// ErrIncomplete says that the end of a ledger is missing: acknowledged records, as far as is known.
 	ErrIncomplete = errors.New("the end of the ledger is missing")
-	// ErrUnsure says that what can be read of a ledger may be in memory only, as a write has failed. Opening it writes
-	// that anew.
+	// ErrUnsure says that a write has failed, so that what can be read of the ledger may be in memory only. Opening the
+	// ledger writes it to disk anew.
 	ErrUnsure = errors.New("a write to the ledger has failed")
 )
 
-// unmarkedError is an [ErrIncomplete] of a ledger that may be complete, but whose mark is missing.
+// unmarkedError is an [ErrIncomplete] for a ledger that may be complete, but whose mark is missing.
 type unmarkedError struct{ error }
 
 func (*unmarkedError) Is(target error) bool { return target == ErrIncomplete }
 
 // logMark is how far a ledger has come.
 type logMark struct {
-	ID     string    `json:"id"`               // as the database has it
+	ID     string    `json:"id"`               // the value by which the database names the mark
 	Number int64     `json:"number"`           // counts marks
-	Call   int64     `json:"call"`             // the last one that was committed
+	Call   int64     `json:"call"`             // the last call that was committed
 	Salts  string    `json:"salts"`            // of the log, hexadecimal
-	Frames int64     `json:"frames"`           // of that log
-	Sum    checksum  `json:"sum"`              // of all of them
+	Frames int64     `json:"frames"`           // how many frames of that log
+	Sum    checksum  `json:"sum"`              // the checksum of these frames
 	At     time.Time `json:"at"`               // when it was written, by the wall clock; nothing depends on it
 	Failed string    `json:"failed,omitempty"` // why nothing was written after it
-	Boot   string    `json:"boot,omitempty"`   // which start of the machine that was in
+	Boot   string    `json:"boot,omitempty"`   // during which run of the machine the write failed, as bootID
 }
 
-// bytes is the mark as it stands in the file: a line that a human can read, and zeros.
+// bytes returns the mark as it stands in the file: a line that a human can read, and zeros.
 func (m *logMark) bytes() ([]byte, error) {
 	line, err := json.Marshal(m)
 	if err != nil {
@@ -80,7 +80,7 @@ func (m *logMark) bytes() ([]byte, error) {
 	return append(line, make([]byte, markSize-len(line))...), nil
 }
 
-// readMark returns the latest mark in a file, nil if there is none.
+// readMark returns the latest mark in the file beside the database path, or nil if there is none.
 func readMark(path string) (latest *logMark, err error) {
 	f, err := OpenOwn(path+markSuffix, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -115,7 +115,8 @@ type marker struct {
 	last logMark
 }
 
-// openMark opens a file for writing marks, and makes it if it is missing. It is a seam for faults, as fileLayer is.
+// openMark opens a file for writing marks, and makes it if it is missing. Tests replace it to inject faults, as they do
+// with fileLayer.
 var openMark = func(path string) (plainFile, error) {
 	f, err := CreateOwn(path)
 	if errors.Is(err, fs.ErrExist) {
@@ -127,7 +128,7 @@ var openMark = func(path string) (plainFile, error) {
 	return f, err
 }
 
-// beginMarks writes the first mark of a ledger that is going to be served, which has come to the given call.
+// beginMarks writes the first mark of a ledger that is going to be served. call is the ledger's last call.
 func beginMarks(path, id string, call int64) (m *marker, err error) {
 	last, err := readMark(path)
 	if err != nil {
@@ -150,7 +151,8 @@ func beginMarks(path, id string, call int64) (m *marker, err error) {
 	return m, nil
 }
 
-// write writes how far the ledger has come: to the call, and to what the log's index counts. Both are on disk.
+// write writes a mark: the ledger has come up to the given call, and up to the last frame that the log's index counts.
+// Both must be on disk.
 func (m *marker) write(call int64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -173,8 +175,9 @@ func (m *marker) put(next *logMark) error {
 	return err
 }
 
-// keep has the mark's file be the one that is written to, and hold what was written last. If it does not it is written
-// anew, and if something else has its name that is an error.
+// keep checks that the file with the mark's name is the one that marks are written to, and that it holds the last mark.
+// If not, keep opens or makes the file again, writes the mark anew and returns true. It fails if the name is that of
+// something else than a file of the ledger's.
 func (m *marker) keep() (again bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -207,23 +210,24 @@ func (m *marker) keep() (again bool, err error) {
 	return true, errors.Join(err, before.Close())
 }
 
-// fail notes that a write has failed, for those who would read what may be in memory only. So it need not be on disk.
+// fail notes in the mark that a write has failed, as a warning to readers, who may see what is in memory only. So the
+// note need not be on disk.
 func (m *marker) fail(why error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next := m.last
 	next.Number++
 	next.Failed, next.Boot = strings.ToValidUTF8(fmt.Sprintf("%.100s", why), ""), bootID()
-	_ = m.put(&next) // the disk has failed already
+	_ = m.put(&next) // an error is ignored: the disk has failed already
 }
 
-// bootID names the time since the machine was started, "" where the system does not.
+// bootID names the present run of the machine, from its start on; "" where the system has no such name.
 func bootID() string {
 	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(b))
 }
 
-// serve has the database say that it is served, and the mark that belongs to it, before anything is.
+// serve writes into the database that it is served, and writes the mark that belongs to it, before anything is served.
 func (db *sqliteStore) serve() error {
 	id, err := servedID(db.writer)
 	if err != nil {
@@ -252,12 +256,12 @@ func servedID(c *sqlite3.Conn) (id string, err error) {
 	return id, err
 }
 
-// forgetServing has a database say that it is not served: one that is closed, or a copy.
+// forgetServing removes from a database that it is served. The database is being closed, or is a copy.
 func forgetServing(c *sqlite3.Conn) error {
 	return query(c, "DELETE FROM meta WHERE name = $1", func(*sqlite3.Stmt) error { return nil }, servedValue)
 }
 
-// keepMarks writes marks after commits, no more often than the interval allows, until the store closes or fails.
+// keepMarks writes marks after commits, no more often than markInterval allows, until the store closes or fails.
 func (db *sqliteStore) keepMarks() {
 	defer db.marking.Done()
 	pause := time.NewTimer(0)
@@ -278,7 +282,7 @@ func (db *sqliteStore) keepMarks() {
 			return
 		}
 		if err := db.marks.write(db.lastCall.Load()); err != nil {
-			_ = db.lost(fmt.Errorf("mark: %w", err)) // which the next Update returns
+			_ = db.lost(fmt.Errorf("mark: %w", err)) // the next Update returns the error
 			return
 		}
 		pause.Reset(markInterval)
@@ -293,7 +297,7 @@ func (db *sqliteStore) toMark() {
 	}
 }
 
-// endMarks writes the last mark, or takes it away if the ledger is closed and needs none.
+// endMarks writes the last mark, or removes the mark if the ledger has been closed and needs none.
 func (db *sqliteStore) endMarks(closed bool) error {
 	if db.marks == nil {
 		return nil
@@ -317,7 +321,7 @@ func (db *sqliteStore) endMarks(closed bool) error {
 	return errors.Join(err, db.marks.f.Close())
 }
 
-// complete fails if the ledger has not come as far as it had.
+// complete fails if the snapshot ends before its mark, or if the log or the mark of a ledger that was served is missing.
 func (s *snapshot) complete(c *sqlite3.Conn) error {
 	id, err := servedID(c)
 	if err != nil || id == "" {
@@ -365,7 +369,7 @@ func (s *snapshot) complete(c *sqlite3.Conn) error {
 		if _, err := s.log.ReadAt(b[:], frameAt(m.Frames-1)+16); err != nil {
 			return err
 		}
-		if stored(b[:]) != m.Sum && !s.served { // who serves may have begun the log anew
+		if stored(b[:]) != m.Sum && !s.served { // a server may have begun the log anew
 			return missing("frame %d of %s-wal is not the one that it had", m.Frames, path)
 		}
 	}
@@ -373,7 +377,7 @@ func (s *snapshot) complete(c *sqlite3.Conn) error {
 }
 
 // sure fails if what is read may be in memory only: a write has failed since the machine was started, and nobody has
-// opened the folder since.
+// opened the ledger for writing since.
 func (s *snapshot) sure() error {
 	if s.served || s.mark == nil || s.mark.Failed == "" || s.mark.Boot != bootID() {
 		return nil

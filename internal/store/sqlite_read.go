@@ -18,7 +18,7 @@ import (
 // sqliteReader reads one state of the embedded store, or what a transaction sees.
 type sqliteReader struct {
 	c    *sqlite3.Conn
-	made int64 // the last step of the tables that was made, while they are being made; 0 for all
+	made int64 // the last step of the tables that was made, while steps are being made; 0 for all steps
 }
 
 func (r *sqliteReader) query(sql string, row func(columns) error, args ...any) error {
@@ -81,12 +81,11 @@ func (r *sqliteReader) ClientTokenUsage(row func(workload uint32, clientToken st
 	})
 }
 
-// scannedRows is how many rows are handed on at once.
+// scannedRows is how many rows a scan hands on at once.
 const scannedRows = 512
 
-// rows reads what the index keeps of each row of usage that is found by its key, and that the rest of a statement
-// chooses. What take gets
-// is its own.
+// rows reads what the index keeps of each row of usage that has no ClientToken and that from, the rest of a statement,
+// chooses. take may keep the slices that it gets.
 func (r *sqliteReader) rows(from string, take func([]keyRow) error, args ...any) error {
 	var u Usage
 	var some []keyRow
@@ -105,8 +104,8 @@ func (r *sqliteReader) rows(from string, take func([]keyRow) error, args ...any)
 	return err
 }
 
-// scan reads with as many connections as there are processors, each its part of the rows. take is called by one
-// goroutine at a time.
+// scan reads the rows of usage from a Seq on, as rows does, over as many connections as there are processors, each
+// reading a part. take is called by one goroutine at a time.
 func (db *sqliteStore) scan(from int64, take func([]keyRow) error) error {
 	var last int64
 	err := db.View(context.Background(), func(r *Reader) (err error) {
@@ -159,12 +158,12 @@ func (r *sqliteReader) marks(row func(h metering.Hour, firstSeq int64) error) er
 // scanRows is how many places of usage one transaction of a scan covers; a variable only for tests.
 var scanRows int64 = 1 << 23
 
-// Cursor is the row's Seq.
+// Cursor returns the row's Seq.
 func (db *sqliteStore) Cursor(u *Usage) string { return strconv.FormatInt(u.Seq, 10) }
 
-// FindUsage reads in short transactions, because a long one would keep the write-ahead log from being reused; as rows
-// are only ever appended, what it sees is one state all the same. No row of an hour stands before the hour's mark,
-// which bounds the scan from below.
+// FindUsage reads in short transactions, because a long one would keep the write-ahead log from being reused. It sees
+// one state all the same, because rows are only ever appended. No row of an hour stands before the hour's mark, so the
+// marks say where the scan can begin.
 func (db *sqliteStore) FindUsage(ctx context.Context, f *UsageFilter, after string, row func(*Usage) error) error {
 	first := int64(0)
 	if after != "" {
@@ -191,7 +190,7 @@ func (db *sqliteStore) FindUsage(ctx context.Context, f *UsageFilter, after stri
 	row = until(ctx, row)
 	for first = max(first, marked); err == nil && first <= last; first += scanRows {
 		err = db.View(ctx, func(r *Reader) (err error) {
-			// Rows that were copied from PostgreSQL stand far apart: each of its writers has places of its own.
+			// Rows that were copied from PostgreSQL stand far apart, because each of its writers has its own range of Seqs.
 			if first, err = r.number("SELECT coalesce(min(seq), $1) FROM usage WHERE seq >= $2", last+1, first); err != nil {
 				return err
 			}
@@ -204,7 +203,7 @@ func (db *sqliteStore) FindUsage(ctx context.Context, f *UsageFilter, after stri
 	return err
 }
 
-// where is the filter, for behind $2.
+// where returns the filter's conditions, with parameters that are numbered from $3 on.
 func (f *UsageFilter) where() (sql string, args []any) {
 	if f.FirstHour > math.MinInt32 || f.LastHour < math.MaxInt32 {
 		sql, args = " AND at BETWEEN $3 AND $4", []any{int64(f.FirstHour.Start()), int64(f.LastHour.Start()) + int64(time.Hour/time.Millisecond) - 1}
@@ -262,8 +261,8 @@ func (r *sqliteReader) Calls(row func(c *Call, stored uint32) error, orphan func
 	return errors.Join(err, explain(usage.Err()))
 }
 
-// CallOfRequest looks near the place that belongs to the id's time, which it finds by halving: rows are nearly in the
-// order of these times unless the clock was set. What is not there is looked for in all rows.
+// CallOfRequest looks near the place that belongs to the time in the id. It finds the place by binary search, because
+// rows are nearly in the order of these times unless the clock was set. If the row is not near, it searches all rows.
 func (r *sqliteReader) CallOfRequest(id [16]byte) (*Call, error) {
 	var last int64
 	err := query(r.c, "SELECT coalesce(max(seq), 0) FROM call", func(s *sqlite3.Stmt) error {
@@ -282,7 +281,7 @@ func (r *sqliteReader) CallOfRequest(id [16]byte) (*Call, error) {
 	if err != nil {
 		return nil, err
 	}
-	const most = 1 << 18 // rows, should their times be in no order
+	const most = 1 << 18 // most rows to look at near the place, should times be in no order
 	const between = "WHERE seq BETWEEN $1 AND $2 AND request = $3 LIMIT 1"
 	call, err := (&Reader{r}).findCall(between, first, min(after, first+most), id[:])
 	if call == nil && err == nil {
@@ -291,7 +290,8 @@ func (r *sqliteReader) CallOfRequest(id [16]byte) (*Call, error) {
 	return call, err
 }
 
-// firstCallFrom returns the place of a row whose request id is of the time or later while the one before is not.
+// firstCallFrom returns the place of a row whose request id is of the time millis or later, while the id of the row
+// before is earlier.
 func (r *sqliteReader) firstCallFrom(millis, last int64) (int64, error) {
 	s, _, err := r.c.Prepare("SELECT request FROM call WHERE seq >= ? ORDER BY seq LIMIT 1")
 	if err != nil {
@@ -307,7 +307,7 @@ func (r *sqliteReader) firstCallFrom(millis, last int64) (int64, error) {
 	})
 }
 
-// Check has SQLite check every page and index, and checks numbers and the marks of hours.
+// Check makes SQLite check every page and index, and itself checks numbers and the marks of hours.
 func (r *sqliteReader) Check(problem func(format string, args ...any)) error {
 	err := query(r.c, "PRAGMA integrity_check(1)", func(s *sqlite3.Stmt) error {
 		if text := s.ColumnText(0); text != "ok" {
@@ -324,7 +324,7 @@ func (r *sqliteReader) Check(problem func(format string, args ...any)) error {
 	return r.checkMarks(problem)
 }
 
-// checkMarks compares the marks of hours with where their rows are.
+// checkMarks compares the mark of each hour with the places of the hour's rows.
 func (r *sqliteReader) checkMarks(problem func(format string, args ...any)) error {
 	firsts := map[metering.Hour]int64{}
 	err := query(r.c, "SELECT at, seq FROM usage ORDER BY seq", func(s *sqlite3.Stmt) error {
@@ -354,7 +354,7 @@ func (r *sqliteReader) checkMarks(problem func(format string, args ...any)) erro
 	return err
 }
 
-// checkNumbers finds numbers that their columns must not hold, and that would be cut off.
+// checkNumbers finds numbers outside the range of their columns, which would be cut off in reading.
 func (r *sqliteReader) checkNumbers(problem func(format string, args ...any)) error {
 	type column struct {
 		name, sql         string // sql is the name if it is empty

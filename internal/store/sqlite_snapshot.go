@@ -17,17 +17,18 @@ import (
 	"github.com/ncruces/go-sqlite3/vfs"
 )
 
-// Who only reads a folder changes nothing in it. SQLite cannot do that: it makes a log and an index where there are
-// none, brings the index up to date, and may delete them. So SQLite is shown a database that does not change: the pages
-// of the database's file, and instead of those that have a later content in the log, that content.
+// Reading a folder must change nothing in it. SQLite cannot read like that: it makes a log and an index where there are
+// none, brings the index up to date, and may delete both. So SQLite is shown a snapshot, a database that does not
+// change: each page has its latest content in the log or, if the log does not hold the page, in the database's file.
 //
-// It stays what it is because nobody copies pages of the log into the database meanwhile. For that a reader has a lock on
-// the folder, which checkpoints need alone; servers of versions before are kept from it with SQLite's own locks. The
-// log goes on to grow behind what is read. It may begin anew only if all of it is in the database already, and then the
-// salts of its frames say so.
+// The snapshot does not change because nobody copies pages of the log into the database meanwhile. A reader holds a
+// shared lock on the folder, and a checkpoint needs that lock exclusively; SQLite's own locks keep out servers of
+// earlier versions. The log may grow behind the frames that are read. It may begin anew only if the database holds all
+// of it already, and then the salts of its frames show that.
 
-// SQLite's locks, as bytes of the index and of the database: who has the first keeps pages of the log from being copied,
-// who has one of the others keeps the log from being copied and deleted when its last user closes it.
+// SQLite's locks, as offsets of bytes. readLock, in the index, keeps pages of the log from being copied. A lock on any
+// of the sharedLocks bytes from sharedLock on, in the database, keeps the log from being copied and deleted when its
+// last user closes it.
 const (
 	readLock    = 123
 	sharedLock  = 0x40000002
@@ -36,19 +37,19 @@ const (
 
 // snapshot is one state of a folder that is read.
 type snapshot struct {
-	name    string // by which SQLite opens it
+	name    string // the name by which SQLite opens the snapshot
 	path    string // of the database
 	folder  *os.File
 	db, log *os.File // log is nil if there is none
 	index   *os.File // nil if nobody serves
-	served  bool     // by another process, or by this one
-	mark    *logMark // how far it had come; nil if there is none
+	served  bool     // another process or this one serves the folder
+	mark    *logMark // how far the ledger had come; nil if there is no mark
 	state   logState
-	counted logIndex // what the log's index says of it
+	counted logIndex // what the log's index says of the log
 	logSize int64
 	sums    bool   // pages have checksums
-	frame   []byte // the last one that was read
-	damaged *error // where not nil, what is missing or damaged at the end is put here, rather than failing for it
+	frame   []byte // the last frame of the log that was read
+	damaged *error // if not nil, what is missing or damaged at the end is noted here instead of failing
 }
 
 var (
@@ -61,8 +62,8 @@ var (
 	})
 )
 
-// takeSnapshot reads what is in a folder, and fails if that is not whole.
-// served reports whether another process may write there. If damaged is not nil a log that is not whole is no failure.
+// takeSnapshot takes a snapshot of a folder, and fails if the ledger in it is not whole. served reports whether another
+// process may write there. If damaged is not nil, damage or loss at the end is noted there and is no failure.
 func takeSnapshot(dir string, served func(dir string) bool, damaged *error) (_ *snapshot, err error) {
 	s := &snapshot{damaged: damaged, name: fmt.Sprint("snapshot-", snapshotCount.Add(1)), path: filepath.Join(dir, file), frame: make([]byte, frameHeader+pageSize)}
 	defer func() {
@@ -103,7 +104,8 @@ func takeSnapshot(dir string, served func(dir string) bool, damaged *error) (_ *
 		return nil, fmt.Errorf("the database is damaged: %s does not begin as a ledger's database does: it was zeroed or overwritten, or is another file; nothing was changed: keep a copy of the folder, and restore a backup", s.path)
 	}
 	s.sums = header[20] == pageSize-pageEnd
-	// A database that was cut short has no checksum that tells. While the log holds pages it may have any length.
+	// No checksum shows that a database was cut short, so its length is checked. While the log holds pages, the file may
+	// have any length.
 	if s.state.frames == 0 {
 		info, err := s.db.Stat()
 		if err != nil {
@@ -117,7 +119,7 @@ func takeSnapshot(dir string, served func(dir string) bool, damaged *error) (_ *
 	return s, nil
 }
 
-// checkFiles fails if SQLite would delete the log, or would write to the database what it does not belong to.
+// checkFiles fails if SQLite would delete the log, or would copy into the database a journal that is not meterd's.
 func (s *snapshot) checkFiles() error {
 	info, err := s.db.Stat()
 	if err != nil {
@@ -132,8 +134,8 @@ func (s *snapshot) checkFiles() error {
 	return nil
 }
 
-// read reads the log. It is to be done again if somebody begins to serve the folder, or the log begins anew. A server
-// that is starting may not have made the log's index yet.
+// read reads the log. again reports whether read must be called again, because a server has come or the log has begun
+// anew meanwhile. A server that is starting may not have made the log's index yet.
 func (s *snapshot) read(dir string, starting bool, served func(dir string) bool) (again bool, err error) {
 	if s.log != nil {
 		s.log.Close()
@@ -143,11 +145,11 @@ func (s *snapshot) read(dir string, starting bool, served func(dir string) bool)
 		if s.index, err = OpenOwn(s.path+"-shm", os.O_RDONLY); err == nil {
 			err = lockShared(s.index, readLock, 1)
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // else it is being opened, or closed
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the file is missing while a server opens or closes the ledger
 			return false, err
 		}
 	}
-	if s.mark, err = readMark(s.path); err != nil { // before the log, which goes on
+	if s.mark, err = readMark(s.path); err != nil { // before the log, which may grow meanwhile
 		return false, err
 	}
 	index := readLogIndex(s.path)
@@ -172,7 +174,7 @@ func (s *snapshot) read(dir string, starting bool, served func(dir string) bool)
 	return s.served || served(dir), err
 }
 
-// isServed reports whether a process has the folder's lock. Without the lock's file nobody has.
+// isServed reports whether a process holds the folder's lock. Nobody holds it if its file does not exist.
 func isServed(dir string) bool {
 	f, err := OpenOwn(filepath.Join(dir, lockFile), os.O_RDONLY)
 	if err != nil {
@@ -182,8 +184,8 @@ func isServed(dir string) bool {
 	return lock(f, tryShared) != nil
 }
 
-// lockFolder opens a folder, and locks it for reading; who copies pages of the log has the lock alone. It is another one
-// than that of the lock's file, for a file would have to be made.
+// lockFolder opens a folder, and locks it for reading; a process that copies pages of the log holds the lock
+// exclusively. The lock is on the folder itself, because a lock file would have to be made first.
 func lockFolder(dir string) (*os.File, error) {
 	d, err := openToLock(dir)
 	if err != nil {
@@ -205,12 +207,12 @@ func (s *snapshot) Close() {
 	}
 }
 
-// open returns a connection that sees the snapshot.
+// open returns a connection that reads the snapshot.
 func (s *snapshot) open() (*sqlite3.Conn, error) {
 	return sqlite3.OpenFlags("file:"+s.name+"?vfs="+snapshotLayer(), sqlite3.OPEN_READONLY|sqlite3.OPEN_URI)
 }
 
-// sync makes what was read durable, for nobody is to be told of what only memory holds.
+// sync makes what was read durable, because nobody must be told of records that only memory holds.
 func (s *snapshot) sync() error {
 	for _, f := range []*os.File{s.log, s.db} {
 		if f != nil {
@@ -222,7 +224,7 @@ func (s *snapshot) sync() error {
 	return nil
 }
 
-// ReadAt reads bytes of the database as the log has them.
+// ReadAt reads bytes of the database, from the log where it holds their pages.
 func (s *snapshot) ReadAt(b []byte, off int64) (n int, err error) {
 	for n < len(b) {
 		page, at := (off+int64(n))/pageSize, (off+int64(n))%pageSize
@@ -243,14 +245,14 @@ func (s *snapshot) ReadAt(b []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// logged returns a page as the log has it, with its checksum, or nil if it is to be read in the database.
+// logged returns a page from the log, with its checksum, or nil if the page is to be read from the database.
 func (s *snapshot) logged(page uint32) ([]byte, error) {
 	n, ok := s.state.latest[page]
 	if !ok {
 		return nil, nil
 	}
 	content := s.frame[frameHeader:]
-	// The header last: who writes over the frame writes it first.
+	// The header is read last, because a writer that writes over the frame writes the header first.
 	for _, part := range []struct {
 		b  []byte
 		at int64
@@ -262,7 +264,7 @@ func (s *snapshot) logged(page uint32) ([]byte, error) {
 		}
 	}
 	if [8]byte(s.frame[8:]) != s.state.salts || binary.BigEndian.Uint32(s.frame) != page {
-		return nil, nil // the log has begun anew, so the database has it all
+		return nil, nil // the log has begun anew, so the database holds all of the old one
 	}
 	if s.sums {
 		sum := checksum{}.add(content[:pageEnd])

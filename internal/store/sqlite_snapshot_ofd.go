@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockShared takes a lock of SQLite's that servers of versions before this one honour. It is released with the file.
+// lockShared takes one of SQLite's locks, which servers of earlier versions honour. It is released when the file is
+// closed.
 func lockShared(f *os.File, start, n int64) error {
 	for {
 		lock := unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart, Start: start, Len: n}

@@ -4,5 +4,5 @@ package store
 
 import "os"
 
-// lockShared does nothing, for no version before this one ran here.
+// lockShared does nothing, because no earlier version ran on these systems.
 func lockShared(*os.File, int64, int64) error { return nil }

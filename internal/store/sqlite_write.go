@@ -9,23 +9,23 @@ import (
 	"github.com/ncruces/go-sqlite3"
 )
 
-// sqliteTx is the transaction of the one writer. Its statements are prepared once.
+// sqliteTx is the transaction of the only writer. Its statements are prepared once.
 type sqliteTx struct {
 	c                       *sqlite3.Conn
 	index                   *index
-	sandbox                 bool // its clock may go back to where ClientTokens count
-	claimed                 bool // the index holds what is not committed
+	sandbox                 bool // the ledger's clock may be set back to where old ClientTokens are needed
+	claimed                 bool // the index holds keys or tokens that are not committed
 	last                    *Call
-	lastCall                Call // what last points to
-	durable                 Call // the last one that is committed
+	lastCall                Call // what last points to, unless last is nil
+	durable                 Call // the last call that is committed
 	begin, commit, rollback *sqlite3.Stmt
 	usage, call, hour, late *sqlite3.Stmt
-	next                    [len(nextRows)]*sqlite3.Stmt // as many rows without token and allocations, behind the last one
+	next                    [len(nextRows)]*sqlite3.Stmt // each inserts as many rows as nextRows says, behind the last row, without token and allocations
 	token, registration     *sqlite3.Stmt
-	waiting                 []*Usage                 // rows of which each one's Seq follows the last one's
+	waiting                 []*Usage                 // rows to be inserted; the Seq of each is one more than that of the row before
 	found                   []*ClientToken           // the answer of ClientTokens
-	statements              map[string]*sqlite3.Stmt // of the catalogue, by their text
-	told                    bool                     // the statement of call has texts that say who called, or none yet
+	statements              map[string]*sqlite3.Stmt // the catalogue's statements by their text
+	told                    bool                     // the call statement's parameters for source, agent and session are not bound to empty texts
 }
 
 func (tx *sqliteTx) prepare(c *sqlite3.Conn) error {
@@ -63,14 +63,14 @@ func (tx *sqliteTx) prepare(c *sqlite3.Conn) error {
 	return nil
 }
 
-// nextRows are the numbers of rows that statements write which leave seq out: SQLite numbers each row by one more than
-// the last one, as it should be for the records of a call that follow each other. That costs half of writing the rows one
-// by one with their numbers.
+// nextRows lists how many rows each of the statements inserts that leave seq out. SQLite numbers each of their rows one
+// higher than the row before, which is right for consecutive records of a call. That costs half as much as inserting the
+// rows one by one with their numbers.
 var nextRows = [...]int{metering.MaxUsageRecords - 1, 8, 1}
 
 const insertUsage = "INSERT INTO usage (seq, at, product, buyer, holder, dimension_region_form, quantity, client_token, allocations) VALUES "
 
-// exec runs a statement that is kept prepared.
+// exec runs a statement, which it prepares once and keeps.
 func (tx *sqliteTx) exec(sql string, args ...any) error {
 	s := tx.statements[sql]
 	if s == nil {
@@ -96,7 +96,8 @@ func (tx *sqliteTx) revise(known int64) error {
 	return nil
 }
 
-// Window also deletes the ClientTokens that nobody can ask for any more.
+// Window also deletes from the tables what passed hours leave: rows of table late, and ClientTokens that nobody can ask
+// for any more.
 func (tx *sqliteTx) Window(w Window) error {
 	x := tx.index
 	if !x.loaded || w.First < x.window.First {
@@ -130,11 +131,11 @@ func (tx *sqliteTx) Ask(claims []Claim) error {
 	return tx.mending(func() error { return tx.index.ask(claims) })
 }
 
-// mending runs f, which asks the index, until no file of the index is found to be damaged. What f has claimed is not in
-// the tables yet, so it is forgotten with the rest when the index is read from them.
+// mending runs f, which uses the index, until f finds no damaged file of the index. When a file is damaged, the index is
+// read again from the tables, which do not hold what f has claimed: so those claims are forgotten.
 func (tx *sqliteTx) mending(f func() error) error {
 	err := f()
-	for damaged := (*damagedFile)(nil); errors.As(err, &damaged); { // as many as there are
+	for damaged := (*damagedFile)(nil); errors.As(err, &damaged); { // as many times as there are damaged files
 		if err = tx.index.mend(&sqliteReader{c: tx.c}, damaged); err == nil {
 			err = f()
 		}
@@ -169,9 +170,9 @@ func (tx *sqliteTx) Claim(claims []Claim) error {
 	return tx.flush()
 }
 
-// listLate enters into table late which rows are of hours whose keys are in a file already: the file does not have their
-// keys, so a start must read these rows. What is entered is a range for each call and hour, from the first claim to the
-// last one. Claims in a range that are not stored do no harm; a range in which none is stored is left out.
+// listLate enters into table late the rows of hours whose keys are in a file already: the file lacks the keys of these
+// rows, so the next start must read the rows. It enters one range for each call and hour, from the first claim to the
+// last. Claims in a range that are not stored do no harm; a range in which none is stored is left out.
 func (tx *sqliteTx) listLate(claims []Claim) error {
 	for i := 0; i < len(claims); {
 		first := &claims[i]
@@ -193,7 +194,7 @@ func (tx *sqliteTx) listLate(claims []Claim) error {
 	return nil
 }
 
-// append writes a row, with the next ones if it is a plain one.
+// append writes a row. A row without token and allocations waits, to be written together with the ones that follow it.
 func (tx *sqliteTx) append(u *Usage) error {
 	plain := u.ClientToken == "" && u.Allocations == nil
 	if n := len(tx.waiting); n > 0 && !(plain && u.Seq == tx.waiting[n-1].Seq+1) {
@@ -208,7 +209,7 @@ func (tx *sqliteTx) append(u *Usage) error {
 	return nil
 }
 
-// flush writes the rows that wait for others.
+// flush writes the rows that wait.
 func (tx *sqliteTx) flush() error {
 	if len(tx.waiting) == 0 {
 		return nil
@@ -260,7 +261,7 @@ func usageNumbersOf(u *Usage) [usageNumbers]int64 {
 		int64(k.Dimension)<<16 | int64(k.Region)<<8 | int64(u.Form), int64(u.Quantity)}
 }
 
-// bindNumbers binds numbers behind the first parameters.
+// bindNumbers binds numbers to the parameters behind the first ones.
 func bindNumbers(s *sqlite3.Stmt, first int, numbers []int64) error {
 	for i, v := range numbers {
 		if err := s.BindInt64(first+i+1, v); err != nil {
@@ -296,7 +297,7 @@ func (tx *sqliteTx) AppendCall(c *Call) error {
 	tx.lastCall = Call{Seq: c.Seq, At: c.At, Request: c.Request}
 	tx.last = &tx.lastCall
 	told := c.Source != "" || c.Agent != "" || c.Session != ""
-	if told || tx.told { // most calls say nothing of who made them, like the one before: then the parameters are as they should be
+	if told || tx.told { // most calls have none of these texts, like the call before; then the parameters are bound to empty texts already
 		if err := errors.Join(s.BindText(8, c.Source), s.BindText(14, c.Agent), s.BindText(15, c.Session)); err != nil {
 			return err
 		}
