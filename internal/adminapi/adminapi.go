@@ -1,6 +1,6 @@
-// Package adminapi declares the verbs of the admin API, each with the shapes that it takes and answers, and has a client.
-// They are the contract: the server and its OpenAPI document, the meterd admin commands, marketplace files and other
-// programs all use them.
+// Package adminapi declares the verbs of the admin API, each with the shapes of its request and answer, and has a
+// client. The verbs are the contract: the server and its OpenAPI document, the meterd admin commands, marketplace files
+// and other programs all use them.
 //
 // Accounts are named by their 12 digits, products by their product code, agreements by their agreement id. Times
 // are RFC 3339, UTC. Identifiers that AWS would make up (product codes and ids, agreement ids, licence ARNs,

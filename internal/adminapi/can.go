@@ -3,8 +3,8 @@ package adminapi
 // Can asks how the service decides when a user or role takes an action.
 var Can = verb[Question, Verdict]("GET", "/v1/can", 200, "Tell whether a user or role may take an action, and if not, why")
 
-// Question is whether a user or role may take an action. What conditions are judged by, and is not given here, is taken
-// as not known; the time is that of the ledger.
+// Question asks whether a user or role may take an action. Values that conditions are judged by count as not known
+// unless they are given here; the time is that of the ledger clock.
 type Question struct {
 	AccountID string `query:"account_id" required:"true" doc:"12 digits"`
 	Principal string `query:"principal" required:"true" doc:"name of a user or role; user/NAME or role/NAME where there are both"`

@@ -15,12 +15,13 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// MaxItem is the longest item of a marketplace file, such as a buyer with its agreements, in bytes: an item is held as
-// a whole while it is read, many times its length. A YAML file of that length is held as a whole too; in a longer one
-// the lists must be written line by line, and aliases name anchors of their own item only.
+// MaxItem is the length in bytes of the longest item that a marketplace file may have, such as a buyer with its
+// agreements. An item is held in memory as a whole while it is read, which takes many times its length. A YAML file up
+// to that length is held as a whole too; in a longer one the lists must be written line by line, and aliases can name
+// only anchors of their own item.
 const MaxItem = 1 << 20
 
-// Form is how a marketplace file is written. Its value is the media type.
+// Form is the form in which a marketplace file is written. Its value is the media type.
 type Form string
 
 // The forms of a marketplace file.
@@ -29,13 +30,13 @@ const (
 	YAML Form = "application/yaml"
 )
 
-// Source is a marketplace that is gone through list by list, as often as is wanted: a [*Marketplace] in memory, or a
+// Source is a marketplace that can be read list by list, any number of times: a [*Marketplace] in memory, or a
 // [*Loaded].
 type Source interface {
-	// Each calls f with each item of a list, such as "sellers", and its index, until f returns false. The item is a
-	// pointer to its shape, such as *Seller. Of an item that could not be read it has what could be understood.
+	// Each calls f with each item of a list, such as "sellers", and the item's index, until f returns false. The item is
+	// a pointer to its shape, such as *Seller. An item with faults has only the members that could be understood.
 	Each(list string, f func(index int, item any) bool)
-	// Size is how many buyers there are, and agreements, those with their buyers included.
+	// Size returns how many buyers and agreements there are. Agreements that are written with their buyers count too.
 	Size() (buyers, agreements int)
 }
 
@@ -60,8 +61,8 @@ func (m *Marketplace) Size() (buyers, agreements int) {
 	return len(m.Buyers), agreements
 }
 
-// Loaded is a marketplace file that has been read: its text, and where its lists are. Items are read from the text each
-// time that they are gone through, one at a time, so a large file takes little more memory than its length.
+// Loaded is a marketplace file that has been checked: its text, and where its lists are. Each reads the items anew from
+// the text, one at a time, so a large file takes little more memory than its length.
 type Loaded struct {
 	form               Form
 	text               []byte
@@ -69,29 +70,29 @@ type Loaded struct {
 	buyers, agreements int
 }
 
-// span is where the items of a list are in the text: after the opening bracket, or in lines that begin with hyphens.
-// In YAML that was read as a whole it is a node of the tree.
+// span is where the items of a list are in the text: after the opening bracket, or in lines that begin with hyphens. For
+// YAML that was read as a whole, node is the list's node in the tree.
 type span struct {
 	from, to int
 	at       position // of the list itself
-	line     int      // of from, in YAML
-	indent   int      // of the hyphens
+	line     int      // the line that from is in, in YAML
+	indent   int      // the indentation of the hyphens, in YAML
 	open     bool
 	node     *yaml.Node
-	base     int // lines before the tree
+	base     int // how many lines are before the tree
 	aliased  bool
 }
 
-// Load reads a marketplace file in the given form, of length bytes if that is known, and returns what is wrong with it:
-// [MaxFaults] at most, in the order of their lines. What could not be read is left out of the file, which can be gone
-// through all the same. An error is one of the reader's.
+// Load reads a marketplace file in the given form, of length bytes if that is known. It returns at most [MaxFaults]
+// faults of the file, in the order of their lines. A file with faults can be read all the same, without the parts that
+// could not be understood. An error is one of the reader r.
 func Load(form Form, r io.Reader, length int64) (*Loaded, Faults, error) {
 	f := &Loaded{form: form, lists: map[string]span{}}
 	text := bytes.NewBuffer(make([]byte, 0, min(max(length, 0), 64<<20)+bytes.MinRead))
 	if _, err := text.ReadFrom(r); err != nil {
 		return nil, nil, err
 	}
-	f.text = bytes.TrimPrefix(text.Bytes(), []byte("\xef\xbb\xbf")) // a mark of the byte order
+	f.text = bytes.TrimPrefix(text.Bytes(), []byte("\xef\xbb\xbf")) // the byte order mark
 	in := newReading()
 	if form == JSON {
 		f.splitJSON(in)
@@ -103,7 +104,7 @@ func Load(form Form, r io.Reader, length int64) (*Loaded, Faults, error) {
 	return f, in.faults, nil
 }
 
-// look goes through all lists, for what is wrong with them and how much there is.
+// look reads all lists, to find their faults and to count their buyers and agreements.
 func (f *Loaded) look(in *reading) {
 	for list := range f.in() {
 		f.read(list, in, func(_ int, item any) bool {
@@ -119,7 +120,7 @@ func (f *Loaded) look(in *reading) {
 	}
 }
 
-// in returns the lists of the file, in the order in which they stand there.
+// in returns the lists of the file, in the order in which they stand in it.
 func (f *Loaded) in() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		names := make([]string, 0, len(f.lists))
@@ -138,15 +139,15 @@ func (f *Loaded) in() iter.Seq[string] {
 // Each goes through a list of the file: see [Source].
 func (f *Loaded) Each(list string, each func(index int, item any) bool) {
 	if _, ok := f.lists[list]; ok {
-		f.read(list, newReading(), each) // what is wrong was told by Load
+		f.read(list, newReading(), each) // the new reading's faults are dropped: Load has returned them
 	}
 }
 
 // Size counts what an import makes room for: see [Source].
 func (f *Loaded) Size() (buyers, agreements int) { return f.buyers, f.agreements }
 
-// Locate fills in the lines of the faults that were found in the file's marketplace, and sorts the faults by them. A
-// value that the file leaves out has the line of what it is missing in.
+// Locate fills in the lines of faults that were found in the file's marketplace, and sorts the faults by line. If a
+// value is missing in the file, its fault gets the line of the object in which it is missing.
 func (f *Loaded) Locate(faults Faults) {
 	in := newReading()
 	in.wanted = map[string][]*Fault{}
@@ -187,8 +188,8 @@ type itemReader struct {
 	each func(int, any) bool
 }
 
-// item has an item read, and reports whether more are wanted. It is given to who goes through the list if given says so
-// then.
+// item calls read for an item, and reports whether the caller of Each wants more items. The item is passed to that
+// caller unless given, called after read, returns false.
 func (r *itemReader) item(i int, read func(v reflect.Value), given func() bool) bool {
 	v := reflect.New(r.t)
 	r.enter("", i)
@@ -197,8 +198,8 @@ func (r *itemReader) item(i int, read func(v reflect.Value), given func() bool) 
 	return !given() || r.each(i, v.Interface())
 }
 
-// Gives reports whether an item of a marketplace, as [Source] gives it, has a value in a place in it, such as
-// agreements[0].product_code: no empty text, nothing that was left out.
+// Gives reports whether an item of a marketplace, as [Source] gives it, has a value in the given place, such as
+// agreements[0].product_code. An empty text is no value, nor is what was left out.
 func Gives(item any, place string) bool {
 	v := reflect.ValueOf(item).Elem()
 	for _, step := range strings.FieldsFunc(place, func(c rune) bool { return c == '.' || c == '[' || c == ']' }) {
@@ -222,7 +223,7 @@ func Gives(item any, place string) bool {
 	return !v.IsZero()
 }
 
-// errStop says that a value cannot be read any further, which has been told.
+// errStop says that a value cannot be read any further. The fault has been noted.
 var errStop = errors.New("the rest of the value is not read")
 
 // position is a place in the text: line and column count from 1, a column of 0 is not known.
@@ -232,7 +233,7 @@ type position struct{ line, column int }
 type reading struct {
 	faults  Faults
 	path    []segment
-	wanted  map[string][]*Fault       // :: place → faults whose lines are looked for
+	wanted  map[string][]*Fault       // :: place → faults whose lines are to be found
 	members map[reflect.Type][]string // :: shape → names of its members, in the order of its fields
 }
 
@@ -263,7 +264,7 @@ func (r *reading) place() string {
 	return string(b)
 }
 
-// found takes note of where the value is that is being read.
+// found notes where the value is that is being read.
 func (r *reading) found(at position) {
 	if r.wanted == nil {
 		return
@@ -273,21 +274,21 @@ func (r *reading) found(at position) {
 	}
 }
 
-// fault takes note of something wrong with the value that is being read.
+// fault notes a fault of the value that is being read.
 func (r *reading) fault(at position, format string, args ...any) {
 	if len(r.faults) < MaxFaults {
 		r.faults = append(r.faults, Fault{Line: at.line, Column: at.column, Place: r.place(), Detail: fmt.Sprintf(format, args...)})
 	}
 }
 
-// stop is fault for what does not let the reading of the value go on.
+// stop notes a fault after which the value cannot be read any further.
 func (r *reading) stop(at position, format string, args ...any) error {
 	r.fault(at, format, args...)
 	return errStop
 }
 
-// end is fault for what does not let the reading of the file go on: its place is the marketplace itself, as anything
-// may be missing.
+// end notes a fault after which the file cannot be read any further. Its place is the marketplace itself, because
+// anything may be missing.
 func (r *reading) end(at position, format string, args ...any) {
 	path := r.path
 	r.path = nil
@@ -295,8 +296,8 @@ func (r *reading) end(at position, format string, args ...any) {
 	r.path = path
 }
 
-// member returns the index of the field that has the name, or notes the fault and returns -1. seen has the lines of
-// the fields that were there before, and gets this one's.
+// member returns the index of the field that has the name, or notes a fault and returns -1. seen has the lines of the
+// fields that were read before; member adds the line of this one.
 func (r *reading) member(at position, name string, t reflect.Type, seen []int) int {
 	names := r.members[t]
 	if names == nil {
@@ -332,7 +333,7 @@ var (
 	zeroTime   = "2026-11-23T14:00:00Z"
 )
 
-// kindOf words what a value of the type must be.
+// kindOf says in words what a value of the type must be.
 func kindOf(t reflect.Type) string {
 	switch {
 	case t == typeOfTime:

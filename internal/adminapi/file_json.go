@@ -18,7 +18,7 @@ const (
 	tooLong  = "the item is longer than 1 MiB: write what is in it into lists of the marketplace's own, such as agreements with buyer_account_id"
 )
 
-// splitJSON finds the lists of a file, without a look at what is in them.
+// splitJSON finds the lists of a file, without reading their items.
 func (f *Loaded) splitJSON(in *reading) {
 	s := newScanner(f.text, 0)
 	if s.next(); !s.is('{') {
@@ -62,8 +62,8 @@ func (f *Loaded) splitJSON(in *reading) {
 	}
 }
 
-// splitMember takes note of where the list is that a member of the marketplace has, and reports whether what follows
-// the member can be read. Values other than lists are read at once.
+// splitMember notes where the list of a member of the marketplace is, and reports whether the text after the member can
+// be read. It reads values other than lists at once.
 func (f *Loaded) splitMember(in *reading, s *scanner, seen []int) bool {
 	key := newJSONReader(in, s, len(f.text))
 	key.ends = true
@@ -99,7 +99,7 @@ func (f *Loaded) splitMember(in *reading, s *scanner, seen []int) bool {
 	return err == nil && s.skip()
 }
 
-// readJSON reads the items of a list. One that is not JSON is left empty, and the list read on behind it.
+// readJSON reads the items of a list. An item that is not JSON is left empty, and reading goes on after it.
 func (f *Loaded) readJSON(list span, items itemReader) {
 	s := newScanner(f.text[:list.to], list.from)
 	s.line = list.at.line - 1
@@ -120,7 +120,7 @@ func (f *Loaded) readJSON(list span, items itemReader) {
 				items.fault(s.position(r.base), tooLong)
 				return
 			}
-			r.text = r.text[:min(max(s.at, s.torn)+1, len(s.text))] // one more, for what goes on as it may not
+			r.text = r.text[:min(max(s.at, s.torn)+1, len(s.text))] // one byte more, to notice a value that wrongly goes on
 			var t json.Token
 			if t, err = r.token(); err == nil {
 				err = r.value(t, v, true)
@@ -143,22 +143,22 @@ func (f *Loaded) readJSON(list span, items itemReader) {
 	}
 }
 
-// scanner finds where values of JSON end, whether they are right or not.
+// scanner finds where values of JSON end, also those that are not valid JSON.
 type scanner struct {
 	text []byte
 	at   int
-	torn int // where the line ends that should have closed the last text that was skipped, if it did not
+	torn int // if the last text that was skipped is not closed in its line, the end of that line
 
-	counted int // up to where line and start have been counted
-	line    int // lines that ended before it
-	start   int // of the line that it is in
+	counted int // the offset for which line and start hold
+	line    int // how many lines end before counted
+	start   int // the start of the line that counted is in
 }
 
 func newScanner(text []byte, at int) *scanner {
 	return &scanner{text: text, at: at, counted: at, start: bytes.LastIndexByte(text[:at], '\n') + 1}
 }
 
-// position returns where an offset is.
+// position returns the line and column of an offset.
 func (s *scanner) position(offset int) position {
 	if offset < s.counted {
 		s.line -= bytes.Count(s.text[offset:s.counted], []byte("\n"))
@@ -171,7 +171,7 @@ func (s *scanner) position(offset int) position {
 	return position{s.line + 1, offset - s.start + 1}
 }
 
-// next goes on to what is no white space.
+// next skips white space.
 func (s *scanner) next() {
 	for s.at < len(s.text) && strings.IndexByte(" \t\r\n", s.text[s.at]) >= 0 {
 		s.at++
@@ -180,7 +180,7 @@ func (s *scanner) next() {
 
 func (s *scanner) is(c byte) bool { return s.at < len(s.text) && s.text[s.at] == c }
 
-// stray tells of a character that cannot be here.
+// stray notes a fault: a character that cannot be where the scanner is.
 func (s *scanner) stray(in *reading, where string) {
 	if s.at == len(s.text) {
 		in.end(s.position(s.at), tooEarly)
@@ -189,8 +189,8 @@ func (s *scanner) stray(in *reading, where string) {
 	in.end(s.position(s.at), "this is not JSON: invalid character %q %s", []rune(string(s.text[s.at:min(s.at+4, len(s.text))]))[0], where)
 }
 
-// skipText goes on to the end of a text that has begun. One that its line does not close is taken to end before what
-// would belong to what is around it.
+// skipText goes on to the end of a text that has begun. A text that is not closed in its line is taken to end before its
+// first comma or closing bracket, which is likely to belong to the object or list around it.
 func (s *scanner) skipText() {
 	from := s.at
 	for ; s.at < len(s.text) && s.text[s.at] != '\n'; s.at++ {
@@ -210,7 +210,7 @@ func (s *scanner) skipText() {
 	}
 }
 
-// skip goes on to the end of a value, and reports whether it has one.
+// skip goes on to the end of a value, and reports whether the value ends.
 func (s *scanner) skip() bool {
 	from := s.at
 	var open []byte
@@ -221,8 +221,8 @@ func (s *scanner) skip() bool {
 		case '{', '[':
 			open = append(open, c)
 		case '}', ']':
-			i := bytes.LastIndexByte(open, c-2) // of the two brackets
-			if i < 0 {                          // it closes what is around the value
+			i := bytes.LastIndexByte(open, c-2) // c-2 is the opening bracket of c, for both kinds
+			if i < 0 {                          // c closes the object or list around the value
 				s.at = max(s.at-1, from+1)
 				return true
 			}
@@ -247,18 +247,18 @@ type jsonReader struct {
 	*reading
 	s    *scanner // counts lines
 	text []byte
-	base int // where the value begins in text
+	base int // the offset in text where the value begins
 	d    *json.Decoder
-	at   int  // where the last token begins in text
-	ends bool // what is not JSON ends the reading of the file, not only of the item
+	at   int  // the offset in text where the last token begins
+	ends bool // text that is not JSON ends the reading of the file, not only of the item
 }
 
-// newJSONReader reads from where the scanner is.
+// newJSONReader returns a reader of the text from where the scanner is up to the offset to.
 func newJSONReader(in *reading, s *scanner, to int) *jsonReader {
 	return &jsonReader{reading: in, s: s, text: s.text[:to], base: s.at}
 }
 
-// token returns the next token, and stops at what is not JSON.
+// token returns the next token. It notes a fault and fails at text that is not JSON.
 func (r *jsonReader) token() (json.Token, error) {
 	if r.d == nil {
 		r.d = json.NewDecoder(bytes.NewReader(r.text[r.base:]))
@@ -282,10 +282,10 @@ func (r *jsonReader) token() (json.Token, error) {
 	return nil, r.stop(r.position(), "%s", detail)
 }
 
-// position is where the last token begins.
+// position returns where the last token begins.
 func (r *jsonReader) position() position { return r.s.position(r.at) }
 
-// value reads the value that begins with the token.
+// value reads into v the value that begins with the token t.
 func (r *jsonReader) value(t json.Token, v reflect.Value, item bool) error {
 	at := r.position()
 	r.found(at)
@@ -293,7 +293,7 @@ func (r *jsonReader) value(t json.Token, v reflect.Value, item bool) error {
 		if item {
 			r.fault(at, "is null: write the item, or leave it out")
 		}
-		return nil // as if it were left out
+		return nil // as if the value were left out
 	}
 	if v.Kind() == reflect.Pointer {
 		v.Set(reflect.New(v.Type().Elem()))
@@ -345,7 +345,7 @@ func (r *jsonReader) object(v reflect.Value) error {
 		if err != nil {
 			return err
 		}
-		i := r.member(r.position(), t.(string), v.Type(), seen) // the decoder takes nothing else for a name
+		i := r.member(r.position(), t.(string), v.Type(), seen) // a string: the decoder accepts no other token as a name
 		if t, err = r.token(); err != nil {
 			return err
 		}
@@ -384,7 +384,7 @@ func (r *jsonReader) list(v reflect.Value) error {
 	return err
 }
 
-// skip reads to the end of the value that begins with the token.
+// skip reads to the end of the value that begins with the token t.
 func (r *jsonReader) skip(t json.Token) error {
 	for depth := 0; ; {
 		switch t {

@@ -16,8 +16,8 @@ import (
 
 const badIndent = "is indented otherwise than what it belongs to: begin it in the column of its neighbours"
 
-// splitYAML finds the lists of a file. A short one is read as a whole, unless it is not YAML: then, and in a longer
-// one, each item is, so that what is wrong with one says nothing of the others.
+// splitYAML finds the lists of a file. A file up to MaxItem is read as a whole. In a longer file, and in one that is not
+// YAML, each item is read by itself, so that a fault in one item does not keep others from being read.
 func (f *Loaded) splitYAML(in *reading) {
 	if len(f.text) <= MaxItem {
 		r := f.yamlReader(in)
@@ -29,7 +29,7 @@ func (f *Loaded) splitYAML(in *reading) {
 		case err == nil:
 			f.tree(r, n, make([]int, typeOfMarketplace.NumField()))
 			return
-		case anchor.Match(f.text): // which other items may need
+		case anchor.Match(f.text): // an anchor may be needed by other items, so they cannot be read by themselves
 			in.end(r.syntax(err, f.text, begun))
 			return
 		}
@@ -37,13 +37,13 @@ func (f *Loaded) splitYAML(in *reading) {
 	f.splitLines(in)
 }
 
-// anchor is how a name for what follows begins.
+// anchor matches the beginning of an anchor, which names the node that follows.
 var anchor = regexp.MustCompile(`(?m)(?:^|[\s\[{,])&`)
 
 var errSecond = errors.New("there is a second YAML document: put everything into one")
 
-// parse reads a text that is one document, or none, of which n is nil. begun is how many lines were read. All lines are
-// counted from 2, for the library does not say where something is that begins in the first.
+// parse reads a text that holds one document, or none: then n is nil. begun is how many lines were read. Lines are
+// counted from 2, because the library gives no position for what begins in the first line.
 func parse(text []byte) (n *yaml.Node, begun int, err error) {
 	lines := &lineByLine{text: text}
 	d := yaml.NewDecoder(lines)
@@ -61,8 +61,8 @@ func parse(text []byte) (n *yaml.Node, begun int, err error) {
 	return nil, lines.begun, err
 }
 
-// tree takes note of the lists of a marketplace, or of some of its members, that was read as a whole. Its other values
-// are read at once.
+// tree notes the lists of a marketplace, or of a part of its members, that was read as a whole. It reads other values at
+// once.
 func (f *Loaded) tree(r *yamlReader, n *yaml.Node, seen []int) {
 	r.list = func(n *yaml.Node, at position) {
 		f.lists[r.path[0].name] = span{at: at, from: at.line, node: n, base: r.base, aliased: r.inAlias > 0}
@@ -94,10 +94,10 @@ func (f *Loaded) readTree(list span, items itemReader) {
 
 // line is a line of a YAML file.
 type line struct {
-	from, to int // of the text
-	number   int // from 1
+	from, to int // offsets in the text
+	number   int // counted from 1
 	indent   int
-	text     []byte // without indentation, and what ends it
+	text     []byte // without the indentation and the line end
 }
 
 // hyphen reports whether the line begins an item of a list.
@@ -105,13 +105,14 @@ func (l *line) hyphen() bool {
 	return bytes.HasPrefix(l.text, []byte("-")) && (len(l.text) == 1 || l.text[1] == ' ' || l.text[1] == '\t')
 }
 
-// marks reports whether the line is the mark "---" or "..." that begins or ends a document, and may be followed by more.
+// marks reports whether the line begins with mark, "---" or "...", which begins or ends a document.
 func (l *line) marks(mark string) bool {
 	rest, ok := bytes.CutPrefix(l.text, []byte(mark))
 	return ok && l.indent == 0 && (len(rest) == 0 || rest[0] == ' ' || rest[0] == '\t')
 }
 
-// lines returns the lines of a part of the text that are neither empty nor comments. The first has the number.
+// linesOf returns the lines of a part of the text that are neither empty nor comments. number is that of the first line
+// of the part.
 func (f *Loaded) linesOf(from, to, number int) func(yield func(line) bool) {
 	return func(yield func(line) bool) {
 		for ; from < to; number++ {
@@ -134,7 +135,7 @@ func (f *Loaded) linesOf(from, to, number int) func(yield func(line) bool) {
 func (f *Loaded) splitLines(in *reading) {
 	seen := make([]int, typeOfMarketplace.NumField())
 	var begun, ended, empty = false, false, true
-	var member line // the first line of the one that is being looked at, if its number is not 0
+	var member line // the first line of the current member; its number is 0 before the first member
 	close := func(to int) {
 		if member.number != 0 {
 			f.splitChunk(in, member, to, seen)
@@ -166,10 +167,11 @@ func (f *Loaded) splitLines(in *reading) {
 	close(len(f.text))
 }
 
-// listKey is the line of a member whose value is in the lines that follow.
+// listKey matches the line of a member whose value is in the lines that follow.
 var listKey = regexp.MustCompile(`^(?:"([a-zA-Z0-9_]+)"|'([a-zA-Z0-9_]+)'|([a-zA-Z0-9_]+))[ \t]*:(?:[ \t]+#.*)?$`)
 
-// splitChunk takes note of where the list is of the member that begins in a line. Anything else is read as a whole.
+// splitChunk notes where the list of the member is that begins in the line l. It reads a member without a list as a
+// whole.
 func (f *Loaded) splitChunk(in *reading, l line, to int, seen []int) {
 	if name := bytes.Join(listKey.FindSubmatch(l.text)[min(1, len(listKey.FindSubmatch(l.text))):], nil); len(name) > 0 && l.indent == 0 {
 		for first := range f.linesOf(l.to, to, l.number+1) {
@@ -197,7 +199,8 @@ func (f *Loaded) splitChunk(in *reading, l line, to int, seen []int) {
 	}
 }
 
-// readLines reads the items of a list that begin in lines of their own. One that is not YAML is left empty.
+// readLines reads the items of a list, each of which begins in a line of its own. An item that is not YAML is left
+// empty.
 func (f *Loaded) readLines(list span, items itemReader) {
 	var item line
 	i := 0
@@ -240,25 +243,25 @@ func (f *Loaded) readItem(in *reading, l line, text []byte, v reflect.Value) {
 // yamlReader reads a tree of YAML.
 type yamlReader struct {
 	*reading
-	base             int                             // lines before the tree, less the one that parse adds
-	list             func(n *yaml.Node, at position) // if not nil, takes note of lists of the marketplace, which are not read
-	inAlias, aliased int                             // how many aliases the value is in, and how many values were
-	alias            position                        // of the outermost of them
-	most             int                             // of aliased: a few lines of aliases of aliases can stand for any number
-	enough           bool                            // there were more
-	merging          int                             // how many merge keys the members come from
-	long             bool                            // the file is: items are read one by one
+	base             int                             // how many lines are before the tree, less the one that parse adds
+	list             func(n *yaml.Node, at position) // if not nil, notes the lists of the marketplace, which are then not read
+	inAlias, aliased int                             // inAlias: how many aliases the value is in; aliased: how many values were read in aliases
+	alias            position                        // the position of the outermost alias
+	most             int                             // the bound of aliased: a few lines of aliases of aliases can stand for any number of values
+	enough           bool                            // aliased has passed the bound
+	merging          int                             // how many nested merge keys the members come from
+	long             bool                            // the file is longer than MaxItem: items are read one by one
 }
 
 func (f *Loaded) yamlReader(in *reading) *yamlReader {
 	return &yamlReader{reading: in, base: -1, most: 1000 + len(f.text)/8, long: len(f.text) > MaxItem}
 }
 
-// at is where a node begins.
+// at returns where a node begins.
 func (r *yamlReader) at(n *yaml.Node) position { return position{r.base + n.Line, n.Column} }
 
-// syntax words an error of the parser. Where a collection is not as the parser expects it, its line is the one where
-// the collection begins, which does not help: how far it had read does.
+// syntax puts an error of the parser into words. If a mapping or sequence is not as the parser expects it, the error
+// names the line where that begins, which does not help: syntax gives the line up to which the parser had read.
 func (r *yamlReader) syntax(err error, text []byte, begun int) (at position, format, problem string) {
 	problem = strings.TrimPrefix(err.Error(), "yaml: ")
 	line := begun
@@ -294,10 +297,11 @@ func (r *yamlReader) syntax(err error, text []byte, begun int) (at position, for
 	return position{max(r.base+line, 1), 0}, "%s", strings.ReplaceAll(problem, "\n", " ")
 }
 
-// lineByLine gives the parser an empty line and then no more than a line at a time, and so knows how far it has read.
+// lineByLine gives the parser an empty line and then at most one line at a time, and so knows how far the parser has
+// read.
 type lineByLine struct {
 	text  []byte
-	begun int // lines
+	begun int // how many lines the parser has begun to read
 	mid   bool
 }
 
@@ -322,7 +326,7 @@ func (l *lineByLine) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// value reads the value whose name, or which itself, is there.
+// value reads the value n into v. at is the position of the value's name or, without a name, of the value.
 func (r *yamlReader) value(n *yaml.Node, at position, v reflect.Value, item bool) error {
 	r.found(at)
 	if n.Kind == yaml.AliasNode {
@@ -353,7 +357,7 @@ func (r *yamlReader) value(n *yaml.Node, at position, v reflect.Value, item bool
 		case n.Value == "" && len(r.path) > 0:
 			r.fault(at, "is empty: write its value, or leave the line out")
 		}
-		return nil // as if it were left out
+		return nil // as if the value were left out
 	}
 	if v.Kind() == reflect.Pointer {
 		v.Set(reflect.New(v.Type().Elem()))
@@ -375,11 +379,11 @@ func (r *yamlReader) value(n *yaml.Node, at position, v reflect.Value, item bool
 	return nil
 }
 
-// tags are those of YAML itself that values of a marketplace may have.
+// tags are YAML's own tags that values of a marketplace may have.
 var tags = []string{"!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!!seq", "!!map"}
 
-// scalar sets v to the node's value, and reports whether it is of v's type. A text may be written without quotes,
-// whatever else YAML would take it for: an account id is no number.
+// scalar sets v to the node's value, and reports whether the value is of v's type. A text may be written without quotes
+// even if YAML would take it for something else: an account id is no number.
 func (r *yamlReader) scalar(n *yaml.Node, v reflect.Value) bool {
 	switch {
 	case v.Kind() == reflect.String:
@@ -399,8 +403,8 @@ func (r *yamlReader) scalar(n *yaml.Node, v reflect.Value) bool {
 	return false
 }
 
-// object reads the members of a mapping that were not seen yet. Members of the mapping itself go before those that it
-// merges in.
+// object reads the members of a mapping that were not seen yet. Members of the mapping itself take precedence over those
+// that it merges in.
 func (r *yamlReader) object(n *yaml.Node, v reflect.Value, seen []int) error {
 	var merged []*yaml.Node
 	own := seen
@@ -440,7 +444,8 @@ func (r *yamlReader) object(n *yaml.Node, v reflect.Value, seen []int) error {
 	return nil
 }
 
-// merge reads the members of the mapping, or of each of the mappings, that a merge key names.
+// merge reads the members of the mapping, or of each of the mappings, that a merge key names. It leaves out members that
+// were seen before.
 func (r *yamlReader) merge(n *yaml.Node, v reflect.Value, seen []int) error {
 	at := r.at(n)
 	if n.Kind == yaml.AliasNode {

@@ -33,7 +33,7 @@ type CustomerIdentity struct {
 	CustomerIdentifier string `json:"customer_identifier" yaml:"customer_identifier" doc:"at most 255 characters"`
 }
 
-// BuyerChange changes a buyer. What is left out stays.
+// BuyerChange changes a buyer. Members that are left out stay as they are.
 type BuyerChange struct {
 	AccountID string `path:"account_id" json:"-" doc:"12 digits"`
 	Suspended *bool  `json:"suspended,omitempty"`

@@ -10,7 +10,7 @@ import (
 )
 
 // Table returns the page's records as rows of text under a header, as they are shown in CSV and on a terminal. Times are
-// RFC 3339, UTC, with milliseconds; usage allocations are JSON. That there is a next page is not in it.
+// RFC 3339, UTC, with milliseconds; usage allocations are JSON. The table does not show whether there is a next page.
 func (p UsagePage) Table() (header []string, rows [][]string, err error) {
 	header = []string{"timestamp", "product_code", "license_arn", "customer_aws_account_id", "customer_identifier", "dimension", "quantity",
 		"region", "workload", "platform", "usage_allocations", "metering_record_id"}

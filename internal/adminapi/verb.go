@@ -15,29 +15,29 @@ import (
 	"time"
 )
 
-// Verb is one thing that can be asked of the admin API. What it takes is an In: members with a path tag are in the path,
-// those with a query tag in the query, and those with a json tag are the body. What it answers is an Out, as JSON.
+// Verb is one thing that can be asked of the admin API. A request is an In: its members with a path tag are in the path,
+// those with a query tag in the query, and those with a json tag are the body. The answer is an Out, as JSON.
 //
-// A verb is declared once, beside its shapes, with [verb]. The server serves it when an act is bound to it by [Bind]; the
-// client asks with Do; OpenAPI and the help of meterd admin have its summary.
+// A verb is declared once, beside its shapes, with [verb]. The server serves the verb when an act is bound to it by
+// [Bind]. The client calls Do. OpenAPI and the help of meterd admin show the verb's summary.
 type Verb[In, Out any] struct{ Info }
 
-// Info is what there is to know of a verb.
+// Info describes a verb.
 type Info struct {
 	Method  string
 	Path    string // such as /v1/regions/{name}
 	Status  int    // the HTTP status of success
 	Summary string // one line, without a full stop
 
-	BodyOptional bool // a request without a body is one with an empty object
+	BodyOptional bool // a request without a body is taken for one with an empty object
 
 	in, out reflect.Type
 }
 
-// None is what a verb takes that needs nothing, and what one answers that has nothing to say.
+// None is the In of a verb that takes nothing, and the Out of a verb that answers nothing.
 type None struct{}
 
-// declared has the verbs, for Verbs.
+// declared holds all verbs, for [Verbs].
 var declared []Info
 
 // Verbs returns all verbs, in the order of their paths and methods.
@@ -55,19 +55,19 @@ func verb[In, Out any](method, path string, status int, summary string, options 
 	return v
 }
 
-// bodyOptional lets the body be left out.
+// bodyOptional is the option of a verb whose body may be left out.
 func bodyOptional(v *Info) { v.BodyOptional = true }
 
 // Name returns the method and the path, such as "GET /v1/sellers/{account_id}".
 func (v *Info) Name() string { return v.Method + " " + v.Path }
 
-// member is a member of what a verb takes.
+// member is a member of a verb's In.
 type member struct {
 	name  string
-	field reflect.StructField // whose index is from the whole, also where it is embedded
+	field reflect.StructField // its index is from the whole In, also if the field is embedded
 }
 
-// members returns the members of what the verb takes that have the tag: path, query or json.
+// members returns the members of the verb's In that have the tag: path, query or json.
 func (v *Info) members(tag string) (found []member) {
 	if v.in.Kind() != reflect.Struct {
 		return nil
@@ -83,7 +83,8 @@ func (v *Info) members(tag string) (found []member) {
 // hasBody reports whether the verb takes a body.
 func (v *Info) hasBody() bool { return len(v.members("json")) > 0 }
 
-// Do asks the service. The error is a [*Problem] when the service refuses, and another one when it cannot be reached.
+// Do sends the request in to the service. The error is a [*Problem] if the service refuses the request, and another
+// error if the service cannot be reached.
 func (v Verb[In, Out]) Do(ctx context.Context, c *Client, in In) (out Out, err error) {
 	from := reflect.ValueOf(in)
 	path := v.Path
@@ -117,7 +118,7 @@ func (v Verb[In, Out]) Do(ctx context.Context, c *Client, in In) (out Out, err e
 	return out, c.do(ctx, v.Method, path, contentType, body, into)
 }
 
-// escaped makes a segment of a path of a text, which may have any character.
+// escaped returns a text, which may have any character, as a segment of a path.
 func escaped(s string) string {
 	if strings.Trim(s, ".") == "" { // "." and ".." would be taken for steps along the path
 		return strings.ReplaceAll(s, ".", "%2E")
@@ -125,7 +126,7 @@ func escaped(s string) string {
 	return url.PathEscape(s)
 }
 
-// text is a parameter as it stands in a path or query.
+// text returns a parameter as it stands in a path or query.
 func text(v reflect.Value) string {
 	switch v := v.Interface().(type) {
 	case time.Time:
@@ -142,16 +143,16 @@ func text(v reflect.Value) string {
 	return v.String()
 }
 
-// Paged is what a list takes: it has a [Paging].
+// Paged is the In of a list: it has a [Paging].
 type Paged[In any] interface {
 	*In
 	Asked() *Paging
 }
 
-// Asked returns the page that is asked for.
+// Asked returns the page that a request asks for.
 func (p *Paging) Asked() *Paging { return p }
 
-// All asks for a list page by page, from the first one to the last.
+// All asks for a list page by page and returns all pages as one.
 func All[In, T any, P Paged[In]](ctx context.Context, c *Client, list Verb[In, Page[T]], in In) (Page[T], error) {
 	all := Page[T]{Items: []T{}}
 	page := P(&in).Asked()
