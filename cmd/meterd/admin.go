@@ -46,8 +46,8 @@ type adminCmd struct {
 	Clock      clockCmd      `cmd:"" help:"Read the ledger clock, and move that of a sandbox."`
 }
 
-// client returns the client that the flags describe. Without a token it is one of a sandbox on this machine, and standard
-// error says so; nothing else is administered without one.
+// client returns the client that the flags describe. Without a token it is a client of a sandbox on this machine, and
+// standard error says so; any other service needs a token.
 func (a *adminCmd) client(c *console) (*adminapi.Client, error) {
 	address, err := checkURL(a.Endpoint)
 	if err != nil {
@@ -105,7 +105,7 @@ func (a *adminCmd) token() (string, error) {
 	return token, nil
 }
 
-// trusting returns a transport that trusts the authorities of the file beside the system's.
+// trusting returns a transport that trusts the certificate authorities in the file beside the system's.
 func trusting(file string) (*http.Transport, error) {
 	text, err := readFile(file, mostCertificate)
 	if err != nil {
@@ -166,8 +166,8 @@ func (a *adminCmd) failed(err error) error {
 	return err
 }
 
-// verbsOf returns the names of the verbs that a command asks for: those of its tag verb, separated by commas. A path that
-// begins with a dot goes on from that of its noun.
+// verbsOf returns the names of the verbs that a command uses. The command's tag verb lists them, separated by commas; a
+// path that begins with a dot goes on from the path of the command's noun.
 func verbsOf(n *kong.Node) []string {
 	tag := n.Tag.Get("verb")
 	if tag == "" {
@@ -196,22 +196,22 @@ func helpOfVerbs(k *kong.Kong) error {
 	return nil
 }
 
-// do asks for a verb, and shows the answer.
+// do calls a verb, and shows the answer.
 func do[In, Out any](c *console, a *adminCmd, verb adminapi.Verb[In, Out], in In, show func(io.Writer, Out) error) error {
 	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (Out, error) { return verb.Do(ctx, api, in) }, show)
 }
 
-// list is do for a whole list.
+// list calls the verb of a list for all pages, and shows them as one.
 func list[In, T any, P adminapi.Paged[In]](c *console, a *adminCmd, verb adminapi.Verb[In, adminapi.Page[T]], in In, show func(io.Writer, adminapi.Page[T]) error) error {
 	return ask(c, a, func(ctx context.Context, api *adminapi.Client) (adminapi.Page[T], error) {
 		return adminapi.All[In, T, P](ctx, api, verb, in)
 	}, show)
 }
 
-// nothing shows the answer of a verb that has none.
+// nothing shows the answer of a verb that answers nothing: it writes nothing.
 func nothing(io.Writer, adminapi.None) error { return nil }
 
-// columns are what a table shows of a thing.
+// columns are the columns of a table that shows things of type T.
 type columns[T any] struct {
 	header []string
 	row    func(*T) []string

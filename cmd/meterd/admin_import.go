@@ -66,7 +66,7 @@ func openMarketplace(name string, stdin io.Reader) (*marketplaceFile, error) {
 				form = adminapi.JSON
 			}
 			if len(text) > 0 || err != nil {
-				return &marketplaceFile{io.NopCloser(b), name, form}, nil //nolint:nilerr // who reads it meets the error again
+				return &marketplaceFile{io.NopCloser(b), name, form}, nil //nolint:nilerr // reading the file meets the error again
 			}
 		}
 	}
@@ -89,7 +89,7 @@ func openMarketplace(name string, stdin io.Reader) (*marketplaceFile, error) {
 	return &marketplaceFile{in, name, form}, nil
 }
 
-// faulty lists what is wrong with the file. There may be more than is listed.
+// faulty returns an error that lists faults of the file. more is how many faults there are beside those listed.
 func (f *marketplaceFile) faulty(faults adminapi.Faults, more int) error {
 	name := f.name
 	if name == "-" {

@@ -28,7 +28,7 @@ type principalCmd struct {
 	Delete      principalDeleteCmd      `cmd:"" verb:"DELETE ./{account_id}/{name}" help:"Delete it, with its access keys or sessions."`
 }
 
-// verbs returns those on users or on roles, whichever the command is about.
+// verbs returns the verbs on users or on roles, whichever the command is about.
 func (a *adminCmd) verbs(p *principalCmd) adminapi.Principals {
 	if p == &a.User {
 		return adminapi.Users
@@ -47,7 +47,7 @@ type permissionFlags struct {
 	Policy string   `type:"path" placeholder:"FILE" help:"File with a policy document, JSON, that counts beside the lists."`
 }
 
-// policy returns the document in the file that the flags name; "" if they name none.
+// policy returns the policy document in the file that the flags name, or "" if they name none.
 func (f *permissionFlags) policy() (string, error) {
 	if f.Policy == "" {
 		return "", nil
@@ -62,7 +62,7 @@ func (f *permissionFlags) policy() (string, error) {
 	return string(text), nil
 }
 
-// mostPolicy is how large a file with a policy document is read.
+// mostPolicy is the size in bytes of the largest file with a policy document that is read.
 const mostPolicy = 1 << 20
 
 type principalCreateCmd struct {

@@ -33,7 +33,7 @@ func (cmd *backupCmd) Run(c *console) error {
 	return err
 }
 
-// restoreCmd makes a ledger of a backup.
+// restoreCmd makes a ledger from a backup.
 type restoreCmd struct {
 	File string `arg:"" type:"path" help:"File that meterd backup has made."`
 	Data string `required:"" type:"path" env:"METERD_DATA" placeholder:"DIR" help:"Folder to make the ledger in; it must not have one."`

@@ -9,12 +9,13 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// completionCmd prints a script for a shell. The scripts only ask the program, so they stay right when it is replaced.
+// completionCmd prints a script for a shell. The scripts ask the program for completions, so they stay right when the
+// program is replaced.
 type completionCmd struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
 }
 
-// Help says how the scripts are used.
+// Help explains how the scripts are used.
 func (*completionCmd) Help() string {
 	return `bash:  source <(meterd completion bash)         in ~/.bashrc
 zsh:   source <(meterd completion zsh)          in ~/.zshrc, after compinit
@@ -26,7 +27,8 @@ func (cmd *completionCmd) Run(c *console) error {
 	return err
 }
 
-// completions are the scripts. Each hands over the words before the cursor; where there is no answer, files are meant.
+// completions are the scripts by shell. Each passes the words up to the cursor to complete-words; if there is no answer,
+// the shell completes the names of files.
 var completions = map[string]string{
 	"bash": `_meterd() {
 	local IFS=$'\n' line
@@ -60,8 +62,8 @@ complete -c meterd -n 'test (count (__meterd_words)) -gt 0' -f -a '(__meterd_wor
 `,
 }
 
-// completeWordsCmd is what the scripts ask: what the last word can become. It prints a candidate on each line, with
-// its help after a tab, or nothing where a file or something that is not known can stand.
+// completeWordsCmd is the command that the scripts run. It prints what the last word can become: a candidate on each
+// line, with its help after a tab. It prints nothing if the word can be the name of a file or anything else.
 type completeWordsCmd struct {
 	Words []string `arg:"" optional:"" help:"The words of the command line, without the program; the last one is to be completed."`
 }
@@ -82,12 +84,12 @@ func (cmd *completeWordsCmd) Run(c *console, k *kong.Kong) error {
 func candidates(node *kong.Node, words []string) []string {
 	flags := slices.Clone(node.Flags)
 	positionals, given := node.Positional, 0
-	var asked *kong.Value // the flag whose value the next word is
+	var asked *kong.Value // the flag whose value is the next word, or nil
 	plain := false        // after "--" nothing is a flag
 	for _, word := range words[:len(words)-1] {
 		switch {
 		case asked != nil:
-			if word != "=" { // bash hands over --flag=value as three words
+			if word != "=" { // bash passes --flag=value as three words
 				asked = nil
 			}
 		case plain || !strings.HasPrefix(word, "-") || word == "-":
@@ -161,7 +163,7 @@ func commandNamed(node *kong.Node, name string) *kong.Node {
 	return nil
 }
 
-// flag returns the flag that the word names: --name, --name=value, -n.
+// flag returns the flag that the word names, as --name, --name=value or -n.
 func flag(flags []*kong.Flag, word string) *kong.Flag {
 	name, _, _ := strings.Cut(word, "=")
 	for _, f := range flags {
@@ -179,7 +181,7 @@ func enum(v *kong.Value) []string {
 	return strings.Split(v.Enum, ",")
 }
 
-// brief is the first sentence of a help text.
+// brief returns the first sentence of a help text.
 func brief(help string) string {
 	help, _, _ = strings.Cut(help, ". ")
 	return strings.TrimSuffix(help, ".")

@@ -10,7 +10,8 @@ import (
 	"github.com/meterd/meterd/internal/verify"
 )
 
-// copyCmd moves a ledger to another store: copied while it is served, sealed, and completed.
+// copyCmd moves a ledger to another store. It copies the ledger while it is served; then it seals the origin and
+// completes the copy.
 type copyCmd struct {
 	From   string `arg:"" help:"Folder or postgres:// URL of the ledger."`
 	To     string `arg:"" help:"Where to copy it: a folder or URL that holds nothing, or an unfinished copy."`
@@ -57,7 +58,7 @@ func (cmd *copyCmd) Run(c *console) error {
 	return err
 }
 
-// copy copies what is not in the copy yet, and says how much that was.
+// copy copies what is not in the copy yet, and prints how much that was.
 func (cmd *copyCmd) copy(c *console) (sum store.Copied, err error) {
 	var told int64
 	sum, err = store.Copy(cmd.From, cmd.To, func(sum store.Copied) {
@@ -72,7 +73,7 @@ func (cmd *copyCmd) copy(c *console) (sum store.Copied, err error) {
 	return sum, err
 }
 
-// finish seals the origin only when its copy is there, for it is sealed for that one alone.
+// finish finishes the move. It seals the origin only after the copy exists, because the seal names that copy.
 func (cmd *copyCmd) finish(c *console) error {
 	from, to := store.Redacted(cmd.From), store.Redacted(cmd.To)
 	if moved, err := store.Moved(cmd.From, cmd.To); err != nil || moved {
@@ -105,12 +106,12 @@ func (cmd *copyCmd) finish(c *console) error {
 	return err
 }
 
-// stays says what a move that has failed leaves behind.
+// stays adds to the error of a failed move what the move leaves behind.
 func (cmd *copyCmd) stays(err error) error {
 	return fmt.Errorf("%w; %s stays sealed and the copy is not finished: run the same command again, or take it back with --cancel", err, store.Redacted(cmd.From))
 }
 
-// cancel takes back what an interrupted finish has left.
+// cancel unseals an origin that an interrupted finish has left sealed.
 func (cmd *copyCmd) cancel(c *console) error {
 	from, to := store.Redacted(cmd.From), store.Redacted(cmd.To)
 	err := store.Unseal(cmd.From, cmd.To, cmd.CopyIsLost)

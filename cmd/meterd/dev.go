@@ -27,7 +27,7 @@ type devCmd struct {
 func (*devCmd) endsByItself() {}
 
 func (cmd *devCmd) Run(c *console) (err error) {
-	if cmd.Describe != "" { // whoever waits for the file must not see an old one
+	if cmd.Describe != "" { // a program that waits for the file must not see an old one
 		if err := sandbox.Withdraw(cmd.Describe); err != nil {
 			return fmt.Errorf("--describe: %w", err)
 		}
@@ -100,7 +100,7 @@ func (cmd *devCmd) open(ctx context.Context, cfg ledger.Config, stdin io.Reader)
 	return l, err
 }
 
-// welcome prints what a person pastes to send a first record.
+// welcome prints commands that a person can paste to send a first record.
 func welcome(w io.Writer, d *sandbox.Description, now time.Time, kept string) {
 	fmt.Fprintln(w, "meterd sandbox — not for production: its keys are published.")
 	if kept == "" {
@@ -138,7 +138,7 @@ Press Ctrl-C to stop.
 		buyer.AccountID, d.AdminEndpoint, d.AdminToken, d.AdminEndpoint)
 }
 
-// firstRecord finds who can send a record for whom.
+// firstRecord finds a seller that can send a record, and the buyer, subscription and dimension to send it for.
 func firstRecord(d *sandbox.Description) (*sandbox.Seller, *sandbox.Buyer, *sandbox.Subscription, string) {
 	for i := range d.Products {
 		p := &d.Products[i]

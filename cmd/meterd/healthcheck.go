@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// healthcheckCmd asks the node of its own machine or container how it is. An image that holds nothing but meterd has no
-// curl to do so.
+// healthcheckCmd asks the node on its own machine or container for its health. An image that holds nothing but meterd
+// has no curl for that.
 type healthcheckCmd struct {
 	OpsListen string        `default:"127.0.0.1:4882" env:"METERD_OPS_LISTEN" placeholder:"HOST:PORT" help:"Operations endpoint of the node, as it was given to it; every address (0.0.0.0) is asked at 127.0.0.1."`
 	TLSCert   string        `env:"METERD_TLS_CERT" type:"path" placeholder:"FILE" help:"Given if the node serves TLS, as it was given to it."`
@@ -41,7 +41,8 @@ func (cmd *healthcheckCmd) Run(c *console) error {
 		path = "/livez"
 	}
 	client := http.Client{Timeout: cmd.Timeout, Transport: &http.Transport{
-		// No proxy: the node is here. Its certificate is for the name that clients use, and what it answers is no secret.
+		// No proxy, because the node is on this machine. Its certificate is for the name that clients use, and its answer is
+		// no secret.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	address := scheme + "://" + net.JoinHostPort(host, port)
 	request, err := http.NewRequestWithContext(c.ctx, http.MethodGet, address+path, nil)

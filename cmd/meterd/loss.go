@@ -6,7 +6,7 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// acceptLossCmd gives up what is missing at the end of a ledger.
+// acceptLossCmd gives up the records that are missing at the end of a ledger.
 type acceptLossCmd struct {
 	Data string `required:"" type:"path" env:"METERD_DATA" placeholder:"DIR" help:"Folder of the ledger, which nobody serves. Keep a copy of it."`
 }

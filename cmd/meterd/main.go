@@ -41,7 +41,7 @@ type cli struct {
 	CompleteWords completeWordsCmd `cmd:"" hidden:"" help:"Print what a word can become; the scripts ask this."`
 }
 
-// console is what a command may touch of the world.
+// console is what a command may use of its surroundings.
 type console struct {
 	ctx            context.Context
 	stdin          io.Reader
@@ -51,7 +51,7 @@ type console struct {
 func main() {
 	store.KeepPrivate()
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // what lives is the catalogue, and calls leave little behind: memory is worth more
+		debug.SetGCPercent(50) // the live heap is the catalogue, and calls leave little garbage: memory is worth more than time
 	}
 	uuid.EnableRandPool() // request ids need not be secret, and each would cost a system call
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -90,7 +90,7 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	if err == nil {
 		err = untilTold(ctx, command, func() error { return command.Run(&console{ctx, stdin, stdout, stderr}, parser) })
 	}
-	var wrong *kong.ParseError // of the command line, or of one that it asks help for
+	var wrong *kong.ParseError // the command line's error, or that of the command that help is asked for
 	switch {
 	case errors.As(err, &wrong):
 		fmt.Fprintln(stderr, store.RedactedText(words(wrong)))
@@ -102,17 +102,17 @@ func run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	return 0
 }
 
-// told is how a command is ended that has more to do than to stop when it is told to.
+// told is a command that ends by itself, in its own order, when the process is told to end.
 type told interface{ endsByItself() }
 
 // breakable is a command that may be ended at any moment, as a kill does.
 type breakable interface {
-	left() string // what is to be known and done then
+	left() string // what a person must know and do after such an end
 }
 
 // untilTold runs a command until it ends, or until the process is told to end. Services stop in their own order. Other
-// commands have a moment to take away what they have made, unless they say that nothing has to be: a file that never ends
-// or a database that does not answer must not keep the process.
+// commands have a moment to remove what they have made, unless they say that nothing has to be removed: an input that
+// never ends, or a database that does not answer, must not keep the process running.
 func untilTold(ctx context.Context, command *kong.Context, run func() error) error {
 	target := command.Selected().Target.Addr().Interface()
 	if _, service := target.(told); service {
@@ -152,16 +152,17 @@ func untilTold(ctx context.Context, command *kong.Context, run func() error) err
 	return e.err
 }
 
-// serviceLink matches the variables that Kubernetes puts into each pod for a service whose name begins with meterd, in the
-// form NAME=VALUE. With its value a name cannot be taken for a misspelt one: METERD_PORT=4880 is no service link, which
-// would be METERD_PORT=tcp://10.0.0.1:4880.
+// serviceLink matches the variables that Kubernetes puts into each pod for a service whose name begins with meterd, in
+// the form NAME=VALUE. The value tells such a variable from a misspelt one: METERD_PORT=4880 is no service link, but
+// METERD_PORT=tcp://10.0.0.1:4880 is one.
 var serviceLink = regexp.MustCompile(`^METERD(_[A-Z0-9_]+)?_(` +
 	`SERVICE_HOST=[0-9a-f.:]+|` +
 	`SERVICE_PORT(_[A-Z0-9_]+)?=[0-9]+|` +
 	`PORT(_[0-9]+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*:[0-9]+|` +
 	`PORT_[0-9]+_(TCP|UDP|SCTP)_(PROTO=(tcp|udp|sctp)|PORT=[0-9]+|ADDR=[0-9a-f.:]+))$`)
 
-// checkEnvironment refuses METERD_ variables that no flag knows: a misspelt one would be silently without effect.
+// checkEnvironment fails if there are METERD_ variables that no flag knows, because a misspelt one would silently have
+// no effect.
 func checkEnvironment(root *kong.Node, env []string) error {
 	known := map[string]bool{}
 	var walk func(*kong.Node)
@@ -185,7 +186,7 @@ func checkEnvironment(root *kong.Node, env []string) error {
 	return nil
 }
 
-// helpOf is the help of a flag or argument, with its default and its environment variable.
+// helpOf returns the help of a flag or argument, with its default and its environment variable.
 func helpOf(v *kong.Value) string {
 	help := kong.DefaultHelpValueFormatter(v)
 	if v.Default == "" || v.IsBool() {
@@ -220,10 +221,12 @@ type versionCmd struct {
 	JSON bool `help:"Print JSON."`
 }
 
-// version is set by builds that know it better than the Go toolchain does: the image is built without the repository.
+// version is set by builds that know the version better than the Go toolchain does, such as that of the image, which is
+// built without the repository.
 var version string
 
-// built returns the version of the program, (devel) if it has none, and the commit that it was built of, if that is known.
+// built returns the version of the program, or (devel) if it has none, and the commit that it was built from, or "" if
+// that is not known.
 func built() (name, revision string) {
 	name = version
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -12,7 +12,8 @@ import (
 	"syscall"
 )
 
-// checkURL finds out what is wrong with the URL of a service, http://HOST:PORT or https://HOST, perhaps with a path.
+// checkURL parses the URL of a service, http://HOST:PORT or https://HOST, perhaps with a path. The error says what is
+// wrong with it.
 func checkURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -26,11 +27,11 @@ func checkURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
-// unreached puts in words why a request got no answer from an address, in errors that wrap the cause.
+// unreached returns an error that says why a request got no answer from an address, and that wraps the cause.
 func unreached(err error, address string) error {
 	var request *url.Error
 	if errors.As(err, &request) {
-		err = request.Err // without the path, which nobody has typed
+		err = request.Err // without the path, which the user has not typed
 	}
 	var dial *net.OpError
 	var timeout net.Error
@@ -54,7 +55,7 @@ func unreached(err error, address string) error {
 	return fmt.Errorf("%s: %w", address, err)
 }
 
-// unreachedError words an error that it wraps.
+// unreachedError is an error with its own words, which wraps another error.
 type unreachedError struct {
 	error
 	words string

@@ -28,10 +28,10 @@ type placeFlags struct {
 	Store string `required:"" xor:"place" env:"METERD_STORE" placeholder:"URL" help:"PostgreSQL database of the ledger, postgres://…, for any number of nodes (docs/scale.md)."`
 }
 
-// location is the folder or the URL.
+// location returns the folder or the URL.
 func (p *placeFlags) location() string { return p.Data + p.Store }
 
-// flag is how a person names the place on the command line, without a password.
+// flag returns the flag that names the place on the command line, without a password.
 func (p *placeFlags) flag() string {
 	if p.Store != "" {
 		return "--store '" + store.Redacted(p.Store) + "'"
@@ -66,7 +66,8 @@ func (p *placeFlags) find() error {
 	return nil
 }
 
-// unlessSandbox returns err, which would mislead if what is in the place is a sandbox: then it says so.
+// unlessSandbox returns err, unless the place holds a sandbox: then err would mislead, and the error says that this is a
+// sandbox.
 func (p *placeFlags) unlessSandbox(err error) error {
 	sandbox := false
 	bad := store.Read(p.location(), func(_ *store.Reader, meta store.Meta) error {
@@ -102,7 +103,7 @@ func (f *ledgerFlags) masterKeyFile() (string, error) {
 	return file, nil
 }
 
-// locate fills in where the ledger is and its master key.
+// locate sets the ledger's place and master key in cfg.
 func (f *ledgerFlags) locate(cfg *ledger.Config) error {
 	file, err := f.masterKeyFile()
 	if err != nil {
@@ -173,7 +174,7 @@ func (cmd *initCmd) Run(c *console) error {
 	return err
 }
 
-// exists says that there is a ledger already, which is an error unless --if-missing was given.
+// exists prints or, without --if-missing, returns as an error that there is a ledger already.
 func (cmd *initCmd) exists(c *console) error {
 	if err := cmd.unlessSandbox(nil); err != nil {
 		return err
@@ -186,7 +187,7 @@ func (cmd *initCmd) exists(c *console) error {
 	return fmt.Errorf("%w in %s; serve it with meterd serve, or choose another place; %s", store.ErrExist, store.Redacted(cmd.location()), lost)
 }
 
-// recoverTokenCmd makes an admin token without one: whoever has the folder and the master key may.
+// recoverTokenCmd makes an admin token without using one. Whoever has the ledger and the master key may do so.
 type recoverTokenCmd struct {
 	ledgerFlags
 }
@@ -250,13 +251,14 @@ func (cmd *serveCmd) Run(c *console) error {
 	return s.run(c.ctx)
 }
 
-// ownAddress is what differs between two reports of one failure: the local end of a connection.
+// ownAddress matches the local end of a connection, which makes two reports of the same failure differ.
 var ownAddress = regexp.MustCompile(`\S+->`)
 
-// open opens the ledger. If its database is away it tries each second, while the operations endpoint says why the
-// service is not ready. If it was told to stop before there was a ledger it returns neither a ledger nor an error.
+// open opens the ledger. If the ledger's database is away, open tries again each second, while the operations endpoint
+// says why the service is not ready. If ctx is done before there is a ledger, open returns neither a ledger nor an
+// error.
 func (cmd *serveCmd) open(ctx context.Context, s *service, cfg ledger.Config) (*ledger.Ledger, error) {
-	said := map[string]bool{} // reasons
+	said := map[string]bool{} // reasons that the log has been told
 	for {
 		l, err := cmd.tryOpen(ctx, cfg)
 		if cmd.Store == "" || !store.Away(err) {
@@ -281,8 +283,8 @@ func (cmd *serveCmd) open(ctx context.Context, s *service, cfg ledger.Config) (*
 	}
 }
 
-// tryOpen tries once to find and open the ledger. When told to stop it waits no longer than a connection takes, for a
-// database that hangs; the end of the process harms an attempt no more than a kill does.
+// tryOpen tries once to find and open the ledger. After ctx is done it waits no longer than a connection takes, because
+// the database may hang. If the process ends during the attempt, this does no more harm than a kill.
 func (cmd *serveCmd) tryOpen(ctx context.Context, cfg ledger.Config) (*ledger.Ledger, error) {
 	type result struct {
 		ledger *ledger.Ledger
@@ -346,13 +348,13 @@ func (cmd *verifyCmd) Run(c *console) error {
 		return errors.Join(err, e.Encode(out), disagreement(report))
 	}
 	if err != nil {
-		printProblems(c.stdout, report) // found before
+		printProblems(c.stdout, report) // problems that were found before the error
 		return err
 	}
 	return printReport(c.stdout, report)
 }
 
-// key reads the master key: that of a file which is named, or which is where init puts it unless it is told otherwise.
+// key reads the master key from the file that the flags name, or else from where init puts it by default.
 func (cmd *verifyCmd) key() ([]byte, error) {
 	file := cmd.MasterKeyFile
 	if file == "" && cmd.Data != "" {

@@ -11,7 +11,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// readers are how flags and arguments are read whose errors kong passes on as the standard library has them.
+// readers returns options that replace kong's reading of flags and arguments where kong would pass on the errors of the
+// standard library.
 func readers() []kong.Option {
 	const aTime = "a time such as 2026-11-23T14:00:00Z"
 	options := []kong.Option{
@@ -46,7 +47,7 @@ func readers() []kong.Option {
 
 var errTooLarge = errors.New("too large")
 
-// reader reads what the words describe.
+// reader returns a mapper for values that the words describe.
 func reader(words string, read func(string, reflect.Value) error) kong.MapperFunc {
 	return func(ctx *kong.DecodeContext, target reflect.Value) error {
 		token, err := ctx.Scan.PopValue("a")
@@ -76,7 +77,7 @@ func parse(parser *kong.Kong, args []string) (*kong.Context, error) {
 	return command, err
 }
 
-// nodeOf returns the command as far as the command line names one.
+// nodeOf returns the command that the wrong command line names, as far as it names one.
 func nodeOf(wrong *kong.ParseError) *kong.Node {
 	if node := wrong.Context.Selected(); node != nil {
 		return node
@@ -84,7 +85,7 @@ func nodeOf(wrong *kong.ParseError) *kong.Node {
 	return wrong.Context.Model.Node
 }
 
-// words say what is wrong with a command line, and how to find out what is right.
+// words says what is wrong with a command line, and how to find out what is right.
 func words(wrong *kong.ParseError) string {
 	node, text := nodeOf(wrong), wrong.Error()
 	path := node.FullPath()
