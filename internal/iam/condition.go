@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// truth says whether a condition holds. One that cannot be judged, for this service
-// does not know its operator, its key or the key's value, or the value is not of the
-// operator's type, holds in Deny and does not hold in Allow: either way less is allowed.
+// truth says whether a condition holds. A condition cannot be judged (unsure) if this
+// service does not know its operator, its key or the key's value, or if the value is
+// not of the operator's type. Such a condition holds in Deny and does not hold in
+// Allow: either way less is allowed.
 //
 // The values are ordered, so that the lesser of two is "and" and the greater "or".
 type truth int8
@@ -34,7 +35,7 @@ type test func(v *value, c *Context) truth
 // operator is a condition operator without its ForAnyValue:, ForAllValues: and
 // IfExists ("IAM JSON policy elements: Condition operators").
 type operator struct {
-	compile func(text string, variables bool) (test, error) // of a value in a policy
+	compile func(text string, variables bool) (test, error) // makes the test of a value in a policy
 	negated bool                                            // holds if no value of the policy passes its test
 	scalar  byte                                            // a value may be a JSON number, '0', or true and false, 't', beside a string
 	null    bool                                            // asks whether the request has the key, whatever its value
@@ -48,7 +49,7 @@ var operators = func() map[string]operator {
 		"StringNotEqualsIgnoreCase": {compile: foldedTest, negated: true},
 		"StringLike":                {compile: stringTest(true)},
 		"StringNotLike":             {compile: stringTest(true), negated: true},
-		"ArnEquals":                 {compile: arnTest}, // with wildcards, as ArnLike
+		"ArnEquals":                 {compile: arnTest}, // wildcards work as in ArnLike
 		"ArnNotEquals":              {compile: arnTest, negated: true},
 		"ArnLike":                   {compile: arnTest},
 		"ArnNotLike":                {compile: arnTest, negated: true},
@@ -211,29 +212,29 @@ func boolTest(text string, _ bool) (test, error) {
 	}, nil
 }
 
-// quantifier says what holds for a key with several values.
+// quantifier says which of a key's values must pass if the request has several.
 type quantifier byte
 
 const (
-	one  quantifier = iota // it cannot be judged
+	one  quantifier = iota // neither is given: a condition on several values cannot be judged
 	some                   // ForAnyValue: a value passes
 	each                   // ForAllValues: every value passes
 )
 
 // condition is one key under one operator, with the values of the policy.
 type condition struct {
-	where    string // in the document
+	where    string // the condition's place in the document
 	operator operator
 	quantifier
 	ifExists bool
 	key      string
 	read     reader
 	tests    []test
-	loose    bool   // a value of the policy is of wildcards only
-	unknown  string // operator or key that this service does not know; then nothing above counts
+	loose    bool   // a value of the policy consists of wildcards only
+	unknown  string // operator or key that this service does not know; if set, only where counts
 }
 
-// judge says whether the condition holds for a request.
+// judge returns whether the condition holds for a request.
 func (d *condition) judge(c *Context) truth {
 	if d.unknown != "" {
 		return unsure

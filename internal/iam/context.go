@@ -9,8 +9,9 @@ import (
 
 // Context is what conditions are judged by: the condition keys of a request ("AWS
 // global condition context keys" and "IAM and AWS STS condition context keys", IAM
-// User Guide). A request does not have the keys whose fields are zero. Where AWS's
-// requests always have one, conditions on it cannot be judged; those are marked with *.
+// User Guide). A request does not have the keys whose fields are zero. Keys marked with
+// * are those that every request to AWS has: if such a field is zero, conditions on its
+// key cannot be judged.
 type Context struct {
 	Principal       Principal  // aws:PrincipalArn* (the role's for a session), aws:PrincipalAccount*, aws:username (of users)
 	UserID          string     // aws:userid*
@@ -41,8 +42,9 @@ func (c *Context) username() string {
 	return ""
 }
 
-// host returns how condition keys name the issuer of web identities that has the
-// given ARN: its URL without https://. It is empty for all that is no such ARN.
+// host returns the name by which condition keys name the issuer of web identities with
+// the given ARN: the issuer's URL without https://. It is empty if the text is no such
+// ARN.
 func host(providerARN string) string {
 	_, host, _ := strings.Cut(providerARN, ":oidc-provider/")
 	return host
@@ -54,7 +56,7 @@ type value struct {
 	text    string
 	instant time.Time
 	address netip.Addr
-	unknown bool // the request has the key, but nobody knows with what
+	unknown bool // the request has the key, but its value is not known
 }
 
 func textValue(text string) value { return value{text: text} }
@@ -67,8 +69,8 @@ func timeValue(t time.Time) value {
 	return value{text: t.Format(time.RFC3339), instant: t}
 }
 
-// keys read the condition keys that have one value; its text is empty if the request
-// does not have the key.
+// keys are readers of the condition keys that have one value. The value's text is empty
+// if the request does not have the key.
 var keys = map[string]func(*Context) value{
 	"aws:currenttime":       func(c *Context) value { return always(timeValue(c.CurrentTime)) },
 	"aws:epochtime":         epochTime,
@@ -88,7 +90,7 @@ var keys = map[string]func(*Context) value{
 	"sts:sourceidentity":    func(c *Context) value { return textValue(c.RequestedSourceIdentity) },
 }
 
-// always returns the value of a key that every request has.
+// always returns the value of a key that every request has: unknown if its text is empty.
 func always(v value) value {
 	v.unknown = v.text == ""
 	return v
@@ -129,8 +131,8 @@ func tokenIssueTime(c *Context) value {
 type reader func(c *Context, to []value) []value
 
 // keyReader returns the reader of a condition key, or nil if this service does not
-// know the key. Keys compare without regard to case, but for the names of issuers
-// and their claims; only claims of the issuers of the given hosts are known.
+// know the key. Keys compare without regard to case, except for the names of issuers
+// and their claims. Claims are known only of the issuers with the given hosts.
 func keyReader(key string, hosts []string) reader {
 	name := lower(key)
 	if read := keys[name]; read != nil {

@@ -11,12 +11,13 @@ import (
 // The prefixes of access key ids ("IAM identifiers", IAM User Guide).
 const (
 	UserKeyPrefix    = "AKIA" // a user's, which lasts until it is deleted
-	SessionKeyPrefix = "ASIA" // temporary, and nothing without its session token
+	SessionKeyPrefix = "ASIA" // temporary; not valid without its session token
 )
 
-// NewAccessKey makes an access key pair as AWS's look: an id of 20 upper-case
-// letters and digits that starts with prefix, [UserKeyPrefix] or
-// [SessionKeyPrefix], with 80 random bits, and a secret of 40 characters with 240.
+// NewAccessKey makes an access key pair that looks like those of AWS. The id has 20
+// upper-case letters and digits with 80 random bits and starts with prefix, which is
+// [UserKeyPrefix] or [SessionKeyPrefix]. The secret has 40 characters with 240 random
+// bits.
 func NewAccessKey(random io.Reader, prefix string) (id, secret string, err error) {
 	if prefix != UserKeyPrefix && prefix != SessionKeyPrefix {
 		return "", "", fmt.Errorf("access key prefix %q: must be %s or %s", clip(prefix), UserKeyPrefix, SessionKeyPrefix)
@@ -42,8 +43,8 @@ func NewBearerToken(random io.Reader) (token string, hash [32]byte, err error) {
 	return token, HashBearerToken(token), nil
 }
 
-// HashBearerToken returns the hash a token is stored and found by. It is a plain
-// SHA-256: against so many random bits there is no guessing to be slowed down.
-// Finding the hash in a table says nothing of the token; comparing two hashes
-// should still take constant time.
+// HashBearerToken returns the hash by which a token is stored and found. A plain
+// SHA-256 is enough, because nobody can guess so many random bits. Looking the hash up
+// in a table reveals nothing of the token; comparing two hashes should still take
+// constant time.
 func HashBearerToken(token string) [32]byte { return sha256.Sum256([]byte(token)) }

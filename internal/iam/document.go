@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// The bounds of documents. That of characters, in which white space between values
-// does not count, is AWS's for a role ("IAM and AWS STS quotas", IAM User Guide).
+// The bounds of documents. The bound of characters is AWS's for a role; white space
+// between values does not count ("IAM and AWS STS quotas", IAM User Guide).
 const (
 	maxDocumentCharacters = 10_240
 	maxDocumentBytes      = 64 << 10
@@ -23,7 +23,7 @@ const (
 type node struct {
 	at      string // such as Statement[1].Condition; empty for the document itself
 	kind    byte   // '{', '[', '"', '0' for a number, 't' for true and false, 'n' for null
-	text    string // of a string, a number, true or false
+	text    string // the text of a string, a number, true or false
 	members []member
 	items   []*node
 }
@@ -33,8 +33,8 @@ type member struct {
 	value *node
 }
 
-// CompactDocument returns a document without the white space between its values, or
-// as it is if it is no JSON.
+// CompactDocument returns a document without the white space between its values. A
+// document that is not JSON is returned as it is.
 func CompactDocument(document string) string {
 	var compact bytes.Buffer
 	if json.Compact(&compact, []byte(document)) != nil {
@@ -43,7 +43,8 @@ func CompactDocument(document string) string {
 	return compact.String()
 }
 
-// readDocument reads JSON that is bounded and names no member of an object twice.
+// readDocument reads a JSON document. It fails if the document exceeds the bounds, or
+// names a member of an object twice.
 func readDocument(document string) (*node, error) {
 	switch {
 	case len(document) > maxDocumentBytes:
@@ -67,7 +68,7 @@ func readDocument(document string) (*node, error) {
 	return readNode(d, "", 0)
 }
 
-// readNode reads the next value of what is known to be JSON.
+// readNode reads the next value of a text that is known to be JSON.
 func readNode(d *json.Decoder, at string, depth int) (*node, error) {
 	token, err := d.Token()
 	n := &node{at: at, kind: 'n'}
@@ -147,7 +148,7 @@ func (n *node) String() string {
 	return clip(n.text)
 }
 
-// object returns the members of an object, of which there must be one at least.
+// object returns the members of an object, which must have at least one.
 func (n *node) object() ([]member, error) {
 	switch {
 	case n.kind != '{':
@@ -158,8 +159,8 @@ func (n *node) object() ([]member, error) {
 	return n.members, nil
 }
 
-// elements returns the members of an object by their names, which must be among
-// those allowed. instead says what to do in place of others.
+// elements returns the members of an object by their names, which must be among those
+// allowed. For names that are refused, instead has what to write in their place.
 func (n *node) elements(allowed []string, instead map[string]string) (map[string]*node, error) {
 	members, err := n.object()
 	if err != nil {
@@ -184,8 +185,8 @@ func (n *node) elements(allowed []string, instead map[string]string) (map[string
 	return all, nil
 }
 
-// list returns the items of a list, of which there must be one at least, or the
-// value itself in place of a list of one.
+// list returns the items of a list, which must have at least one. A value that is not a
+// list is returned as the only item.
 func (n *node) list() ([]*node, error) {
 	switch {
 	case n.kind != '[':
@@ -196,8 +197,9 @@ func (n *node) list() ([]*node, error) {
 	return n.items, nil
 }
 
-// scalars returns a string, or a list of strings, of which there must be one at
-// least; also, or any, allows other kinds of scalars too.
+// scalars returns a string, or the items of a list of strings, which must have at least
+// one. also is another kind of scalar that is allowed too, or 0; any allows numbers,
+// true and false.
 func (n *node) scalars(also byte, any bool) ([]*node, error) {
 	items, err := n.list()
 	if err != nil {

@@ -2,7 +2,7 @@ package iam
 
 import "fmt"
 
-// Policy is a set of statements, ready to decide by. It may be used concurrently.
+// Policy is a set of statements, compiled for deciding. It may be used concurrently.
 type Policy struct {
 	actions *Actions
 	rules   []rule // by the numbers of the actions
@@ -11,8 +11,8 @@ type Policy struct {
 
 // rule is what the statements say about one action.
 type rule struct {
-	settled effect       // whatever the request
-	open    []*statement // those that may say more, depending on the request
+	settled effect       // the effect of the statements that apply to every request
+	open    []*statement // statements that may say more, depending on the request
 }
 
 type effect uint8
@@ -23,8 +23,9 @@ const (
 	denied
 )
 
-// compile sorts statements by what they are about. So an action that no condition is
-// about is decided by one look, and others by the statements that matter to them.
+// compile sorts statements by their actions. So an action whose statements have no
+// conditions and resources is decided by one look-up, and any other action by the
+// statements about it alone.
 func (k *Actions) compile(statements []*statement) *Policy {
 	p := &Policy{actions: k, rules: make([]rule, len(k.all))}
 	for action := range p.rules {
@@ -63,8 +64,8 @@ type Request struct {
 	Context  Context
 }
 
-// applies reports whether the statement is about the resource of the request, and
-// its conditions hold.
+// applies reports whether the statement is about the resource of the request and its
+// conditions hold.
 func (s *statement) applies(r *Request) bool {
 	holds := yes
 	if len(s.resources) > 0 {
@@ -103,7 +104,7 @@ func (p *Policy) effect(action int, r *Request) effect {
 	return says
 }
 
-// Decision is whether a request is allowed, and by which rule it is not.
+// Decision says whether a request is allowed and, if not, by which rule.
 type Decision uint8
 
 // The decisions. The zero Decision is a denial.
@@ -115,10 +116,10 @@ const (
 	Allowed
 )
 
-// Decide decides by the policies of a principal and, where session is not nil, of
-// its session, which can only take away: a denial in either counts, and both must
-// allow the action ("Policy evaluation logic", IAM User Guide). What is none of the
-// policies' actions is not allowed.
+// Decide decides by the policy of a principal and, if session is not nil, by that of
+// the principal's session. A session policy can only take permissions away: a denial in
+// either policy counts, and both must allow the action ("Policy evaluation logic", IAM
+// User Guide). An action that the policies do not know is not allowed.
 func Decide(identity, session *Policy, r *Request) Decision {
 	action := identity.actions.number(r.Action)
 	own, within := identity.effect(action, r), allowed
@@ -163,12 +164,13 @@ func (p *Policy) Powerless() bool {
 	return true
 }
 
-// Unknown says of each condition whose operator or key this service does not know
-// where it stands in the document and what follows.
+// Unknown returns a text for each condition whose operator or key this service does not
+// know: it says where the condition stands in the document, and what follows.
 func (p *Policy) Unknown() []string { return p.unknown }
 
-// Text words the refusal of a request as AWS does ("Troubleshoot access denied error
-// messages", IAM User Guide). The resource is empty for actions without one.
+// Text returns the message of a refused request in AWS's words ("Troubleshoot access
+// denied error messages", IAM User Guide). The resource is empty for actions without
+// one.
 func (d Decision) Text(p Principal, action, resource string) string {
 	text := fmt.Sprintf("User: %s is not authorized to perform: %s", p.ARN(), action)
 	if resource != "" {

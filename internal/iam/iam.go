@@ -1,8 +1,8 @@
 // Package iam knows who may call what: principals, permissions, access keys and
 // the credentials that are sealed rather than stored.
 //
-// It is pure: no I/O, no clock, and randomness only from the reader it is given.
-// Names and texts are those of AWS Identity and Access Management.
+// The package does no I/O, reads no clock, and takes randomness only from a reader that
+// its caller passes. Names and texts are those of AWS Identity and Access Management.
 package iam
 
 import (
@@ -37,8 +37,8 @@ type Principal struct {
 	SessionName string // of a role's session; empty for a user, or for the role itself
 }
 
-// ARN returns the principal's Amazon Resource Name: a user's or role's own, or,
-// with a session name, that of the assumed role ("IAM identifiers", IAM User Guide).
+// ARN returns the principal's Amazon Resource Name: that of the user or role or, with a
+// session name, that of the assumed role's session ("IAM identifiers", IAM User Guide).
 func (p Principal) ARN() string {
 	switch {
 	case p.Kind == Role && p.SessionName != "":
@@ -49,7 +49,7 @@ func (p Principal) ARN() string {
 	return "arn:aws:iam::" + p.AccountID + ":unknown/" + p.Name
 }
 
-// withoutSession returns the role of a role's session, and others as they are.
+// withoutSession returns the role if p is a role's session, and otherwise p.
 func (p Principal) withoutSession() Principal {
 	p.SessionName = ""
 	return p
@@ -84,7 +84,7 @@ func validName(what, name string, least int) error {
 	return nil
 }
 
-// clip bounds what an error repeats of its input.
+// clip shortens a text of the input that an error repeats.
 func clip(s string) string {
 	if len(s) > 80 {
 		return s[:80] + "…"

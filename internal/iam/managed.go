@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// The managed policies that permissions may name in place of actions. All but the
-// last are AWS's; for SaaS sellers AWS has none and prints a policy to copy instead,
-// which is the last.
+// The managed policies that permissions may name in place of actions. All but the last
+// are AWS's. AWS has none for SaaS sellers, and prints a policy for them to copy; that
+// policy is the last.
 const (
 	MeteringFullAccess    = "AWSMarketplaceMeteringFullAccess"    // MeterUsage
 	MeteringRegisterUsage = "AWSMarketplaceMeteringRegisterUsage" // RegisterUsage
@@ -31,8 +31,8 @@ var managed = map[string][]string{
 	SellerAccess:          {"aws-marketplace:BatchMeterUsage", "aws-marketplace:ResolveCustomer", "aws-marketplace:GetEntitlements"},
 }
 
-// powerless are AWS's managed policies of the marketplace that hold none of the
-// actions of this service, whatever their names promise.
+// powerless are AWS's managed policies of the marketplace that hold no action of this
+// service, although their names may suggest it.
 var powerless = []string{
 	"AWSMarketplaceManageSubscriptions", "AWSMarketplaceRead-only", "AWSMarketplaceSellerFullAccess",
 	"AWSMarketplaceSellerOfferManagement", "AWSMarketplaceSellerProductsFullAccess", "AWSMarketplaceSellerProductsReadOnly",

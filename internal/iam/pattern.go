@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// pattern is a text with wildcards and variables, which are negative numbers between
-// its characters.
+// pattern is a text with wildcards and variables, which stand as negative numbers
+// between its characters.
 type pattern []rune
 
 const (
@@ -44,8 +44,8 @@ func compilePattern(text string, wildcards, variable bool) (pattern, error) {
 	return p, nil
 }
 
-// resolve replaces variables by what the request has for them, in which * and ? are
-// no wildcards. It fails if the request has nothing.
+// resolve replaces variables by the request's values, in which * and ? are no wildcards.
+// It returns false if the request has no value for a variable.
 func (p pattern) resolve(c *Context) (pattern, bool) {
 	for i, r := range p {
 		var text string
@@ -63,10 +63,10 @@ func (p pattern) resolve(c *Context) (pattern, bool) {
 	return p, true
 }
 
-// match reports whether the pattern, without variables, matches the whole text. On
-// a mismatch it lets the last * take one character more, which is enough: what an
-// earlier * has taken never needs to change. So it takes as many steps as text and
-// pattern have characters, multiplied, at the worst.
+// match reports whether the pattern, which must have no variables, matches the whole
+// text. On a mismatch it lets the last * take one character more. That is enough: what
+// an earlier * has taken never needs to change. So the number of steps is at most the
+// length of the text times that of the pattern.
 func (p pattern) match(text string) bool {
 	at, t := 0, 0
 	star, taken := -1, 0
@@ -115,7 +115,7 @@ func compileARN(text string, variable bool) (a arnPattern, err error) {
 	return a, nil
 }
 
-// resolve is as that of a pattern.
+// resolve does for each part what the resolve of a pattern does.
 func (a arnPattern) resolve(c *Context) (arnPattern, bool) {
 	all := true
 	for i := range a {
@@ -125,7 +125,7 @@ func (a arnPattern) resolve(c *Context) (arnPattern, bool) {
 	return a, all
 }
 
-// match reports whether the pattern matches text, and whether that is an ARN at all.
+// match reports whether the pattern matches text, and whether text is an ARN at all.
 func (a *arnPattern) match(text string) (matches, isARN bool) {
 	matches = true
 	for i := range a {

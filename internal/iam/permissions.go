@@ -13,7 +13,7 @@ type Actions struct {
 	all      []string
 	lower    []string // in lower case
 	numbers  map[string]int
-	prefixes []string // of their services, each with its colon
+	prefixes []string // the prefixes of the actions' services, each with its colon
 }
 
 // NewActions returns the actions of the given names.
@@ -30,7 +30,8 @@ func NewActions(names ...string) *Actions {
 	return k
 }
 
-// number returns which of the actions has the name, in any case, or -1.
+// number returns the number of the action that has the name, in upper or lower case, or
+// -1.
 func (k *Actions) number(name string) int {
 	if n, ok := k.numbers[name]; ok {
 		return n
@@ -38,8 +39,8 @@ func (k *Actions) number(name string) int {
 	return slices.Index(k.lower, lower(name))
 }
 
-// Name returns an action's name as AWS writes it, whatever the case of the one
-// given, or "" if it is none of the actions.
+// Name returns an action's name as AWS writes it, whatever the case of the name given,
+// or "" if no action has the name.
 func (k *Actions) Name(name string) string {
 	if n := k.number(name); n >= 0 {
 		return k.all[n]
@@ -69,8 +70,8 @@ func (k *Actions) mark(set []bool, pattern string) (some bool) {
 // every returns the set of all actions.
 func (k *Actions) every() []bool { return slices.Repeat([]bool{true}, len(k.all)) }
 
-// lower returns the text with its ASCII letters in lower case. Letters beyond stay
-// as they are, for some of them have a letter of ASCII as their lower case.
+// lower returns the text with its ASCII letters in lower case. Other letters stay as
+// they are, because the lower case of some of them is an ASCII letter.
 func lower(text string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
@@ -93,9 +94,10 @@ type Permissions struct {
 	Policy      string // the document, in JSON; empty if there is none
 }
 
-// Policy returns the permissions ready to decide by. What cannot be read (see
-// [Actions.ValidEntry] and [Actions.ParsePolicy]) denies all actions in Deny and in the document, and allows
-// none in Allow.
+// Policy returns the permissions compiled for deciding. An entry that cannot be read
+// (see [Actions.ValidEntry]) denies all actions if it is in Deny, and allows none if it
+// is in Allow. A document that cannot be read (see [Actions.ParsePolicy]) denies all
+// actions.
 func (k *Actions) Policy(p *Permissions) *Policy {
 	var statements []*statement
 	for _, list := range []struct {
@@ -135,10 +137,10 @@ func (k *Actions) markEntry(set []bool, entry string) (some bool) {
 	return some
 }
 
-// ValidEntry returns an error, which says how to mend it, if an entry of a list means
-// nothing: a managed policy or a service there isn't, or a pattern that matches no
-// action. IAM takes the latter two in silence, which turns a typing error in Deny
-// into a permission.
+// ValidEntry returns an error, which says how to mend the entry, if an entry of a list
+// means nothing: it names a managed policy or a service that does not exist, or is a
+// pattern that matches no action. IAM accepts the latter two in silence, which turns a
+// typing error in Deny into a permission.
 func (k *Actions) ValidEntry(entry string) error {
 	if err := k.validEntry(entry); err != nil {
 		return fmt.Errorf("%q: %w", clip(entry), err)
@@ -183,7 +185,7 @@ func (k *Actions) parses(entry string) bool {
 	return entry == "*" || Managed(entry) != nil || k.service(entry) != "" && isActionPattern(entry)
 }
 
-// service returns the prefix of one of the services that entry has, or "".
+// service returns the prefix of the service that the entry begins with, or "".
 func (k *Actions) service(entry string) string {
 	for _, prefix := range k.prefixes {
 		if len(entry) >= len(prefix) && strings.EqualFold(entry[:len(prefix)], prefix) {

@@ -7,7 +7,7 @@ import (
 
 // statement is one statement of a policy.
 type statement struct {
-	where      string // in the document; empty for that of a list
+	where      string // the statement's place in the document; empty for one that stands for a list
 	deny       bool
 	actions    []bool       // by their numbers
 	principals []principal  // of a trust document
@@ -15,21 +15,21 @@ type statement struct {
 	conditions []condition
 }
 
-// grammar is what a document may have.
+// grammar says what a document may contain.
 type grammar struct {
 	actions   *Actions
 	trust     bool     // whether it is a role's trust document
 	variables bool     // whether its version has variables
-	hosts     []string // of the issuers that the statement being read trusts
+	hosts     []string // the hosts of the issuers that the statement being read trusts
 }
 
 // ParsePolicy reads a policy document in JSON, of the version 2012-10-17 or
-// 2008-10-17 ("IAM JSON policy element reference", IAM User Guide). What this service
-// does not have is refused: NotPrincipal and NotResource, variables other than
-// ${aws:PrincipalAccount} and ${aws:username}, resources other than *, but for the
-// ARNs of roles where the actions are those of sts. So is what would be read in
-// silence and mean less than it says: unknown elements, members that are there
-// twice, an action in a denial that matches none.
+// 2008-10-17 ("IAM JSON policy element reference", IAM User Guide). It refuses what
+// this service does not have: NotPrincipal and NotResource, variables other than
+// ${aws:PrincipalAccount} and ${aws:username}, and resources other than *, except for
+// the ARNs of roles if the actions are those of sts. It also refuses what would silently
+// mean less than it says: unknown elements, members that are named twice, and an action
+// in a denial that matches no action.
 //
 // A condition whose operator or key is unknown is not refused. It holds in Deny and
 // does not hold in Allow; [Policy.Unknown] names it.
@@ -171,9 +171,9 @@ func (g *grammar) actionSet(s *statement, n, action, notAction *node) error {
 		if item.text != "*" && !isActionPattern(item.text) {
 			return item.errorf("%v is no action: write a service's prefix, a colon and a name, with * and ? where needed, such as %q, or \"*\" for all", item, g.actions.all[0])
 		}
-		// A policy that was written for AWS may allow what this service does not
-		// have. Where an action is taken away by its name, a typing error would
-		// leave it allowed.
+		// A policy that was written for AWS may allow actions that this service does
+		// not have. But where a name takes an action away, a typing error would leave
+		// the action allowed.
 		if some := g.actions.mark(s.actions, item.text); !some && (g.trust || s.deny == (notAction == nil)) {
 			return item.errorf("%v matches no action here, so that it would not take one away: correct it, or leave it out; the actions are %s", item, strings.Join(g.actions.all, ", "))
 		}
@@ -186,7 +186,7 @@ func (g *grammar) actionSet(s *statement, n, action, notAction *node) error {
 	return nil
 }
 
-// resources reads Resource. Of all actions only those of sts have resources: roles.
+// resources reads Resource. Only the actions of sts have resources, which are roles.
 func (g *grammar) resources(s *statement, n, list, action *node) error {
 	if list == nil {
 		return n.errorf(`has no Resource: write "Resource": "*"`)

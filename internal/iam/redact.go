@@ -6,16 +6,17 @@ import (
 	"strings"
 )
 
-// secretLength is how many characters the shortest of what must not be shown has: the secret of an access key.
+// secretLength is the length of the shortest text that must not be shown, the secret of an access key, in characters.
 const secretLength = 40
 
-// registrationMembers name a registration token in bodies of whichever service, in lower case.
+// registrationMembers are the names, in lower case, of registration tokens in the bodies of any service.
 var registrationMembers = [][]byte{[]byte("registrationtoken"), []byte("registration_token"), []byte("marketplace-token")}
 
-// Redacted returns text that came from a caller as it may be stored and logged: in place of what looks like a secret or
-// a token stands how long it was. That is every run of 40 and more characters of base64, in either alphabet and however
-// JSON or a URL escapes it, that mixes capitals, small letters and digits as chance does: secrets of access keys,
-// session tokens, registration tokens, admin tokens, JSON web tokens. Ids, ARNs, hashes and words are left as they are.
+// Redacted returns text that came from a caller in a form that may be stored and logged: each part that looks like a
+// secret or a token is replaced by its length. Such a part is a run of 40 or more characters of base64, in either
+// alphabet and however JSON or a URL escapes it, that mixes capitals, small letters and digits as random texts do:
+// secrets of access keys, session tokens, registration tokens, admin tokens, JSON web tokens. Ids, ARNs, hashes and
+// words are left as they are.
 func Redacted(text string) string {
 	if len(text) < secretLength {
 		return text
@@ -43,7 +44,7 @@ func Redacted(text string) string {
 	}
 }
 
-// RedactedBody is [Redacted] for a body, of which nothing is left if it names a registration token.
+// RedactedBody is [Redacted] for a body. It removes the whole body if that names a registration token.
 func RedactedBody(body []byte) []byte {
 	lower := bytes.ToLower(body)
 	for _, name := range registrationMembers {
@@ -59,8 +60,9 @@ func inRun(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte(`+/=-_\%`, c) >= 0
 }
 
-// random reports whether a run looks as if it had been drawn at random: its letters and digits are of another kind than
-// the one before in three of ten places. Of random ones they are so in six of ten, and of words written together in two.
+// random reports whether a run looks as if it had been drawn at random: in at least three of ten places a letter or
+// digit is of another kind than the one before. In random texts that is so in six of ten places, and in words that are
+// written together in two.
 func random(run string) bool {
 	const small, capital, digit = 1, 2, 4
 	kinds, before, letters, changes := 0, 0, 0, 0

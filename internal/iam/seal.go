@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// ErrSealed is returned for what this master key has not sealed, in this form and
-// for this purpose: forged, changed, cut short, or sealed under another key or
-// label. It does not say which.
+// ErrSealed is returned for a text that was not sealed under this master key and for
+// this purpose: it is forged, changed, cut short, or sealed under another key or label.
+// The error does not say which.
 var ErrSealed = errors.New("iam: not sealed by this service, or changed since")
 
 // MaxTokenLength is the longest session token, in characters. OpenSession looks
@@ -38,8 +38,8 @@ type Session struct {
 	Platform        string // what the workload runs on
 	ResourceID      string // which instance, task, pod or runtime it is
 	Region          string
-	RoleID          uint32 // the store's; a role made anew under the same name has another
-	WorkloadID      uint32 // the store's
+	RoleID          uint32 // the store's number of the role; a role made anew under the same name has another
+	WorkloadID      uint32 // the store's number of the workload
 	ExpiresAt       int64  // Unix milliseconds, UTC; 0 is never
 }
 
@@ -48,12 +48,12 @@ func (s Session) Principal() Principal {
 	return Principal{Kind: Role, AccountID: s.AccountID, Name: s.Role, SessionName: s.SessionName}
 }
 
-// Expired reports whether the session is over; it is from ExpiresAt on.
+// Expired reports whether the session is over, which it is from ExpiresAt on.
 func (s Session) Expired(now time.Time) bool {
 	return s.ExpiresAt != 0 && now.UnixMilli() >= s.ExpiresAt
 }
 
-// Validate returns an error if the session is not one to be handed out.
+// Validate returns an error if the session must not be given to a client.
 func (s Session) Validate() error {
 	if err := ValidAccountID(s.AccountID); err != nil {
 		return err
@@ -81,7 +81,7 @@ func (s *Session) strings() [8]*string {
 	return [...]*string{&s.AccountID, &s.Role, &s.SessionName, &s.AccessKeyID, &s.SecretAccessKey, &s.Platform, &s.ResourceID, &s.Region}
 }
 
-const sessionNumbers = 4 + 4 + 8 // bytes of RoleID, WorkloadID, ExpiresAt
+const sessionNumbers = 4 + 4 + 8 // how many bytes RoleID, WorkloadID and ExpiresAt take
 
 func (s *Session) encodedLength() int {
 	n := sessionNumbers
@@ -92,7 +92,8 @@ func (s *Session) encodedLength() int {
 }
 
 // encode writes the numbers, then each text after its length in two bytes, all
-// big-endian. There is one encoding of each session. Its version is the seal's.
+// big-endian. A session has exactly one encoding. The version of the encoding is that
+// of the seal.
 func (s *Session) encode() []byte {
 	b := make([]byte, 0, s.encodedLength())
 	b = binary.BigEndian.AppendUint32(b, s.RoleID)
@@ -126,14 +127,14 @@ func (s *Session) decode(b []byte) bool {
 	return rest == ""
 }
 
-// Sealer encrypts what only this service is to read again: session tokens, which
-// clients carry, and secrets, which the store does. It may be used concurrently.
+// Sealer encrypts what only this service may read again: session tokens, which clients
+// keep, and secrets, which the store keeps. It may be used concurrently.
 //
-// A seal is a version byte, a nonce, and AES-256-GCM's output with version and
-// label as additional data. The nonce is synthetic, the HMAC-SHA-256 of what is
-// sealed cut to 96 bits: so sealing needs no randomness, a nonce repeats only
-// where the same is sealed again (giving the same seal) or, by chance, once in
-// about 2^48 seals. The price is that equal secrets under one label show as equal.
+// A seal is a version byte, a nonce, and AES-256-GCM's output with version and label as
+// additional data. The nonce is the HMAC-SHA-256 of what is sealed, cut to 96 bits. So
+// sealing needs no randomness, and a nonce repeats only if the same text is sealed again
+// (which gives the same seal) or, by chance, once in about 2^48 seals. The price is that
+// the seals of equal secrets under the same label are equal.
 type Sealer struct {
 	session, secret box
 }
@@ -142,8 +143,8 @@ type Sealer struct {
 // no production ledger is made with it.
 func PublishedMasterKey() []byte { return []byte("the published key of the sandbox") }
 
-// NewSealer derives a Sealer's keys from a master key of 32 bytes. The same
-// master key opens what it has ever sealed.
+// NewSealer returns a Sealer whose keys are derived from a master key of 32 bytes. The
+// same master key opens everything that was ever sealed under it.
 func NewSealer(master []byte) (*Sealer, error) {
 	if len(master) != 32 {
 		return nil, fmt.Errorf("master key: must be 32 bytes, not %d", len(master))
@@ -160,8 +161,8 @@ func NewSealer(master []byte) (*Sealer, error) {
 	return s, nil
 }
 
-// SealSession returns the session token for session: the same for the same
-// session. It panics on a session too long to be opened again, which
+// SealSession returns the session token for session. The same session gives the same
+// token. SealSession panics on a session too long to be opened again, which
 // [Session.Validate] refuses.
 func (s *Sealer) SealSession(session Session) string {
 	if n := session.encodedLength(); n > maxSessionLength {
@@ -170,8 +171,8 @@ func (s *Sealer) SealSession(session Session) string {
 	return base64.RawURLEncoding.EncodeToString(s.session.seal("", session.encode()))
 }
 
-// OpenSession returns the session of a token. It checks the seal only, no
-// clock: the caller compares AccessKeyID, and asks Expired. The error is
+// OpenSession returns the session of a token. It checks only the seal: the caller must
+// compare AccessKeyID with that of the request, and check Expired. The error is
 // ErrSealed.
 func (s *Sealer) OpenSession(token string) (Session, error) {
 	// The decoder skips line breaks; a token must have one spelling only.
@@ -195,13 +196,14 @@ func (s *Sealer) OpenSession(token string) (Session, error) {
 
 var tokenEncoding = base64.RawURLEncoding.Strict()
 
-// Seal encrypts a secret for the store. Open gives it back under the same label
-// only; let the label name the row and column, so that no seal serves elsewhere.
+// Seal encrypts a secret for the store. Open decrypts it only under the same label. The
+// label should name the row and column, so that a seal cannot be used in another place.
 func (s *Sealer) Seal(label string, plaintext []byte) []byte {
 	return s.secret.seal(label, plaintext)
 }
 
-// Open returns what Seal was given, or ErrSealed. It leaves sealed as it is.
+// Open returns the plaintext that Seal was given, or ErrSealed. It does not change
+// sealed.
 func (s *Sealer) Open(label string, sealed []byte) ([]byte, error) {
 	return s.secret.open(label, append([]byte(nil), sealed...))
 }
@@ -212,7 +214,7 @@ const (
 	sealOverhead = 1 + nonceSize + 16
 )
 
-// box seals for one purpose, with keys of its own.
+// box seals texts for one purpose, with keys of its own.
 type box struct {
 	aead     cipher.AEAD
 	nonceKey []byte

@@ -5,25 +5,25 @@ import (
 	"strings"
 )
 
-// trustActions are what trust documents are about.
+// trustActions are the actions that trust documents are about.
 var trustActions = NewActions("sts:AssumeRole", "sts:AssumeRoleWithWebIdentity", "sts:TagSession", "sts:SetSourceIdentity")
 
 // Trust is a role's trust document: who may assume the role. It may be used
 // concurrently.
 type Trust struct{ statements []*statement }
 
-// principal is whom a statement of a trust document is about: one ARN, account or
-// service. The ARN of an account's root is written as the account.
+// principal is a principal in a statement of a trust document: one ARN, account or
+// service. The ARN of an account's root is kept as the account.
 type principal string
 
-// Assumer is who asks for a role. One field is set.
+// Assumer is the caller that wants to assume a role. Exactly one field is set.
 type Assumer struct {
 	Principal *Principal // AssumeRole
 	Provider  string     // AssumeRoleWithWebIdentity: ARN of the issuer
 	Service   string     // such as ecs-tasks.amazonaws.com
 }
 
-// is says whether a trust document means the assumer by a principal, and how.
+// is returns how a trust document that names p trusts the assumer.
 func (a *Assumer) is(p principal) Trusted {
 	switch who := a.Principal; {
 	case who == nil && (string(p) == a.Provider || string(p) == a.Service):
@@ -52,17 +52,18 @@ func ParseTrust(document string) (*Trust, error) {
 	return &Trust{statements}, nil
 }
 
-// Trusted says whether, and how, a role trusts somebody.
+// Trusted says whether and how a role trusts an assumer.
 type Trusted uint8
 
-// The zero Trusted is not.
+// The ways of being trusted. The zero Trusted means not trusted.
 const (
 	NotTrusted     Trusted = iota
-	TrustedAccount         // with its whole account: its own policies must allow it to assume the role, too
+	TrustedAccount         // as a part of its account: the assumer's own policies must allow it to assume the role, too
 	TrustedItself          // by name, which is enough within the role's account
 )
 
-// Trusts decides about an action of sts. A denial counts whatever else is trusted.
+// Trusts decides about an action of sts. A statement that denies the action outweighs
+// all others.
 func (t *Trust) Trusts(who *Assumer, r *Request) Trusted {
 	n := trustActions.number(r.Action)
 	result := NotTrusted
@@ -79,7 +80,7 @@ func (t *Trust) Trusts(who *Assumer, r *Request) Trusted {
 	return result
 }
 
-// about says whether the statement is about the assumer, and how.
+// about returns how the statement's principals name the assumer.
 func (s *statement) about(who *Assumer) (how Trusted) {
 	for _, p := range s.principals {
 		how = max(how, who.is(p))
@@ -88,9 +89,10 @@ func (s *statement) about(who *Assumer) (how Trusted) {
 }
 
 // Unbounded returns the place of the first statement that trusts an issuer of web
-// identities without a condition that a claim must fulfil, such as "sub", and
-// whether there is one. Whoever may have a token of the issuer could assume the
-// role. Conditions count that need the claim to be there and not every text fulfils.
+// identities without a condition on the given claim, such as "sub", and reports whether
+// there is one. By such a statement anyone with a token of the issuer could assume the
+// role. A condition counts only if it needs the claim to be present and not every text
+// fulfils it.
 func (t *Trust) Unbounded(provider, claim string) (where string, unbounded bool) {
 	for _, s := range t.statements {
 		if s.deny || s.about(&Assumer{Provider: provider}) == NotTrusted {
