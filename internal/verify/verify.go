@@ -1,5 +1,5 @@
-// Package verify checks a ledger from its raw rows, independently of the code that decided and wrote them. It is
-// "meterd verify", and what tests ask after whatever they have done to a ledger.
+// Package verify checks a ledger from its raw rows, independently of the code that decided and wrote them. It is the
+// work of "meterd verify", and tests call it after whatever they have done to a ledger.
 package verify
 
 import (
@@ -17,17 +17,17 @@ import (
 	"github.com/meterd/meterd/internal/store"
 )
 
-// maxProblems bounds the problems that a report words. All are counted.
+// maxProblems is how many problems a report puts into words. All problems are counted.
 const maxProblems = 100
 
 // Options say what [Ledger] compares the ledger with.
 type Options struct {
-	// Acknowledged are the records that callers were told are stored, with their quantities. Each must be there.
-	// It needs the master key.
+	// Acknowledged are the records that callers were told are stored, with their quantities. Each must be in the ledger.
+	// Checking this needs the master key.
 	Acknowledged map[metering.RecordID]int32
 
-	// MasterKey is the ledger's. Without it no record ids can be derived, so that what ClientTokens stand for is not
-	// checked. A sandbox's is known.
+	// MasterKey is the ledger's master key. Without it no record ids can be derived, so it is not checked for which
+	// records ClientTokens stand. A sandbox needs none here, because its master key is published.
 	MasterKey []byte
 }
 
@@ -38,7 +38,7 @@ type Report struct {
 	Sums         []ProductSum `json:"sums"`  // by product code
 	Problems     []string     `json:"problems"`
 	ProblemCount int          `json:"problem_count"` // Problems holds the first 100
-	Unchecked    int64        `json:"unchecked"`     // ClientTokens of which it was not checked what they stand for, for want of the master key
+	Unchecked    int64        `json:"unchecked"`     // ClientTokens whose records were not checked, because the master key was not given
 }
 
 // ProductSum is the sum of a product's accepted records.
@@ -49,24 +49,32 @@ type ProductSum struct {
 }
 
 // Ledger recomputes the ledger in the folder or database from its raw rows and reports what disagrees. It reads one
-// state, beside running servers if there are any, and needs no master key but for what [Options] says. An error means that the ledger could not
-// be read to its end, or its catalogue not at all; the report then holds what was found until there.
+// state of the ledger, and servers may be running meanwhile. It needs the master key only for what [Options] says. An
+// error means that the ledger could not be read to its end, or its catalogue not at all; the report then holds what was
+// found before the error.
 //
-// It checks that the store finds itself whole; that each writer's audit rows are numbered without gaps; that each
-// usage row was written by exactly one call, and that each call has the rows that it wrote; that no key was accepted
-// twice; that the catalogue has all its rows, that every number stands for something in it, and an agreement for the
-// record's own product and buyer; that quantities, times and allocations are what the service admits; that the calls
-// of a writer are in the order of the ledger clock unless a sandbox's clock was moved; and that ClientTokens stand for
-// records that exist.
+// It checks that
 //
-// A database that spreads tables over several machines has no one state: while it is written it may show a call without
-// its usage, or a row without what it stands for. So if rows of a database do not go together, all is read once more,
-// and only what disagrees both times is reported.
+//   - the store's own check finds no damage;
+//   - each writer's audit rows are numbered without gaps;
+//   - each usage row was written by exactly one call, and each call has the usage rows that it wrote;
+//   - no key was accepted twice;
+//   - the catalogue has all its rows, every number that refers to it stands for one of its rows, and a record's
+//     agreement is for the record's own product and buyer;
+//   - quantities, times and allocations are what the service admits;
+//   - the calls of a writer are in the order of the ledger clock, unless a sandbox's clock was moved;
+//   - ClientTokens stand for records that exist.
 //
-// It shares the rules of identity with the ledger ([metering.Key] and the derivation of ids), and the form of rows, but none of what
-// decides duplicates. Cost: about 2 µs a record of an embedded store. Memory holds the keys of the hours that lie
-// open at one point of the store's order, about 50 B for each of their records. While it runs, an embedded store's
-// write-ahead log cannot be reused and grows.
+// A database that spreads tables over several machines has no single state: while it is being written, it may show a
+// call without its usage rows, or a row without the rows that it refers to. So if rows of a database disagree, Ledger
+// reads everything once more, and reports only what disagrees both times.
+//
+// Ledger shares with package ledger the rules of identity ([metering.Key] and the derivation of ids) and the form of
+// rows, but none of the code that decides duplicates.
+//
+// In an embedded store it takes about 2 µs for each record. It reads rows in the store's order, and holds in memory the
+// keys of each hour from the hour's first row to its last, about 50 B for each record. While it runs, an embedded
+// store's write-ahead log cannot be reused and grows.
 func Ledger(location string, w Options) (Report, error) {
 	v, err := readOnce(location, w)
 	doubts := v.doubts
@@ -122,13 +130,13 @@ type verifier struct {
 	doubts  []doubt
 	r       *store.Reader
 	catalog *metering.Catalog
-	largest struct{ principal, accessKey, adminToken uint32 } // numbers of the directory's rows
+	largest struct{ principal, accessKey, adminToken uint32 } // the largest numbers of the directory's rows
 	ids     *metering.RecordIDs                               // nil if the secret is not known
 	sandbox bool
 	left    map[metering.Hour]int64                     // usage rows of each hour that are still to come
 	keys    map[metering.Hour]map[metering.Key]struct{} // of hours with rows to come
 	sums    map[uint32]*ProductSum
-	toldOf  map[metering.RecordID]int32  // acknowledged, not found yet
+	toldOf  map[metering.RecordID]int32  // acknowledged records that are not found yet
 	tokenOf map[metering.RecordID]uint32 // :: record of a ClientToken, not found yet → the token's workload
 }
 
@@ -138,7 +146,7 @@ func (v *verifier) problem(format string, args ...any) {
 	}
 }
 
-// doubt notes that a row, or whatever about names, disagrees with other rows.
+// doubt notes that a row disagrees with other rows. about names the row, or what else disagrees.
 func (v *verifier) doubt(about, format string, args ...any) {
 	if len(v.doubts) == maxDoubts {
 		v.problem(format, args...)
@@ -211,7 +219,7 @@ func (v *verifier) know(row any) error {
 	return nil
 }
 
-// deriveIDs makes record ids derivable, if the secret that this needs is known.
+// deriveIDs prepares the derivation of record ids, if the secret for it is known.
 func (v *verifier) deriveIDs(meta store.Meta, w Options) error {
 	key, given := w.MasterKey, w.MasterKey != nil
 	if !given && meta.Sandbox {
@@ -235,7 +243,7 @@ func (v *verifier) deriveIDs(meta store.Meta, w Options) error {
 	return nil
 }
 
-// checkCalls checks the audit rows, and that they and the usage rows belong to each other.
+// checkCalls checks the audit rows, and that each usage row belongs to a call.
 func (v *verifier) checkCalls() error {
 	accepted, err := v.acceptances()
 	if err != nil {
@@ -257,7 +265,7 @@ func (v *verifier) checkCalls() error {
 		if n > lastN+1 {
 			v.doubt(aboutCall(c), "call rows %d to %d are missing", c.Seq-n+lastN+1, c.Seq-1)
 		}
-		// In a sandbox the clock may be moved, by an act that another writer has written down.
+		// In a sandbox the clock may be moved, by an act whose audit row another writer has written.
 		moved := v.sandbox && (c.Operation == uint8(metering.Administration) || writer != 0)
 		if c.At < last.At && !moved && !slices.ContainsFunc(accepted, func(at metering.Instant) bool { return at <= c.At && at < last.At }) {
 			v.problem("call row %d: the ledger clock went back from %v to %v", c.Seq, last.At, c.At)
@@ -326,7 +334,7 @@ func (v *verifier) checkCaller(k *callers, c *store.Call) {
 // hourRuns are the noted runs of calls of one hour, beginning with the run that at names.
 type hourRuns struct {
 	noted bool
-	at    *hourRun // the one that has been reached
+	at    *hourRun // the run that has been reached
 	rest  []hourRun
 }
 
@@ -378,8 +386,8 @@ func (v *verifier) acceptances() (at []metering.Instant, err error) {
 	return at, err
 }
 
-// checkStored checks that a call has as many usage rows as it says, and that they are those of the records that its
-// detail does not name.
+// checkStored checks that a call has as many usage rows as its audit row says, and that they belong to the records that
+// the call's detail does not name.
 func (v *verifier) checkStored(c *store.Call, others []store.LeftOut, stored uint32) {
 	if n := bits.OnesCount32(stored); n != c.UsageRows {
 		v.doubt(aboutCall(c), "call row %d: it wrote %d usage rows, but there are %d", c.Seq, c.UsageRows, n)
@@ -441,7 +449,7 @@ func (v *verifier) checkUsage() error {
 	})
 }
 
-// checkNumbers reports whether the row's numbers stand for something and agree with each other.
+// checkNumbers reports whether the row's numbers stand for rows of the catalogue that agree with each other.
 func (v *verifier) checkNumbers(u *store.Usage) bool {
 	k, agrees := &u.Key, true
 	doubt := func(format string, args ...any) {
