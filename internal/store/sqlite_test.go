@@ -494,7 +494,7 @@ func TestCheckpointBesideWriters(t *testing.T) {
 			t.Fatal(err)
 		}
 		fill(t, db, 3)
-		if ran, _, err := checkpoint(db.writer); err != nil || !ran {
+		if ran, _, err := db.copyLog(db.writer); err != nil || !ran {
 			t.Fatal(ran, err)
 		}
 	}
