@@ -42,7 +42,7 @@ func (l *Ledger) session(accessKeyID, sessionToken string) (sigv4.Credential[*ma
 	defer l.mu.RUnlock()
 	who := l.market.WorkloadOf(&s)
 	if who == nil {
-		return none, l.unrecognized("The role of this session has been deleted.")
+		return none, l.unrecognized("The role that these temporary credentials belong to has been deleted.")
 	}
 	return sigv4.Credential[*market.Identity]{Secret: s.SecretAccessKey, Principal: who}, nil
 }

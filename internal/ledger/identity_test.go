@@ -30,7 +30,7 @@ func TestMixedCredentials(t *testing.T) {
 			"token of another":   {one.AccessKeyID, two.SessionToken, "The session token belongs to another access key: set the access key, its secret and the session token of one session."},
 			"token cut off":      {one.AccessKeyID, one.SessionToken[:40], "The session token is cut off, or none of this service."},
 			"token missing":      {one.AccessKeyID, "", "This access key is a session's, and its session token is missing: set AWS_SESSION_TOKEN too."},
-			"role deleted":       {gone.AccessKeyID, gone.SessionToken, "The role of this session has been deleted."},
+			"role deleted":       {gone.AccessKeyID, gone.SessionToken, "The role that these temporary credentials belong to has been deleted."},
 			"nobody's key":       {"AKIAIOSFODNN7EXAMPLE", "", "No user has this access key."},
 			"nobody's key, used": {"AKIAIOSFODNN7EXAMPLE", one.SessionToken, "The session token belongs to another access key: set the access key, its secret and the session token of one session."},
 		} {
